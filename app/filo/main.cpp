@@ -1,0 +1,8 @@
+#include "app/filo/commands.hpp"
+#include "base/log.hpp"
+
+int main(int argc, char** argv) {
+  filo::start_logging("filo");
+  CLI::App program("Control plane of the FiLo++ training service: plans, runs and watches experiments.", "filo");
+  return filo::run_program(program, argc, argv);
+}

@@ -1,0 +1,176 @@
+#include "base/files.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "base/error.hpp"
+
+namespace filo {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail(const fs::path& path, std::string_view action) {
+  const int error = errno;
+  throw Error("files: " + path.string(), std::string(action) + ": " + std::strerror(error));
+}
+
+fs::path temporary_beside(const fs::path& path) {
+  static std::atomic<unsigned> counter{0};
+  char host[64] = {};
+  gethostname(host, sizeof host - 1);  // two nodes may write the same path on a shared file system
+  return path.parent_path() / ("." + path.filename().string() + "." + host + "." + std::to_string(getpid()) + "." +
+                               std::to_string(counter++) + ".tmp");
+}
+
+fs::path parent_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
+
+// A durable temporary file with `bytes`, removed unless released.
+class TemporaryFile {
+ public:
+  TemporaryFile(const fs::path& final_path, std::string_view bytes) : path_(temporary_beside(final_path)) {
+    FileDescriptor file = open_file(path_, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC);
+    try {
+      write_all(file.get(), bytes, path_);
+      if (fsync(file.get()) != 0) fail(path_, "fsync failed");
+    } catch (...) {
+      unlink(path_.c_str());
+      throw;
+    }
+  }
+  ~TemporaryFile() {
+    if (!path_.empty()) unlink(path_.c_str());
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  const fs::path& path() const { return path_; }
+  void release() { path_.clear(); }
+
+ private:
+  fs::path path_;
+};
+
+}  // namespace
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  if (this != &other) {
+    reset();
+    fd_ = other.release();
+  }
+  return *this;
+}
+
+int FileDescriptor::release() { return std::exchange(fd_, -1); }
+
+void FileDescriptor::reset() {
+  if (fd_ >= 0) close(fd_);
+  fd_ = -1;
+}
+
+FileDescriptor open_file(const fs::path& path, int flags, int mode) {
+  int fd;
+  do fd = open(path.c_str(), flags | O_CLOEXEC, mode);
+  while (fd < 0 && errno == EINTR);
+  if (fd < 0) fail(path, "cannot be opened");
+  return FileDescriptor(fd);
+}
+
+void write_all(int fd, std::string_view bytes, const fs::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(fd, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail(path, "write failed");
+    }
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+std::string read_file(const fs::path& path) {
+  const FileDescriptor file = open_file(path, O_RDONLY);
+  struct stat status {};
+  if (fstat(file.get(), &status) != 0) fail(path, "cannot be examined");
+  if (S_ISDIR(status.st_mode)) {
+    errno = EISDIR;
+    fail(path, "cannot be read");
+  }
+  std::string bytes;
+  bytes.resize(static_cast<std::size_t>(status.st_size));
+  std::size_t used = 0;
+  for (;;) {  // the size is a hint: the file may grow, and /proc files say 0
+    if (used == bytes.size()) bytes.resize(bytes.size() + 4096);
+    const ssize_t got = read(file.get(), bytes.data() + used, bytes.size() - used);
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      fail(path, "read failed");
+    }
+    if (got == 0) break;
+    used += static_cast<std::size_t>(got);
+  }
+  bytes.resize(used);
+  return bytes;
+}
+
+void sync_path(const fs::path& path) {
+  const FileDescriptor file = open_file(path, O_RDONLY);
+  if (fsync(file.get()) != 0 && errno != EINVAL) fail(path, "fsync failed");  // EINVAL: a file system without it
+}
+
+void write_file_atomically(const fs::path& path, std::string_view bytes) {
+  TemporaryFile temporary(path, bytes);
+  if (rename(temporary.path().c_str(), path.c_str()) != 0) fail(path, "rename failed");
+  temporary.release();
+  sync_path(parent_of(path));
+}
+
+void write_file_atomically(const fs::path& path, std::span<const std::byte> bytes) {
+  write_file_atomically(path, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+bool create_file_exclusively(const fs::path& path, std::string_view bytes) {
+  const TemporaryFile temporary(path, bytes);
+  if (link(temporary.path().c_str(), path.c_str()) != 0) {
+    if (errno == EEXIST) return false;
+    fail(path, "link failed");
+  }
+  sync_path(parent_of(path));
+  return true;
+}
+
+AtomicFolder::AtomicFolder(fs::path final_path)
+    : final_(std::move(final_path)), temporary_(temporary_beside(final_)) {
+  std::error_code error;
+  fs::create_directories(parent_of(final_), error);
+  if (error) throw Error("files: " + parent_of(final_).string(), "folder cannot be created: " + error.message());
+  if (mkdir(temporary_.c_str(), 0755) != 0) fail(temporary_, "folder cannot be created");
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;
+  if (!committed_) fs::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit() {
+  for (const auto& entry : fs::recursive_directory_iterator(temporary_)) sync_path(entry.path());
+  sync_path(temporary_);
+  fs::path aside;
+  if (fs::exists(final_)) {
+    aside = temporary_beside(final_);
+    if (rename(final_.c_str(), aside.c_str()) != 0) fail(final_, "rename failed");
+  }
+  if (rename(temporary_.c_str(), final_.c_str()) != 0) fail(final_, "rename failed");
+  committed_ = true;
+  sync_path(parent_of(final_));
+  std::error_code ignored;
+  if (!aside.empty()) fs::remove_all(aside, ignored);
+}
+
+}  // namespace filo

@@ -1,0 +1,34 @@
+// Descriptions files (configs/descriptions/*.yaml): the states and the fine-grained defects of each class (DESIGN section 7).
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/json.hpp"
+
+namespace filo {
+
+struct ClassDescription {
+  std::string prompt_name;  // the [cls] of the prompts; defaults to the class's name with '_' read as ' '
+  std::string domain;       // the [domain] of the fixed template; default "industrial"
+  std::vector<std::string> descriptions;  // "cracked rim", ...
+};
+
+struct Descriptions {
+  std::vector<std::string> normal_states;    // "{}", "flawless {}", ...
+  std::vector<std::string> abnormal_states;  // "damaged {}", ...
+  std::map<std::string, ClassDescription> classes;
+  Json source;  // model, date, prompt
+
+  // Throws UsageError that shows the YAML entry to add when `class_name` is absent.
+  const ClassDescription& of(const std::string& class_name) const;
+  std::string path;
+};
+
+// Throws UsageError "file:line: ..." on an unknown key, a wrong type, an empty list, a state without {}.
+Descriptions load_descriptions(const std::string& yaml_path);
+Json to_json(const Descriptions& descriptions);                    // what a stage's spec carries, so that a run is self-contained
+Descriptions descriptions_from_json(const Json& json, const std::string& where);
+
+}  // namespace filo
