@@ -1,0 +1,41 @@
+// Snapshots of a training run: snapshots/step-NNNNNNNN/{params.safetensors, optimizer.safetensors, state.json,
+// SHA256SUMS} (DESIGN section 5). A snapshot is there whole or not at all, and is checked before it is used.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "base/json.hpp"
+
+namespace filo {
+
+struct Snapshot {
+  std::filesystem::path folder;  // .../step-NNNNNNNN
+  std::int64_t step = 0;
+  Json state;  // state.json
+
+  std::filesystem::path params() const { return folder / "params.safetensors"; }
+  std::filesystem::path optimizer() const { return folder / "optimizer.safetensors"; }
+};
+
+// Writes one of the two tensor files at the path it is given (write_safetensors).
+using WriteFile = std::function<void(const std::filesystem::path&)>;
+
+// Writes `folder`/step-NNNNNNNN (`folder` is "STAGE/snapshots"), durably, by rename. One writer at a time (rank 0).
+// A snapshot of the same step is replaced. SHA256SUMS is what `sha256sum -c` reads. Throws Error; nothing is left then.
+Snapshot write_snapshot(const std::filesystem::path& folder, std::int64_t step, const WriteFile& write_params,
+                        const WriteFile& write_optimizer, const Json& state);
+
+// The snapshot of the highest step whose files all match their SHA256SUMS. A damaged one is named in a warning and
+// passed over. nullopt when there is none, or no folder.
+std::optional<Snapshot> newest_valid_snapshot(const std::filesystem::path& folder);
+
+// Removes all snapshots but the newest `keep` (>= 1), and what killed writers left. Failure to remove is only a
+// warning.
+void prune_snapshots(const std::filesystem::path& folder, std::size_t keep);
+
+}  // namespace filo
