@@ -32,13 +32,14 @@ fs::path temporary_beside(const fs::path& path) {
 
 fs::path parent_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
-// A durable temporary file with `bytes`, removed unless released.
+// A durable temporary file with the pieces one after another, removed unless released.
 class TemporaryFile {
  public:
-  TemporaryFile(const fs::path& final_path, std::string_view bytes) : path_(temporary_beside(final_path)) {
+  TemporaryFile(const fs::path& final_path, std::span<const std::string_view> pieces)
+      : path_(temporary_beside(final_path)) {
     FileDescriptor file = open_file(path_, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC);
     try {
-      write_all(file.get(), bytes, path_);
+      for (const std::string_view piece : pieces) write_all(file.get(), piece, path_);
       if (fsync(file.get()) != 0) fail(path_, "fsync failed");
     } catch (...) {
       unlink(path_.c_str());
@@ -125,7 +126,11 @@ void sync_path(const fs::path& path) {
 }
 
 void write_file_atomically(const fs::path& path, std::string_view bytes) {
-  TemporaryFile temporary(path, bytes);
+  write_file_atomically(path, std::span<const std::string_view>(&bytes, 1));
+}
+
+void write_file_atomically(const fs::path& path, std::span<const std::string_view> pieces) {
+  TemporaryFile temporary(path, pieces);
   if (rename(temporary.path().c_str(), path.c_str()) != 0) fail(path, "rename failed");
   temporary.release();
   sync_path(parent_of(path));
@@ -136,7 +141,7 @@ void write_file_atomically(const fs::path& path, std::span<const std::byte> byte
 }
 
 bool create_file_exclusively(const fs::path& path, std::string_view bytes) {
-  const TemporaryFile temporary(path, bytes);
+  const TemporaryFile temporary(path, std::span<const std::string_view>(&bytes, 1));
   if (link(temporary.path().c_str(), path.c_str()) != 0) {
     if (errno == EEXIST) return false;
     fail(path, "link failed");
@@ -145,8 +150,7 @@ bool create_file_exclusively(const fs::path& path, std::string_view bytes) {
   return true;
 }
 
-AtomicFolder::AtomicFolder(fs::path final_path)
-    : final_(std::move(final_path)), temporary_(temporary_beside(final_)) {
+AtomicFolder::AtomicFolder(fs::path final_path) : final_(std::move(final_path)), temporary_(temporary_beside(final_)) {
   std::error_code error;
   fs::create_directories(parent_of(final_), error);
   if (error) throw Error("files: " + parent_of(final_).string(), "folder cannot be created: " + error.message());
