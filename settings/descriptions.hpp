@@ -1,4 +1,5 @@
-// Descriptions files (configs/descriptions/*.yaml): the states and the fine-grained defects of each class (DESIGN section 7).
+// Descriptions files (configs/descriptions/*.yaml): the states and the fine-grained defects of each class (DESIGN
+// section 7).
 #pragma once
 
 #include <map>
@@ -10,8 +11,8 @@
 namespace filo {
 
 struct ClassDescription {
-  std::string prompt_name;  // the [cls] of the prompts; defaults to the class's name with '_' read as ' '
-  std::string domain;       // the [domain] of the fixed template; default "industrial"
+  std::string prompt_name;                // the [cls] of the prompts; defaults to the class's name with '_' read as ' '
+  std::string domain;                     // the [domain] of the fixed template; default "industrial"
   std::vector<std::string> descriptions;  // "cracked rim", ...
 };
 
@@ -27,8 +28,15 @@ struct Descriptions {
 };
 
 // Throws UsageError "file:line: ..." on an unknown key, a wrong type, an empty list, a state without {}.
+// The path of the file stands in `path`.
 Descriptions load_descriptions(const std::string& yaml_path);
-Json to_json(const Descriptions& descriptions);                    // what a stage's spec carries, so that a run is self-contained
+Json to_json(const Descriptions& descriptions);  // what a stage's spec carries, so that a run is self-contained
 Descriptions descriptions_from_json(const Json& json, const std::string& where);
+
+// What `descriptions: none` means: WinCLIP's generic states, and for each class its name and no fine-grained defect.
+Descriptions generic_descriptions(const std::vector<std::string>& class_names);
+
+// "metal_nut" -> "metal nut".
+std::string default_prompt_name(const std::string& class_name);
 
 }  // namespace filo

@@ -1,5 +1,6 @@
-// What an experiment is made of: the typed form of DESIGN section 7. Read from YAML by `filo` (settings/experiment.hpp),
-// handed to the workers as resolved JSON inside spec.json. Both programs use these structs; neither parses YAML twice.
+// What an experiment is made of: the typed form of DESIGN section 7. Read from YAML by `filo`
+// (settings/experiment.hpp), handed to the workers as resolved JSON inside spec.json. Both programs use these structs;
+// neither parses YAML twice.
 #pragma once
 
 #include <array>
@@ -31,7 +32,8 @@ struct PromptSettings {
 };
 
 struct MdciSettings {
-  std::vector<std::array<int, 2>> kernels = {{1, 1}, {3, 3}, {5, 5}, {7, 7}, {1, 5}, {5, 1}};  // [height, width], odd; empty: no MDCI
+  std::vector<std::array<int, 2>> kernels = {{1, 1}, {3, 3}, {5, 5},
+                                             {7, 7}, {1, 5}, {5, 1}};  // [height, width], odd; empty: no MDCI
   bool deformable = true;
   bool modulated = false;  // DCN v2
 };
@@ -90,8 +92,8 @@ TrainSettings train_settings_from_json(const Json& json, const std::string& wher
 EvaluateSettings evaluate_settings_from_json(const Json& json, const std::string& where);
 ResourceSettings resource_settings_from_json(const Json& json, const std::string& where);
 
-// A YAML file that holds the `model:` part of an experiment: either its keys at top level or under `model:` (the probe's --spec).
-// Throws UsageError "file:line: key: found, expected, nearest key".
+// A YAML file that holds the `model:` part of an experiment: either its keys at top level or under `model:` (the
+// probe's --spec). Throws UsageError "file:line: key: found, expected, nearest key".
 ModelSettings load_model_settings(const std::string& yaml_path);
 
 }  // namespace filo
