@@ -1,0 +1,57 @@
+#include "trainer/device.hpp"
+
+#include <dlfcn.h>
+#include <torch/torch.h>
+
+#include <cstdlib>
+
+#include "base/error.hpp"
+
+namespace filo {
+namespace {
+
+torch::Device& chosen_device() {
+  static torch::Device device(torch::kCPU);
+  return device;
+}
+
+// The worker links libtorch_cpu alone, so that it starts fast and runs where no CUDA library is (docs/decisions/005).
+// Loading libtorch_cuda registers the CUDA kernels with LibTorch's dispatcher.
+void load_cuda() {
+  if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr)
+    throw Error("device", std::string("GPUs were asked for, but LibTorch's CUDA library cannot be loaded: ") + dlerror() +
+                              "; install it with tools/setup on a machine that has nvcc, or set resources.gpus to 0");
+  if (!torch::cuda::is_available())
+    throw Error("device", "GPUs were asked for, but LibTorch sees none; check nvidia-smi and CUDA_VISIBLE_DEVICES, or set resources.gpus to 0");
+}
+
+// mpirun's and srun's number of this rank on its host; 0 without them.
+int local_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "MPI_LOCALRANKID"})
+    if (const char* value = std::getenv(name)) return std::atoi(value);
+  return 0;
+}
+
+}  // namespace
+
+torch::Device compute_device() { return chosen_device(); }
+
+Device open_device(int gpus, int threads) {
+  torch::set_num_threads(threads);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  at::globalContext().setFlushDenormal(true);  // frozen random towers breed denormals; they cost 100x
+  Device device;
+  device.host = make_mpi_communicator();
+  if (gpus == 0) return device;
+  load_cuda();
+  const auto visible = static_cast<int>(torch::cuda::device_count());
+  const int index = local_rank();
+  if (index >= visible)
+    throw Error("device", "rank " + std::to_string(device.host->rank()) + " is number " + std::to_string(index) + " on its host, which shows " +
+                              std::to_string(visible) + " GPUs; expected one a rank");
+  chosen_device() = torch::Device(torch::kCUDA, static_cast<torch::DeviceIndex>(index));
+  device.device = make_nccl_communicator(*device.host, {.device = index});
+  return device;
+}
+
+}  // namespace filo

@@ -1,0 +1,25 @@
+// Which device this rank computes on, and the communicator that fits it.
+#pragma once
+
+#include <torch/types.h>
+
+#include <memory>
+
+#include "cluster/communicator.hpp"
+
+namespace filo {
+
+struct Device {
+  std::unique_ptr<Communicator> host;    // MPI, host memory: agreement, results, events
+  std::unique_ptr<Communicator> device;  // NCCL, device memory: gradients; none on the CPU, where `host` serves both
+};
+
+// gpus == 0: CPU, MPI. gpus > 0: loads LibTorch's CUDA library, takes the GPU of this rank's place on its host, NCCL.
+// Also sets LibTorch's thread count and its deterministic mode. Throws Error saying what is missing and the mend.
+// Needs a living MpiSession.
+Device open_device(int gpus, int threads);
+
+// The device open_device chose (CPU before it was called). Set once per process, before any work.
+torch::Device compute_device();
+
+}  // namespace filo

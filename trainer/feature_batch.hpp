@@ -1,0 +1,21 @@
+// Samples of the cache -> the batch that the model takes.
+#pragma once
+
+#include <vector>
+
+#include "data/shards.hpp"
+#include "model/filo_model.hpp"
+
+namespace filo {
+
+struct FeatureBatch {
+  ImageBatch images;
+  torch::Tensor masks;   // [B, S, S] float32, 0 or 1
+  torch::Tensor labels;  // [B] int64, 1 = anomalous
+  std::vector<std::string> names;  // B image paths, relative to the data set's root
+};
+
+// Copies to compute_device(); float16 features become float32. `samples` is not empty.
+FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const FeatureLayout& layout);
+
+}  // namespace filo

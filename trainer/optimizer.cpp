@@ -1,0 +1,65 @@
+#include "trainer/optimizer.hpp"
+
+#include <cmath>
+
+#include "base/error.hpp"
+
+namespace filo {
+
+AdamW::AdamW(const TensorMap& parameters, std::vector<LearningRateGroup> groups, AdamWOptions options) : options_(options) {
+  for (const LearningRateGroup& group : groups) {
+    for (const std::string& name : group.names) {
+      const auto found = parameters.find(name);
+      if (found == parameters.end()) throw Error("optimizer", "no parameter is called '" + name + "'");
+      const torch::Tensor value = found->second.detach();
+      slots_[name] = {value, torch::zeros_like(value), torch::zeros_like(value), 0, group.learning_rate};
+    }
+  }
+}
+
+void AdamW::step(const TensorMap& gradients) {
+  const torch::NoGradGuard no_grad;
+  for (auto& [name, slot] : slots_) {
+    const auto found = gradients.find(name);
+    if (found == gradients.end()) continue;
+    const torch::Tensor& gradient = found->second;
+    ++slot.step;
+    slot.parameter.mul_(1 - slot.learning_rate * options_.weight_decay);
+    slot.exp_avg.lerp_(gradient, 1 - options_.beta1);
+    slot.exp_avg_sq.mul_(options_.beta2).addcmul_(gradient, gradient, 1 - options_.beta2);
+    const double correction1 = 1 - std::pow(options_.beta1, static_cast<double>(slot.step));
+    const double correction2 = 1 - std::pow(options_.beta2, static_cast<double>(slot.step));
+    const torch::Tensor denominator = (slot.exp_avg_sq.sqrt() / std::sqrt(correction2)).add_(options_.epsilon);
+    slot.parameter.addcdiv_(slot.exp_avg, denominator, -slot.learning_rate / correction1);
+  }
+}
+
+TensorMap AdamW::state() const {
+  TensorMap state;
+  for (const auto& [name, slot] : slots_) {
+    state[name + "/exp_avg"] = slot.exp_avg;
+    state[name + "/exp_avg_sq"] = slot.exp_avg_sq;
+    state[name + "/step"] = torch::tensor({slot.step}, torch::kInt64);
+  }
+  return state;
+}
+
+void AdamW::load_state(const TensorMap& state, const std::string& where) {
+  const torch::NoGradGuard no_grad;
+  if (state.size() != slots_.size() * 3)
+    throw Error(where, "holds " + std::to_string(state.size()) + " tensors, expected " + std::to_string(slots_.size() * 3));
+  const auto take = [&](const std::string& name, c10::IntArrayRef shape) {
+    const auto found = state.find(name);
+    if (found == state.end()) throw Error(where, "tensor '" + name + "' is missing");
+    if (found->second.sizes() != shape)
+      throw Error(where, "tensor '" + name + "' has shape " + c10::str(found->second.sizes()) + ", expected " + c10::str(shape));
+    return found->second;
+  };
+  for (auto& [name, slot] : slots_) {
+    slot.exp_avg.copy_(take(name + "/exp_avg", slot.parameter.sizes()));
+    slot.exp_avg_sq.copy_(take(name + "/exp_avg_sq", slot.parameter.sizes()));
+    slot.step = take(name + "/step", {1}).to(torch::kCPU).item<std::int64_t>();
+  }
+}
+
+}  // namespace filo

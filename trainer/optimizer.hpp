@@ -1,0 +1,47 @@
+// AdamW (Loshchilov and Hutter 2019, algorithm 2) over named parameters, with a state that snapshots can hold.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/tensors.hpp"
+
+namespace filo {
+
+struct AdamWOptions {
+  double beta1 = 0.5;  // FiLo's betas (DESIGN section 3, "Schedule")
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;  // PyTorch's default, which FiLo leaves as it is
+};
+
+struct LearningRateGroup {
+  std::vector<std::string> names;
+  double learning_rate;
+};
+
+// Equal to torch.optim.AdamW step by step. Parameters without a gradient are left alone, as there.
+class AdamW {
+ public:
+  // `parameters` are shared with the model: step() changes them in place. Every name must be there.
+  AdamW(const TensorMap& parameters, std::vector<LearningRateGroup> groups, AdamWOptions options = {});
+
+  // `gradients`: name -> gradient of the parameter's shape.
+  void step(const TensorMap& gradients);
+
+  // "NAME/exp_avg", "NAME/exp_avg_sq" float32 and "NAME/step" int64 [1].
+  TensorMap state() const;
+  // Throws Error naming the tensor that is missing, extra or of another shape.
+  void load_state(const TensorMap& state, const std::string& where);
+
+ private:
+  struct Slot {
+    torch::Tensor parameter, exp_avg, exp_avg_sq;
+    std::int64_t step = 0;
+    double learning_rate = 0;
+  };
+  std::map<std::string, Slot> slots_;
+  AdamWOptions options_;
+};
+
+}  // namespace filo

@@ -1,0 +1,101 @@
+#include "trainer/spec.hpp"
+
+#include "base/error.hpp"
+#include "settings/clip_digest.hpp"
+#include "trainer/device.hpp"
+
+namespace filo {
+namespace {
+
+const Json& member(const Json& object, const std::string& key, const std::filesystem::path& where) {
+  if (!object.is_object() || !object.contains(key)) throw UsageError("worker: " + where.string() + ": " + key, "missing");
+  return object.at(key);
+}
+
+std::string text(const Json& object, const std::string& key, const std::filesystem::path& where) {
+  const Json& value = member(object, key, where);
+  if (!value.is_string())
+    throw UsageError("worker: " + where.string() + ": " + key, "found " + value.dump() + ", expected a string");
+  return value;
+}
+
+DatasetReference parse_dataset(const Json& json, const std::filesystem::path& where) {
+  return {text(json, "name", where), text(json, "digest", where)};
+}
+
+ClipReference parse_clip(const Json& json, const std::filesystem::path& where) {
+  return {text(json, "path", where), text(json, "digest", where)};
+}
+
+}  // namespace
+
+FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& where) {
+  // The keys that features share with `model:` are checked by the same schema.
+  Json model = to_json(ModelSettings{});
+  for (const char* key : {"profile", "image_size", "layers", "vv_from"}) model[key] = member(spec, key, where);
+  if (model["profile"] == "filo-release")
+    for (const char* key : {"fixed_template", "filter"}) model["prompts"][key] = false;
+  const ModelSettings checked = model_settings_from_json(model, where.string());
+  return {.dataset = parse_dataset(member(spec, "dataset", where), where),
+          .clip = parse_clip(member(spec, "clip", where), where),
+          .profile = checked.profile,
+          .image_size = checked.image_size,
+          .layers = checked.layers,
+          .vv_from = checked.vv_from};
+}
+
+TrainSpec parse_train_spec(const Json& spec, const std::filesystem::path& where) {
+  return {.model = model_settings_from_json(member(spec, "model", where), where.string()),
+          .train = train_settings_from_json(member(spec, "train", where), where.string()),
+          .descriptions = descriptions_from_json(member(spec, "descriptions", where), where.string()),
+          .clip = parse_clip(member(spec, "clip", where), where)};
+}
+
+EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& where) {
+  return {.model = model_settings_from_json(member(spec, "model", where), where.string()),
+          .evaluate = evaluate_settings_from_json(member(spec, "evaluate", where), where.string()),
+          .descriptions = descriptions_from_json(member(spec, "descriptions", where), where.string()),
+          .dataset = parse_dataset(member(spec, "dataset", where), where),
+          .train_dataset = parse_dataset(member(spec, "train_dataset", where), where),
+          .clip = parse_clip(member(spec, "clip", where), where),
+          .seed = spec.value("seed", std::uint64_t{0})};
+}
+
+Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference) {
+  Dataset dataset = load_dataset(stage.arguments().workspace, reference.name);
+  if (dataset.digest != reference.digest)
+    throw Error("worker: data set " + reference.name, "its digest is " + dataset.digest + ", but this stage was planned for " +
+                                                          reference.digest + "; plan again (filo run)");
+  return dataset;
+}
+
+std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference) {
+  if (stage.is_root()) {
+    const std::string digest = clip_digest(reference.path);
+    if (digest != reference.digest)
+      throw Error("worker: " + reference.path, "the weights' digest is " + digest + ", but this stage was planned for " +
+                                                   reference.digest + "; plan again (filo run)");
+  }
+  return ClipModel::load(reference.path, compute_device());
+}
+
+Json features_key(const FeaturesSpec& spec) {
+  return {{"clip", spec.clip.digest},     {"dataset", spec.dataset.digest},
+          {"profile", to_json(spec.profile)}, {"image_size", spec.image_size},
+          {"layers", spec.layers},        {"vv_from", spec.vv_from}};
+}
+
+FeatureLayout feature_layout(const ClipConfig& clip, const FeaturesSpec& spec) {
+  FeatureLayout layout;
+  const int side = spec.image_size / clip.patch;
+  layout.global_size = clip.projection;
+  layout.patches = side * side;
+  layout.width = clip.vision.width;
+  layout.qkv_layers = spec.layers;
+  for (const int layer : spec.layers)
+    if (layer >= spec.vv_from) layout.vv_layers.push_back(layer);
+  layout.mask_size = spec.image_size;
+  return layout;
+}
+
+}  // namespace filo

@@ -1,0 +1,67 @@
+// The typed form of a stage's spec.json (docs/architecture.md), checked against what is on disk.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "data/dataset.hpp"
+#include "data/shards.hpp"
+#include "model/clip.hpp"
+#include "settings/descriptions.hpp"
+#include "settings/settings.hpp"
+#include "trainer/stage.hpp"
+
+namespace filo {
+
+struct DatasetReference {
+  std::string name;
+  std::string digest;  // what is meant; the name only says where it is
+};
+struct ClipReference {
+  std::string path;
+  std::string digest;
+};
+
+struct FeaturesSpec {
+  DatasetReference dataset;
+  ClipReference clip;
+  Profile profile;
+  int image_size;
+  std::vector<int> layers;
+  int vv_from;
+};
+struct TrainSpec {
+  ModelSettings model;
+  TrainSettings train;
+  Descriptions descriptions;
+  ClipReference clip;
+};
+struct EvaluateSpec {
+  ModelSettings model;
+  EvaluateSettings evaluate;
+  Descriptions descriptions;
+  DatasetReference dataset;
+  DatasetReference train_dataset;
+  ClipReference clip;
+  std::uint64_t seed;
+};
+
+// All throw UsageError naming the file and the key.
+FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& where);
+TrainSpec parse_train_spec(const Json& spec, const std::filesystem::path& where);
+EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& where);
+
+// WORKSPACE/datasets/NAME.json; throws Error when its digest is not the one the stage was planned with.
+Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference);
+
+// Loads the frozen CLIP to compute_device(); throws Error when its digest is not the one the stage was planned with.
+std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference);
+
+// What made the features of such a cache; kept in every shard.
+Json features_key(const FeaturesSpec& spec);
+
+// The shapes that the cache of such features has.
+FeatureLayout feature_layout(const ClipConfig& clip, const FeaturesSpec& spec);
+
+}  // namespace filo

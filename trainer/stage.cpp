@@ -1,0 +1,101 @@
+#include "trainer/stage.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "base/signals.hpp"
+#include "cluster/session.hpp"
+#include "trainer/device.hpp"
+
+namespace filo {
+namespace {
+
+namespace fs = std::filesystem;
+
+int newest_attempt(const fs::path& attempts) {
+  int newest = 0;
+  for (const auto& entry : fs::directory_iterator(attempts)) {
+    const std::string name = entry.path().filename().string();
+    int number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error == std::errc() && end == name.data() + name.size()) newest = std::max(newest, number);
+  }
+  return newest;
+}
+
+}  // namespace
+
+Stage::Stage(const StageArguments& arguments, const std::string& kind, const Device& device)
+    : arguments_(arguments), device_(device) {
+  const fs::path spec_path = folder() / "spec.json";
+  if (!fs::exists(spec_path))
+    throw UsageError(kind + ": " + spec_path.string(), "not found; expected a stage that `filo run` or `filo submit` has planned");
+  spec_ = read_json(spec_path);
+  if (!spec_.is_object() || spec_.value("kind", "") != kind)
+    throw UsageError(kind + ": " + spec_path.string() + ": kind", "found " + spec_.value("kind", Json()).dump() + ", expected \"" + kind + "\"");
+  if (is_root()) {
+    const fs::path attempt_folder = folder() / "attempts" / std::to_string(arguments_.attempt);
+    fs::create_directories(attempt_folder);
+    events_ = EventLog(attempt_folder / "events.jsonl");
+  }
+}
+
+std::string Stage::input(const std::string& kind) const {
+  const Json inputs = spec_.value("inputs", Json::object());
+  if (!inputs.contains(kind) || !inputs[kind].is_string())
+    throw Error((folder() / "spec.json").string() + ": inputs." + kind, "missing; expected the key of the stage it needs");
+  return inputs[kind];
+}
+
+void Stage::finish(const Json& metrics, const std::map<std::string, std::string>& artifacts) {
+  communicator().barrier();  // every rank's files are written
+  if (!is_root()) return;
+  const int newest = newest_attempt(folder() / "attempts");
+  if (newest > arguments_.attempt)
+    throw Error("worker: " + folder().string(), "attempt " + std::to_string(arguments_.attempt) + " was superseded by attempt " +
+                                                    std::to_string(newest) + "; its result is not recorded");
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+  write_json(folder() / "result.json", {{"stage", arguments_.key},
+                                        {"kind", spec_["kind"]},
+                                        {"attempt", arguments_.attempt},
+                                        {"world_size", communicator().world_size()},
+                                        {"threads", arguments_.threads},
+                                        {"seconds", seconds},
+                                        {"metrics", metrics},
+                                        {"artifacts", artifacts}});
+}
+
+namespace {
+
+int run_attempt(const StageArguments& arguments, const std::string& kind, void (*body)(Stage&)) {
+  const Device device = open_device(arguments.gpus, arguments.threads);
+  Stage stage(arguments, kind, device);
+  stage.events().write("started", {{"world_size", device.host->world_size()},
+                                   {"threads", arguments.threads},
+                                   {"device", compute_device().str()},
+                                   {"spec", stage.spec()}});
+  try {
+    body(stage);
+  } catch (const StoppedEarly& stop) {
+    if (stage.is_root()) log_info(stop.what());
+    return static_cast<int>(stop.exit_code());
+  } catch (const std::exception& error) {
+    stage.events().write("failed", {{"message", error.what()}});
+    throw;
+  }
+  stage.events().write("finished");
+  return static_cast<int>(ExitCode::done);
+}
+
+}  // namespace
+
+int run_stage(const StageArguments& arguments, const std::string& kind, void (*body)(Stage&)) {
+  install_stop_handlers();
+  MpiSession session;
+  start_logging("filo-worker " + kind + " " + std::to_string(session.rank()) + "/" + std::to_string(session.world_size()));
+  return session.run([&] { return run_attempt(arguments, kind, body); });
+}
+
+}  // namespace filo

@@ -1,0 +1,71 @@
+// One attempt at one stage, as every rank of a worker sees it: its spec, its folders, its events, its result.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "base/json.hpp"
+#include "cluster/communicator.hpp"
+#include "trainer/device.hpp"
+#include "trainer/event_log.hpp"
+
+namespace filo {
+
+// The options that `filo-worker features | train | evaluate` share.
+struct StageArguments {
+  std::filesystem::path workspace;
+  std::string key;  // folder name under WORKSPACE/stages
+  int attempt = 1;
+  int threads = 1;  // of this rank
+  int gpus = 0;     // per rank: 0 = CPU
+};
+
+class Stage {
+ public:
+  // Reads and checks spec.json. Throws UsageError when the stage is not there or is of another kind.
+  Stage(const StageArguments& arguments, const std::string& kind, const Device& device);
+
+  const StageArguments& arguments() const { return arguments_; }
+  const Json& spec() const { return spec_; }
+  Communicator& communicator() const { return *device_.host; }  // host memory
+  // Of the memory that parameters live in.
+  Communicator& gradient_communicator() const { return device_.device ? *device_.device : *device_.host; }
+  bool is_root() const { return communicator().rank() == 0; }
+
+  std::filesystem::path folder() const { return arguments_.workspace / "stages" / arguments_.key; }
+  std::filesystem::path features_folder(const std::string& features_key) const {
+    return arguments_.workspace / "features" / features_key;
+  }
+  // The key of a stage this one needs, from spec.inputs.
+  std::string input(const std::string& kind) const;
+  std::filesystem::path input_folder(const std::string& kind) const {
+    return arguments_.workspace / "stages" / input(kind);
+  }
+
+  EventLog& events() { return events_; }  // writes on rank 0 only
+
+  // Writes result.json (rank 0; by rename, last of all). A newer attempt fences this one off: throws Error, nothing is written.
+  // `artifacts`: name -> path relative to the stage's folder.
+  void finish(const Json& metrics, const std::map<std::string, std::string>& artifacts);
+
+ private:
+  StageArguments arguments_;
+  const Device& device_;
+  Json spec_;
+  EventLog events_;
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+};
+
+// Thrown at a step boundary when all ranks agreed to stop and their snapshot is on disk: exit code 75.
+class StoppedEarly : public Error {
+ public:
+  explicit StoppedEarly(const std::string& what) : Error("worker", what, ExitCode::stopped_early) {}
+};
+
+// Runs `body` as one attempt: MPI session, events `started` and `finished` | `stopped` | `failed`, exit code.
+// An exception on one rank of several ends them all (MPI_Abort), so that none waits for ever.
+int run_stage(const StageArguments& arguments, const std::string& kind, void (*body)(Stage&));
+
+}  // namespace filo
