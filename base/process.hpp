@@ -12,10 +12,10 @@
 namespace filo {
 
 struct ProcessOptions {
-  std::vector<std::string> arguments;                // arguments[0] is the program, looked up in PATH
-  std::map<std::string, std::string> environment;    // added to (or replacing in) this process's environment
-  std::optional<std::filesystem::path> output_file;  // stdout and stderr are appended here; unset: inherited
-  bool die_with_parent = true;                       // PR_SET_PDEATHSIG: SIGKILL when the parent dies
+  std::vector<std::string> arguments;                     // arguments[0] is the program, looked up in PATH
+  std::map<std::string, std::string> environment = {};    // added to (or replacing in) this process's environment
+  std::optional<std::filesystem::path> output_file = {};  // stdout and stderr are appended here; unset: inherited
+  bool die_with_parent = true;                            // PR_SET_PDEATHSIG: SIGKILL when the parent dies
 };
 
 struct ProcessResult {
@@ -49,6 +49,7 @@ struct CapturedOutput {
   ProcessResult result;
   std::string output;
 };
-CapturedOutput run_and_capture(const std::vector<std::string>& arguments, double timeout_s = 30, bool with_stderr = false);
+CapturedOutput run_and_capture(const std::vector<std::string>& arguments, double timeout_s = 30,
+                               bool with_stderr = false);
 
 }  // namespace filo

@@ -14,7 +14,8 @@ class Random {
   explicit Random(std::uint64_t seed) : state_(seed) {}
 
   // A stream of its own for each (seed, name, index): order of use elsewhere does not matter.
-  Random(std::uint64_t seed, std::string_view name, std::uint64_t index = 0) : state_(seed) {
+  Random(std::uint64_t seed, std::string_view name, std::uint64_t index = 0)
+      : state_(mix(seed + 0x9e3779b97f4a7c15u)) {  // unmixed, seed 1 "a" would be seed 2 "b"
     for (const char c : name) state_ = mix(state_ ^ (static_cast<unsigned char>(c) + 0x100u));
     state_ = mix(state_ ^ mix(index + 0x632be59bd9b4e019u));
   }
