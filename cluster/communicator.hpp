@@ -69,10 +69,11 @@ class Communicator {
   virtual std::vector<std::string> gather_bytes(const std::string& bytes, int root = 0) = 0;
   virtual void barrier() = 0;
 
-  // Buffers of the kind of memory that this communicator sums, and the two operations gradient buckets need on them.
+  // Buffers of the kind of memory that this communicator sums, and what gradient buckets do with them.
   // NCCL: ordered on the compute stream.
   virtual std::shared_ptr<float> allocate(std::size_t count) = 0;  // zeros
   virtual void copy(float* destination, const float* source, std::size_t count) = 0;
+  virtual void set_zero(float* data, std::size_t count) = 0;
   virtual void scale(float* data, std::size_t count, float factor) = 0;
 };
 

@@ -1,0 +1,54 @@
+#include "cluster/session.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+
+#include "cluster/mpi_call.hpp"
+
+namespace filo {
+
+MpiSession::MpiSession() : exceptions_at_start_(std::uncaught_exceptions()) {
+  int provided = MPI_THREAD_SINGLE;
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+  check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &world_size_), "MPI_Comm_size");
+  if (provided < MPI_THREAD_SERIALIZED)
+    throw Error("mpi", "thread level found: " + std::to_string(provided) +
+                           ", expected at least MPI_THREAD_SERIALIZED (" + std::to_string(MPI_THREAD_SERIALIZED) +
+                           "): this MPI was built without threads");
+}
+
+MpiSession::~MpiSession() {
+  if (std::uncaught_exceptions() > exceptions_at_start_ && world_size_ > 1) {
+    std::fprintf(stderr, "filo-worker %d/%d: left by an exception: ending all ranks\n", rank_, world_size_);
+    MPI_Abort(MPI_COMM_WORLD, static_cast<int>(ExitCode::failed));
+  }
+  MPI_Finalize();
+}
+
+int MpiSession::run(const std::function<int()>& work) {
+  if (world_size_ == 1) return work();
+  const auto report = [this](const char* message) {
+    std::fprintf(stderr, "filo-worker %d/%d: %s\n", rank_, world_size_, message);
+    std::fflush(stderr);
+  };
+  try {
+    return work();
+  } catch (const Error& error) {
+    report(error.what());
+    abort(error.exit_code());
+  } catch (const std::exception& error) {
+    report(error.what());
+    abort(ExitCode::failed);
+  }
+}
+
+void MpiSession::abort(ExitCode exit_code) {
+  MPI_Abort(MPI_COMM_WORLD, static_cast<int>(exit_code));
+  std::abort();  // MPI_Abort does not return; the compiler does not know
+}
+
+}  // namespace filo
