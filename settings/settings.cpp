@@ -193,6 +193,7 @@ Schema evaluate_schema() {
       {"shots", Schema::integer(fallback.shots, 0, 10000)},
       {"gaussian_sigma", Schema::number(fallback.gaussian_sigma, 0, 1000)},
       {"heat_maps", Schema::integer(fallback.heat_maps, 0)},
+      {"compare_untrained", Schema::boolean(fallback.compare_untrained)},
   });
 }
 
@@ -269,7 +270,10 @@ TrainSettings train_settings_of(const Json& json) {
 }
 
 EvaluateSettings evaluate_settings_of(const Json& json) {
-  return {.shots = json.at("shots"), .gaussian_sigma = json.at("gaussian_sigma"), .heat_maps = json.at("heat_maps")};
+  return {.shots = json.at("shots"),
+          .gaussian_sigma = json.at("gaussian_sigma"),
+          .heat_maps = json.at("heat_maps"),
+          .compare_untrained = json.at("compare_untrained")};
 }
 
 ResourceSettings resource_settings_of(const Json& json) {
@@ -315,7 +319,10 @@ Json to_json(const TrainSettings& settings) {
 }
 
 Json to_json(const EvaluateSettings& settings) {
-  return {{"shots", settings.shots}, {"gaussian_sigma", settings.gaussian_sigma}, {"heat_maps", settings.heat_maps}};
+  return {{"shots", settings.shots},
+          {"gaussian_sigma", settings.gaussian_sigma},
+          {"heat_maps", settings.heat_maps},
+          {"compare_untrained", settings.compare_untrained}};
 }
 
 Json to_json(const ResourceSettings& settings) {

@@ -70,6 +70,7 @@ struct EvaluateSettings {
   int shots = 0;
   double gaussian_sigma = 4;
   int heat_maps = 8;  // anomalous test images per class that get a PNG
+  bool compare_untrained = false;  // also evaluate the freshly initialised model, at twice the time
 };
 
 struct ResourceSettings {  // not part of any stage's key
