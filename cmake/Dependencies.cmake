@@ -22,7 +22,7 @@ target_link_libraries(filo_hdf5 INTERFACE ${HDF5_C_LIBRARIES})
 add_library(filo::hdf5 ALIAS filo_hdf5)
 
 # LibTorch: the wheel that tools/setup put into .deps/venv. find_package(Torch) wants a CUDA toolkit even for CPU-only use;
-# a CPU program needs libtorch_cpu and libc10 alone (docs/decisions/003-libtorch.md).
+# a CPU program needs libtorch_cpu and libc10 alone (docs/decisions/002-libtorch-from-the-wheel.md).
 file(GLOB filo_site_packages ${CMAKE_SOURCE_DIR}/.deps/venv/lib/python3*/site-packages)
 set(FILO_SITE_PACKAGES "${filo_site_packages}" CACHE PATH "The site-packages folder that holds torch/ and nvidia/")
 set(torch_root ${FILO_SITE_PACKAGES}/torch)
