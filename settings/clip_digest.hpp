@@ -1,13 +1,20 @@
-// What a CLIP folder is, whatever it is called: the part of every stage's key that stands for the frozen weights.
+// What a folder of CLIP weights is, whatever it is called: part of every stage's key, checked again by the workers.
 #pragma once
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace filo {
 
-// SHA-256 over the names and contents of the folder's config, weights and tokenizer files (Hugging Face or OpenCLIP names).
-// Throws UsageError when the folder or its weights are not there.
+// The files of a Hugging Face CLIP folder that the programs read.
+const std::vector<std::string>& clip_files();
+
+// SHA-256 over the names, sizes and contents of clip_files(), 64 hex digits. Throws UsageError naming the file that is
+// missing. Reads all of it (1.7 GB for ViT-L: seconds); the planner keeps a cache (scheduler/digests.hpp).
 std::string clip_digest(const std::filesystem::path& folder);
+
+// Throws UsageError naming the first of clip_files() that is not there, and how to get one.
+void check_clip_folder(const std::filesystem::path& folder);
 
 }  // namespace filo
