@@ -1,7 +1,10 @@
 #include "trainer/stage.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
+#include <thread>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
@@ -69,6 +72,22 @@ void Stage::finish(const Json& metrics, const std::map<std::string, std::string>
 
 namespace {
 
+// Ends this process when its launcher (mpirun, slurmstepd) is gone: a rank that went on alone would waste a slot, and its work is
+// taken up by the next attempt anyway. Polled, because PR_SET_PDEATHSIG follows the launcher's thread, not its process.
+class LauncherWatch {
+ public:
+  LauncherWatch()
+      : thread_([launcher = getppid()](const std::stop_token& stop) {
+          while (!stop.stop_requested()) {
+            if (getppid() != launcher) _exit(static_cast<int>(ExitCode::failed));
+            std::this_thread::sleep_for(std::chrono::milliseconds(200));
+          }
+        }) {}
+
+ private:
+  std::jthread thread_;
+};
+
 int run_attempt(const StageArguments& arguments, const std::string& kind, void (*body)(Stage&)) {
   const Device device = open_device(arguments.gpus, arguments.threads);
   Stage stage(arguments, kind, device);
@@ -94,6 +113,7 @@ int run_attempt(const StageArguments& arguments, const std::string& kind, void (
 int run_stage(const StageArguments& arguments, const std::string& kind, void (*body)(Stage&)) {
   install_stop_handlers();
   MpiSession session;
+  const LauncherWatch watch;
   start_logging("filo-worker " + kind + " " + std::to_string(session.rank()) + "/" + std::to_string(session.world_size()));
   return session.run([&] { return run_attempt(arguments, kind, body); });
 }

@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "base/error.hpp"
 #include "base/json.hpp"
 #include "cluster/communicator.hpp"
 #include "trainer/device.hpp"

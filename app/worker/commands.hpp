@@ -11,6 +11,7 @@ void add_train_command(CLI::App& program);              // train
 void add_evaluate_command(CLI::App& program);           // evaluate
 void add_probe_command(CLI::App& program);              // probe text | vision | init | forward
 void add_bench_command(CLI::App& program);              // bench step | ...
+void add_predict_command(CLI::App& program);            // predict
 void add_import_checkpoint_command(CLI::App& program);  // import-checkpoint
 
 }  // namespace filo
