@@ -1,0 +1,148 @@
+#include "model/kernels/deform_conv.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+
+namespace filo::kernels {
+namespace {
+
+// Where one tap of one row samples: up to four corners, weight zero (and any valid pixel) where a corner lies outside.
+template <typename T>
+struct Sample {
+  bool inside = false;          // false: all four corners are outside, the sample and its gradients are zero
+  std::int64_t pixels[4] = {};  // index of the corner's pixel in the image: (y0,x0) (y0,x1) (y1,x0) (y1,x1)
+  bool valid[4] = {};
+  T fraction_y = 0, fraction_x = 0;
+};
+
+template <typename T>
+Sample<T> locate(const DeformConvShape& shape, T y, T x) {
+  Sample<T> sample;
+  // Written so that NaN and infinity fall outside. At -1 exactly (zero offsets, first row) the slope towards row 0
+  // counts.
+  if (!(y >= T(-1) && x >= T(-1) && y < T(shape.height) && x < T(shape.width))) return sample;
+  sample.inside = true;
+  const T floor_y = std::floor(y), floor_x = std::floor(x);
+  sample.fraction_y = y - floor_y;
+  sample.fraction_x = x - floor_x;
+  const auto y0 = static_cast<std::int64_t>(floor_y), x0 = static_cast<std::int64_t>(floor_x);
+  for (int corner = 0; corner < 4; ++corner) {
+    const std::int64_t cy = y0 + corner / 2, cx = x0 + corner % 2;
+    sample.valid[corner] = cy >= 0 && cy < shape.height && cx >= 0 && cx < shape.width;
+    sample.pixels[corner] = sample.valid[corner] ? cy * shape.width + cx : 0;
+  }
+  return sample;
+}
+
+template <typename T>
+void corner_weights(const Sample<T>& sample, T scale, T weights[4]) {
+  const T ly = sample.fraction_y, lx = sample.fraction_x, hy = 1 - ly, hx = 1 - lx;
+  weights[0] = sample.valid[0] ? hy * hx * scale : T(0);
+  weights[1] = sample.valid[1] ? hy * lx * scale : T(0);
+  weights[2] = sample.valid[2] ? ly * hx * scale : T(0);
+  weights[3] = sample.valid[3] ? ly * lx * scale : T(0);
+}
+
+// Indices of one row and tap in the offset and mask tensors, and the sample there.
+template <typename T>
+struct Tap {
+  std::int64_t offset_y, offset_x, mask;
+  T scale;
+  Sample<T> sample;
+};
+
+template <typename T>
+Tap<T> tap_of(const DeformConvShape& shape, const DeformConvInput<T>& in, std::int64_t row, std::int64_t tap) {
+  const std::int64_t plane = shape.height * shape.width;
+  const std::int64_t image = row / plane, position = row % plane;
+  Tap<T> result;
+  result.offset_y = (image * 2 * shape.taps() + 2 * tap) * plane + position;
+  result.offset_x = result.offset_y + plane;
+  result.mask = (image * shape.taps() + tap) * plane + position;
+  result.scale = in.mask ? in.mask[result.mask] : T(1);
+  const std::int64_t base_y = position / shape.width + tap / shape.kernel_width - shape.kernel_height / 2;
+  const std::int64_t base_x = position % shape.width + tap % shape.kernel_width - shape.kernel_width / 2;
+  result.sample = locate<T>(shape, T(base_y) + in.offset[result.offset_y], T(base_x) + in.offset[result.offset_x]);
+  return result;
+}
+
+}  // namespace
+
+template <typename T, typename Column>
+void gather_columns(const DeformConvShape& shape, const DeformConvInput<T>& in, std::int64_t first_row,
+                    std::int64_t row_count, std::int64_t first_tap, std::int64_t tap_count, Column* columns) {
+  const RowKernels<T>& kernels = row_kernels<T>();
+  const std::int64_t plane = shape.height * shape.width;
+  for (std::int64_t row = first_row; row < first_row + row_count; ++row) {
+    const T* image = in.input + row / plane * plane * shape.channels;
+    for (std::int64_t tap = first_tap; tap < first_tap + tap_count; ++tap, columns += shape.channels) {
+      const Tap<T> at = tap_of(shape, in, row, tap);
+      if (!at.sample.inside) {
+        std::memset(columns, 0, sizeof(Column) * static_cast<std::size_t>(shape.channels));
+        continue;
+      }
+      T weights[4];
+      corner_weights(at.sample, at.scale, weights);
+      const T* rows[4];
+      for (int c = 0; c < 4; ++c) rows[c] = image + at.sample.pixels[c] * shape.channels;
+      if constexpr (std::is_same_v<Column, T>) {
+        kernels.blend(rows, weights, shape.channels, columns);
+      } else {
+        kernels.blend_to_bfloat16(rows, weights, shape.channels, columns);
+      }
+    }
+  }
+}
+
+template <typename T>
+void scatter_columns(const DeformConvShape& shape, const DeformConvInput<T>& in, std::int64_t first_row,
+                     std::int64_t row_count, std::int64_t first_tap, std::int64_t tap_count, const T* columns,
+                     const DeformConvGradients<T>& gradients) {
+  const RowKernels<T>& kernels = row_kernels<T>();
+  const std::int64_t plane = shape.height * shape.width;
+  for (std::int64_t row = first_row; row < first_row + row_count; ++row) {
+    const std::int64_t image = row / plane * plane * shape.channels;
+    for (std::int64_t tap = first_tap; tap < first_tap + tap_count; ++tap, columns += shape.channels) {
+      const Tap<T> at = tap_of(shape, in, row, tap);
+      const Sample<T>& sample = at.sample;
+      T value[4] = {};  // <gradient, corner>; zero outside
+      if (sample.inside && (gradients.offset || gradients.mask)) {
+        const T* rows[4];
+        for (int c = 0; c < 4; ++c) rows[c] = in.input + image + sample.pixels[c] * shape.channels;
+        kernels.dot(columns, rows, shape.channels, value);
+        for (int c = 0; c < 4; ++c) value[c] = sample.valid[c] ? value[c] : T(0);
+      }
+      const T ly = sample.fraction_y, lx = sample.fraction_x, hy = 1 - ly, hx = 1 - lx;
+      if (gradients.offset) {
+        gradients.offset[at.offset_y] = at.scale * (hx * (value[2] - value[0]) + lx * (value[3] - value[1]));
+        gradients.offset[at.offset_x] = at.scale * (hy * (value[1] - value[0]) + ly * (value[3] - value[2]));
+      }
+      if (gradients.mask) {
+        gradients.mask[at.mask] = hy * (hx * value[0] + lx * value[1]) + ly * (hx * value[2] + lx * value[3]);
+      }
+      if (gradients.input && sample.inside) {
+        T weights[4];
+        corner_weights(sample, at.scale, weights);
+        T* rows[4];
+        for (int c = 0; c < 4; ++c) rows[c] = gradients.input + image + sample.pixels[c] * shape.channels;
+        kernels.scatter(columns, weights, shape.channels, rows);
+      }
+    }
+  }
+}
+
+#define FILO_INSTANTIATE(T, Column)                                                                        \
+  template void gather_columns<T, Column>(const DeformConvShape&, const DeformConvInput<T>&, std::int64_t, \
+                                          std::int64_t, std::int64_t, std::int64_t, Column*);
+FILO_INSTANTIATE(float, float)
+FILO_INSTANTIATE(float, Bfloat16)
+FILO_INSTANTIATE(double, double)
+#undef FILO_INSTANTIATE
+template void scatter_columns<float>(const DeformConvShape&, const DeformConvInput<float>&, std::int64_t, std::int64_t,
+                                     std::int64_t, std::int64_t, const float*, const DeformConvGradients<float>&);
+template void scatter_columns<double>(const DeformConvShape&, const DeformConvInput<double>&, std::int64_t,
+                                      std::int64_t, std::int64_t, std::int64_t, const double*,
+                                      const DeformConvGradients<double>&);
+
+}  // namespace filo::kernels
