@@ -71,17 +71,6 @@ namespace {
 
 using namespace image_formats;
 
-std::string read_image_file(const std::filesystem::path& path) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) fail(path.string(), "no such file");
-  if (!std::filesystem::is_regular_file(status)) fail(path.string(), "is not a regular file");
-  const auto size = std::filesystem::file_size(path, error);
-  if (!error && size > max_image_bytes)
-    fail(path.string(), "has " + std::to_string(size) + " bytes, expected at most " + std::to_string(max_image_bytes));
-  return read_file(path);
-}
-
 [[noreturn]] void fail_unknown(std::string_view bytes, const std::string& name) {
   fail(name, bytes.empty() ? "is empty, expected a PNG, JPEG or BMP image" : "is not a PNG, JPEG or BMP image");
 }
@@ -144,9 +133,20 @@ Image::Image(int image_width, int image_height, int image_channels, std::uint8_t
                  static_cast<std::size_t>(image_channels),
              value) {}
 
+std::string read_image_bytes(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) fail(path.string(), "no such file");
+  if (!std::filesystem::is_regular_file(status)) fail(path.string(), "is not a regular file");
+  const auto size = std::filesystem::file_size(path, error);
+  if (!error && size > max_image_bytes)
+    fail(path.string(), "has " + std::to_string(size) + " bytes, expected at most " + std::to_string(max_image_bytes));
+  return read_file(path);
+}
+
 Image decode_image(std::string_view bytes, const std::string& name) { return decode(bytes, name, Depth16::high_byte); }
 
-Image decode_image(const std::filesystem::path& path) { return decode_image(read_image_file(path), path.string()); }
+Image decode_image(const std::filesystem::path& path) { return decode_image(read_image_bytes(path), path.string()); }
 
 ImageSize read_image_size(std::string_view bytes, const std::string& name) {
   const Header header = read_header(bytes, name);
@@ -155,11 +155,11 @@ ImageSize read_image_size(std::string_view bytes, const std::string& name) {
 }
 
 ImageSize read_image_size(const std::filesystem::path& path) {
-  return read_image_size(read_image_file(path), path.string());
+  return read_image_size(read_image_bytes(path), path.string());
 }
 
 Image decode_mask(const std::filesystem::path& path) {
-  Image mask = to_grey(decode(read_image_file(path), path.string(), Depth16::any_bit));
+  Image mask = to_grey(decode(read_image_bytes(path), path.string(), Depth16::any_bit));
   for (auto& pixel : mask.pixels) pixel = pixel > 0 ? 255 : 0;
   return mask;
 }

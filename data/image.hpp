@@ -50,6 +50,9 @@ Image decode_image(const std::filesystem::path& path);
 // The same from memory; `name` stands for the file in errors.
 Image decode_image(std::string_view bytes, const std::string& name);
 
+// The bytes of a regular file of at most max_image_bytes; throws Error.
+std::string read_image_bytes(const std::filesystem::path& path);
+
 // Width and height after the EXIF orientation, from the headers alone: the pixels may still turn out to be broken.
 ImageSize read_image_size(const std::filesystem::path& path);
 ImageSize read_image_size(std::string_view bytes, const std::string& name);
@@ -98,7 +101,8 @@ Image overlay_heat_map(const Image& photo, const float* map, int map_height, int
 // The photo with the outline of `mask` (any size; a pixel belongs to it when above 0) drawn over it.
 Image draw_contour(Image photo, const Image& mask, Color color);
 
-// The photo, and beside it the next one (scaled to the same height): for contact sheets.
+// Side by side, all scaled to the first one's height; and one below the other, to the first one's width. RGB. Not
+// empty.
 Image join_horizontally(const std::vector<Image>& images);
 Image join_vertically(const std::vector<Image>& images);
 

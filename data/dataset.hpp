@@ -1,0 +1,111 @@
+// Data sets: what lies in a folder, as one list of images with classes, splits, labels and masks.
+//
+// Layouts (paths below the data set's root):
+//   mvtec   CLASS/train/good/*, CLASS/test/good/*, CLASS/test/DEFECT/*, CLASS/ground_truth/DEFECT/NAME_mask.png
+//   visa    split_csv/1cls.csv with the columns object, split, label (normal | anomaly), image, mask
+//   meta    meta.json: {"train" | "test": {CLASS: [{img_path, mask_path, cls_name, specie_name, anomaly}]}}
+//   folder  CLASS/good/* and CLASS/DEFECT/* (split "test"), CLASS/train/* (optional: normal images for few-shot
+//   memories);
+//           masks in CLASS/masks/DEFECT/ or masks/CLASS/DEFECT/, named NAME.* or NAME_mask.*
+// Images are *.png, *.jpg, *.jpeg, *.bmp in any case; hidden files, Thumbs.db and desktop.ini are passed over.
+// Every anomalous image needs a mask of the image's size (after its EXIF orientation).
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/json.hpp"
+#include "data/parallel.hpp"
+
+namespace filo {
+
+enum class DatasetFormat { automatic, mvtec, visa, meta, folder };
+
+// "auto", "mvtec", ...; throws UsageError that lists the names.
+DatasetFormat dataset_format_from(const std::string& name);
+std::string to_string(DatasetFormat format);
+
+struct DatasetImage {
+  std::string path;                 // relative to the root, '/' between folders
+  std::optional<std::string> mask;  // relative to the root
+  std::string class_name;
+  std::string split;  // "train" or "test"
+  int label = 0;      // 1: anomalous
+  std::string defect = "good";
+  int width = 0;  // pixels, after the EXIF orientation
+  int height = 0;
+  std::string sha256;  // of the file
+  std::optional<std::string> mask_sha256;
+};
+
+struct ClassCounts {
+  int train = 0;
+  int test = 0;
+  int anomalous = 0;  // in either split
+};
+
+struct Dataset {
+  std::string name;
+  std::string root;  // absolute
+  DatasetFormat format = DatasetFormat::mvtec;
+  std::string digest;  // dataset_digest(images)
+  std::map<std::string, ClassCounts> classes;
+  std::vector<DatasetImage> images;  // sorted by class, split, path
+};
+
+struct DatasetProblem {
+  std::string path;  // of the file, or "FILE:LINE" / "FILE: key" inside a listing
+  std::string reason;
+};
+
+// All that is wrong with a folder, one line each after the first. Exit code 2.
+class DatasetError : public UsageError {
+ public:
+  DatasetError(const std::string& where, std::vector<DatasetProblem> problems);
+  const std::vector<DatasetProblem>& problems() const { return problems_; }
+
+ private:
+  std::vector<DatasetProblem> problems_;
+};
+
+// Reads the folder, the headers of all images and masks, and hashes every file, on a few threads.
+// "auto" takes the first of meta (meta.json is there), visa, mvtec, folder that fits. The result has no name.
+// Throws DatasetError with every problem at once: missing image or mask, unreadable header, mask of another size, empty
+// class, a line of the listing that cannot be understood, an image listed twice, a path that leads outside the root.
+Dataset scan_dataset(const std::filesystem::path& root, DatasetFormat format, const Progress& progress = nullptr);
+
+// SHA-256 over the canonical JSON of (path, class, split, label, sha256, mask's sha256) of all images: independent of
+// the data set's root and name and of the masks' paths.
+std::string dataset_digest(const std::vector<DatasetImage>& images);
+
+// docs/architecture.md, "Datasets". The inverse checks every key, path and the digest; throws Error naming `where` and
+// the key.
+Json to_json(const Dataset& dataset);
+Dataset dataset_from_json(const Json& json, const std::string& where);
+
+struct AddedDataset {
+  Dataset dataset;
+  bool existed = false;  // the same content was there under this name
+};
+
+// scan_dataset, then WORKSPACE/datasets/NAME.json, atomically. The same content again changes nothing but the root
+// where the folder has moved; other content under the same name is refused (UsageError). Names: letters, digits and ._-
+// .
+AddedDataset add_dataset(const std::filesystem::path& workspace, const std::string& name,
+                         const std::filesystem::path& root, DatasetFormat format, const Progress& progress = nullptr);
+
+// Throws UsageError when there is none of this name (naming those there are), Error when its file is broken.
+Dataset load_dataset(const std::filesystem::path& workspace, const std::string& name);
+
+// The names, sorted.
+std::vector<std::string> list_datasets(const std::filesystem::path& workspace);
+
+// Decodes every image and mask in full and compares checksums and sizes with what was added. Empty: all is as it was.
+std::vector<DatasetProblem> verify_dataset(const Dataset& dataset, const Progress& progress = nullptr);
+
+}  // namespace filo
