@@ -14,6 +14,7 @@
 #include "data/boxes.hpp"
 #include "model/clip.hpp"
 #include "model/few_shot.hpp"
+#include "model/learnable.hpp"
 #include "model/prompts.hpp"
 #include "model/tensors.hpp"
 #include "settings/descriptions.hpp"
@@ -67,8 +68,6 @@ struct RankedDescription {
 
 // Best first, one entry for each abnormal description or state among the prompts of one image (filtered ones too).
 std::vector<RankedDescription> rank_descriptions(const std::vector<PromptMatch>& prompts);
-
-enum class ParameterGroup { prompts, mdci, adapter };  // mdci: with the linear layers
 
 // Learnable parameters over a frozen CLIP. forward() may run in several threads at once as long as nobody writes the
 // parameters meanwhile (the optimiser writes them in place, under NoGradGuard).

@@ -7,13 +7,14 @@ namespace filo {
 namespace {
 
 constexpr double dice_smoothing = 1;
-constexpr double log_floor = 1e-7;             // paper: p_t below this counts as this
+constexpr double log_floor = 1e-7;                // paper: p_t below this counts as this
 constexpr double release_label_smoothing = 1e-5;  // filo-release
 
 void expect_mask(const torch::Tensor& maps, const torch::Tensor& mask) {
   if (mask.dim() == 3 && mask.size(0) == maps.size(0) && mask.sizes().slice(1) == maps.sizes().slice(2)) return;
-  throw UsageError("loss: mask", "shape " + shape_to_string(mask.sizes()) + ", expected [" + std::to_string(maps.size(0)) +
-                                     ", " + std::to_string(maps.size(2)) + ", " + std::to_string(maps.size(3)) + "]");
+  throw UsageError("loss: mask", "shape " + shape_to_string(mask.sizes()) + ", expected [" +
+                                     std::to_string(maps.size(0)) + ", " + std::to_string(maps.size(2)) + ", " +
+                                     std::to_string(maps.size(3)) + "]");
 }
 
 }  // namespace
@@ -34,9 +35,7 @@ torch::Tensor focal_loss(const torch::Tensor& normal, const torch::Tensor& abnor
 torch::Tensor dice_loss(const torch::Tensor& map, const torch::Tensor& mask, Profile profile) {
   const bool by_row = profile == Profile::filo_release;
   const torch::Tensor target = mask.to(map.dtype());
-  const auto sum = [by_row](const torch::Tensor& x) {
-    return by_row ? x.sum(-1) : x.sum(c10::IntArrayRef({-2, -1}));
-  };
+  const auto sum = [by_row](const torch::Tensor& x) { return by_row ? x.sum(-1) : x.sum(c10::IntArrayRef({-2, -1})); };
   return 1 - ((2 * sum(map * target) + dice_smoothing) / (sum(map) + sum(target) + dice_smoothing)).mean();
 }
 
