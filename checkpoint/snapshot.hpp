@@ -34,8 +34,8 @@ Snapshot write_snapshot(const std::filesystem::path& folder, std::int64_t step, 
 // passed over. nullopt when there is none, or no folder.
 std::optional<Snapshot> newest_valid_snapshot(const std::filesystem::path& folder);
 
-// Removes all snapshots but the newest `keep` (>= 1), and what killed writers left. Failure to remove is only a
-// warning.
+// Keeps the newest `keep` (at least 1) valid snapshots; removes the others, damaged ones, and what killed writers left.
+// Reads what it keeps in full. By the one writer only. What cannot be removed is only a warning.
 void prune_snapshots(const std::filesystem::path& folder, std::size_t keep);
 
 }  // namespace filo
