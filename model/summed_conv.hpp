@@ -9,7 +9,7 @@
 namespace filo {
 
 // input:   [B, H, W, C_in] (patch tokens), float32 or float64
-// weights: each [C_out, C_in, kh_j, kw_j], kh_j and kw_j odd; at least one
+// weights: each [C_out, C_in, kh_j, kw_j], kh_j and kw_j odd and at most 31; at least one
 // biases:  [C_out] each, one per weight, or none at all
 // Returns [B, H, W, C_out] = sum over j of conv2d(input, weights[j], biases[j]), stride 1, zero padding (kh_j / 2, kw_j
 // / 2).

@@ -1,30 +1,10 @@
 // Compiled once per instruction set (CMake defines FILO_ISA and the flags). No standard headers with inline functions
 // here: the linker may keep this file's copy of them for the whole program, which would then need this instruction set.
 #include "model/kernels/row_kernels.hpp"
+#include "model/kernels/vector.hpp"
 
 namespace filo::kernels::FILO_ISA {
 namespace {
-
-constexpr int vector_bytes = 64;  // narrower instruction sets split it
-
-template <typename T>
-struct Vector {
-  typedef T Type __attribute__((vector_size(vector_bytes), aligned(sizeof(T)), may_alias));
-  static constexpr std::int64_t lanes = vector_bytes / sizeof(T);
-};
-
-template <typename T>
-using Vec = typename Vector<T>::Type;
-
-template <typename T>
-inline Vec<T> load(const T* p) {
-  return *reinterpret_cast<const Vec<T>*>(p);
-}
-
-template <typename T>
-inline void store(T* p, Vec<T> v) {
-  *reinterpret_cast<Vec<T>*>(p) = v;
-}
 
 inline Bfloat16 round_to_bfloat16(float value) {
   std::uint32_t bits;

@@ -1,11 +1,14 @@
 #include "model/kernels/row_kernels.hpp"
+#include "model/kernels/tile_transform.hpp"
 
 namespace filo::kernels {
 
-#define FILO_DECLARE_ISA(isa)                     \
-  namespace isa {                                 \
-  extern const RowKernels<float> float_kernels;   \
-  extern const RowKernels<double> double_kernels; \
+#define FILO_DECLARE_ISA(isa)                               \
+  namespace isa {                                           \
+  extern const RowKernels<float> float_kernels;             \
+  extern const RowKernels<double> double_kernels;           \
+  extern const TileTransform<float> float_tile_transform;   \
+  extern const TileTransform<double> double_tile_transform; \
   }
 FILO_DECLARE_ISA(baseline)
 FILO_DECLARE_ISA(avx2)
@@ -28,30 +31,38 @@ InstructionSet best_instruction_set() {
   return best;
 }
 
+template <typename Table>
+const Table& best_of(const Table& baseline, const Table& avx2, const Table& avx512) {
+  switch (best_instruction_set()) {
+    case InstructionSet::avx512:
+      return avx512;
+    case InstructionSet::avx2:
+      return avx2;
+    default:
+      return baseline;
+  }
+}
+
 }  // namespace
 
 template <>
 const RowKernels<float>& row_kernels<float>() {
-  switch (best_instruction_set()) {
-    case InstructionSet::avx512:
-      return avx512::float_kernels;
-    case InstructionSet::avx2:
-      return avx2::float_kernels;
-    default:
-      return baseline::float_kernels;
-  }
+  return best_of(baseline::float_kernels, avx2::float_kernels, avx512::float_kernels);
 }
 
 template <>
 const RowKernels<double>& row_kernels<double>() {
-  switch (best_instruction_set()) {
-    case InstructionSet::avx512:
-      return avx512::double_kernels;
-    case InstructionSet::avx2:
-      return avx2::double_kernels;
-    default:
-      return baseline::double_kernels;
-  }
+  return best_of(baseline::double_kernels, avx2::double_kernels, avx512::double_kernels);
+}
+
+template <>
+const TileTransform<float>& tile_transform<float>() {
+  return best_of(baseline::float_tile_transform, avx2::float_tile_transform, avx512::float_tile_transform);
+}
+
+template <>
+const TileTransform<double>& tile_transform<double>() {
+  return best_of(baseline::double_tile_transform, avx2::double_tile_transform, avx512::double_tile_transform);
 }
 
 const char* instruction_set() {
