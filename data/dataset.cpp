@@ -144,8 +144,8 @@ std::string to_string(DatasetFormat format) {
   return "";
 }
 
-DatasetError::DatasetError(const std::string& where, std::vector<DatasetProblem> problems)
-    : UsageError(where, describe(problems)), problems_(std::move(problems)) {}
+DatasetError::DatasetError(const std::string& where, std::vector<DatasetProblem> problems, ExitCode exit_code)
+    : Error(where, describe(problems), exit_code), problems_(std::move(problems)) {}
 
 Dataset scan_dataset(const fs::path& root, DatasetFormat format, const Progress& progress) {
   const std::string where = "dataset: " + root.string();

@@ -63,10 +63,10 @@ struct DatasetProblem {
   std::string reason;
 };
 
-// All that is wrong with a folder, one line each after the first. Exit code 2.
-class DatasetError : public UsageError {
+// All that is wrong with a folder, one line each after the first.
+class DatasetError : public Error {
  public:
-  DatasetError(const std::string& where, std::vector<DatasetProblem> problems);
+  DatasetError(const std::string& where, std::vector<DatasetProblem> problems, ExitCode exit_code = ExitCode::usage);
   const std::vector<DatasetProblem>& problems() const { return problems_; }
 
  private:

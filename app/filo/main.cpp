@@ -4,5 +4,6 @@
 int main(int argc, char** argv) {
   filo::start_logging("filo");
   CLI::App program("Control plane of the FiLo++ training service: plans, runs and watches experiments.", "filo");
+  filo::add_dataset_command(program);
   return filo::run_program(program, argc, argv);
 }

@@ -1,0 +1,184 @@
+#include "data/dataset.hpp"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+
+#include "app/filo/commands.hpp"
+#include "data/generate.hpp"
+
+namespace filo {
+
+namespace {
+
+std::string default_workspace() {
+  const char* named = std::getenv("FILO_WORKSPACE");
+  return named != nullptr && *named != '\0' ? named : "workspace";
+}
+
+void add_workspace_option(CLI::App& command, std::string& workspace) {
+  workspace = default_workspace();
+  command.add_option("--workspace", workspace, "Workspace folder (default: $FILO_WORKSPACE, else ./workspace)");
+}
+
+// A line that counts up, on a terminal only.
+Progress terminal_progress(const std::string& what) {
+  if (isatty(STDERR_FILENO) == 0) return nullptr;
+  return [what](std::size_t done, std::size_t total) {
+    if (done != total && done % 16 != 0) return;
+    std::fprintf(stderr, "\r%s %zu / %zu%s", what.c_str(), done, total, done == total ? "\n" : "");
+  };
+}
+
+Json summary(const Dataset& dataset) {
+  Json json = to_json(dataset);
+  json["images"] = dataset.images.size();
+  return json;
+}
+
+void print_summary(const Dataset& dataset) {
+  std::printf("%s: %zu images, layout %s, digest %.12s\n  in %s\n", dataset.name.c_str(), dataset.images.size(),
+              to_string(dataset.format).c_str(), dataset.digest.c_str(), dataset.root.c_str());
+  for (const auto& [name, counts] : dataset.classes)
+    std::printf("  %-24s train %5d   test %5d   anomalous %5d\n", name.c_str(), counts.train, counts.test,
+                counts.anomalous);
+}
+
+Command define_add(CLI::App& command) {
+  struct Options {
+    std::string path, name, format = "auto", workspace;
+    bool json = false;
+  };
+  const auto options = std::make_shared<Options>();
+  command.add_option("PATH", options->path, "The data set's folder")->required();
+  command.add_option("--name", options->name, "Name to use in experiments: letters, digits and ._-")->required();
+  command
+      .add_option("--format", options->format,
+                  "Layout: auto, mvtec (CLASS/train|test|ground_truth), visa (split_csv/1cls.csv),\n"
+                  "meta (meta.json), folder (CLASS/good, CLASS/DEFECT, masks/)")
+      ->capture_default_str();
+  add_workspace_option(command, options->workspace);
+  command.add_flag("--json", options->json, "Print the result as JSON");
+  return [options] {
+    const AddedDataset added = add_dataset(options->workspace, options->name, options->path,
+                                           dataset_format_from(options->format), terminal_progress("reading"));
+    if (options->json) {
+      Json json = summary(added.dataset);
+      json["existed"] = added.existed;
+      std::cout << json.dump(2) << "\n";
+    } else {
+      if (added.existed) std::printf("was there already, with the same content\n");
+      print_summary(added.dataset);
+    }
+    return 0;
+  };
+}
+
+Command define_verify(CLI::App& command) {
+  struct Options {
+    std::string name, workspace;
+    bool json = false;
+  };
+  const auto options = std::make_shared<Options>();
+  command.add_option("NAME", options->name, "The data set's name")->required();
+  add_workspace_option(command, options->workspace);
+  command.add_flag("--json", options->json, "Print the problems as JSON");
+  return [options] {
+    const Dataset dataset = load_dataset(options->workspace, options->name);
+    const auto problems = verify_dataset(dataset, terminal_progress("verifying"));
+    if (options->json) {
+      Json list = Json::array();
+      for (const DatasetProblem& problem : problems)
+        list.push_back({{"path", problem.path}, {"reason", problem.reason}});
+      std::cout << Json({{"name", dataset.name}, {"images", dataset.images.size()}, {"problems", list}}).dump(2)
+                << "\n";
+    } else if (problems.empty()) {
+      std::printf("%s: %zu images are as they were when added\n", dataset.name.c_str(), dataset.images.size());
+    }
+    if (!problems.empty()) throw DatasetError("dataset: " + dataset.name, problems, ExitCode::failed);
+    return 0;
+  };
+}
+
+Command define_list(CLI::App& command) {
+  struct Options {
+    std::string workspace;
+    bool json = false;
+  };
+  const auto options = std::make_shared<Options>();
+  add_workspace_option(command, options->workspace);
+  command.add_flag("--json", options->json, "Print the list as JSON");
+  return [options] {
+    Json list = Json::array();
+    const auto names = list_datasets(options->workspace);
+    for (const std::string& name : names) {
+      const Dataset dataset = load_dataset(options->workspace, name);
+      if (options->json)
+        list.push_back(summary(dataset));
+      else
+        print_summary(dataset);
+    }
+    if (options->json)
+      std::cout << list.dump(2) << "\n";
+    else if (names.empty())
+      std::printf("no data sets in workspace %s (filo dataset add, filo dataset generate)\n",
+                  options->workspace.c_str());
+    return 0;
+  };
+}
+
+Command define_generate(CLI::App& command) {
+  struct Options {
+    GenerateOptions generate;
+    std::string out;
+    bool json = false;
+  };
+  const auto options = std::make_shared<Options>();
+  GenerateOptions& generate = options->generate;
+  command
+      .add_option("--family", generate.family,
+                  "parts (MVTec's layout: washer, gear, bracket, dial) or\n"
+                  "boards (VisA's layout: relay_board, keypad, display, chip_tray)")
+      ->required();
+  command.add_option("--out", options->out, "Folder to make; must not hold anything else")->required();
+  command.add_option("--seed", generate.seed, "Same seed, same pixels")->capture_default_str();
+  command.add_option("--size", generate.size, "Width and height in pixels, 32 to 4096")->capture_default_str();
+  command.add_option("--train", generate.train, "Normal training images per class")->capture_default_str();
+  command.add_option("--good", generate.good, "Normal test images per class")->capture_default_str();
+  command.add_option("--defective", generate.defective, "Anomalous test images per class (seven kinds take turns)")
+      ->capture_default_str();
+  command.add_option("--classes", generate.classes, "Only these classes, comma separated")->delimiter(',');
+  command.add_flag("--json", options->json, "Print the result as JSON");
+  return [options] {
+    options->generate.out = options->out;
+    const GenerateResult result = generate_dataset(options->generate, terminal_progress("drawing"));
+    if (options->json) {
+      std::cout << Json({{"out", options->out},
+                         {"images", result.images},
+                         {"classes", result.classes},
+                         {"existed", result.existed}})
+                       .dump(2)
+                << "\n";
+    } else {
+      std::printf("%s: %zu images of %zu classes%s\n", options->out.c_str(), result.images, result.classes.size(),
+                  result.existed ? " (was there already)" : "");
+    }
+    return 0;
+  };
+}
+
+}  // namespace
+
+void add_dataset_command(CLI::App& program) {
+  CLI::App* dataset = program.add_subcommand("dataset", "Data sets of a workspace: add, verify, list, generate");
+  dataset->require_subcommand(1);
+  add_command(*dataset, "add", "Read a data set's folder and note what it holds", define_add);
+  add_command(*dataset, "verify", "Decode every file in full and compare it with what was added", define_verify);
+  add_command(*dataset, "list", "The data sets of the workspace", define_list);
+  add_command(*dataset, "generate", "Draw a data set of products with defects and exact masks", define_generate);
+}
+
+}  // namespace filo
