@@ -33,9 +33,27 @@ Handle simple_space(const std::vector<hsize_t>& dims, const std::string& where) 
   return {H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr), H5Sclose, where, "H5Screate_simple"};
 }
 
-void expect_string_type(hid_t type, const std::string& where) {
-  if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) <= 0)
-    throw Error(where, "another type found, expected strings of variable length");
+Handle string_type(std::size_t length, const std::string& where) {
+  Handle type(H5Tcopy(H5T_C_S1), H5Tclose, where, "H5Tcopy");
+  check(H5Tset_size(type.get(), std::max<std::size_t>(length, 1)), where, "H5Tset_size");
+  check(H5Tset_strpad(type.get(), H5T_STR_NULLPAD), where, "H5Tset_strpad");
+  check(H5Tset_cset(type.get(), H5T_CSET_UTF8), where, "H5Tset_cset");
+  return type;
+}
+
+// The length of one string of `type`, which must be of fixed length.
+std::size_t string_length(hid_t type, std::uint64_t max_length, const std::string& where) {
+  if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0)
+    throw Error(where, "another type found, expected strings of fixed length");
+  const std::size_t length = H5Tget_size(type);
+  if (length < 1 || length > max_length)
+    throw Error(where,
+                "strings of " + std::to_string(length) + " bytes found, expected 1 to " + std::to_string(max_length));
+  return length;
+}
+
+std::string without_padding(const char* text, std::size_t length) {
+  return {text, std::find(text, text + length, '\0')};
 }
 
 }  // namespace
@@ -74,19 +92,11 @@ Handle half_type(const std::string& where) {
   return type;
 }
 
-Handle string_type(const std::string& where) {
-  Handle type(H5Tcopy(H5T_C_S1), H5Tclose, where, "H5Tcopy");
-  check(H5Tset_size(type.get(), H5T_VARIABLE), where, "H5Tset_size");
-  check(H5Tset_cset(type.get(), H5T_CSET_UTF8), where, "H5Tset_cset");
-  return type;
-}
-
 void write_string_attribute(hid_t object, const char* name, const std::string& value, const std::string& where) {
-  const Handle type = string_type(where), space = scalar_space(where);
+  const Handle type = string_type(value.size(), where), space = scalar_space(where);
   const Handle attribute(H5Acreate2(object, name, type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose, where,
                          "H5Acreate2");
-  const char* text = value.c_str();
-  check(H5Awrite(attribute.get(), type.get(), &text), where, "H5Awrite");
+  check(H5Awrite(attribute.get(), type.get(), value.c_str()), where, "H5Awrite");
 }
 
 std::string read_string_attribute(hid_t object, const char* name, const std::string& where) {
@@ -94,20 +104,20 @@ std::string read_string_attribute(hid_t object, const char* name, const std::str
   const Handle attribute(H5Aopen(object, name, H5P_DEFAULT), H5Aclose, place, "H5Aopen");
   const Handle found_type(H5Aget_type(attribute.get()), H5Tclose, place, "H5Aget_type");
   const Handle space(H5Aget_space(attribute.get()), H5Sclose, place, "H5Aget_space");
-  expect_string_type(found_type.get(), place);
   if (H5Sget_simple_extent_npoints(space.get()) != 1) throw Error(place, "an array found, expected one string");
-  const Handle type = string_type(place);
-  char* text = nullptr;
-  check(H5Aread(attribute.get(), type.get(), &text), place, "H5Aread");
-  const std::string value = text == nullptr ? "" : text;
-  check(H5free_memory(text), place, "H5free_memory");
-  return value;
+  const std::size_t length = string_length(found_type.get(), 1 << 20, place);
+  const Handle type = string_type(length, place);
+  std::string text(length, '\0');
+  check(H5Aread(attribute.get(), type.get(), text.data()), place, "H5Aread");
+  return without_padding(text.data(), length);
 }
 
 void write_strings(hid_t file, const char* name, const std::vector<std::string>& values, const std::string& where) {
-  std::vector<const char*> texts;
-  for (const std::string& value : values) texts.push_back(value.c_str());
-  const Handle type = string_type(where);
+  std::size_t length = 1;
+  for (const std::string& value : values) length = std::max(length, value.size());
+  std::string texts(length * values.size(), '\0');
+  for (std::size_t i = 0; i < values.size(); ++i) values[i].copy(texts.data() + i * length, length);
+  const Handle type = string_type(length, where);
   write_array(file, name, type.get(), type.get(), {values.size()}, texts.data(), where);
 }
 
@@ -139,17 +149,17 @@ Handle open_dataset(hid_t file, const std::string& name, const std::vector<hsize
   return dataset;
 }
 
-std::vector<std::string> read_strings(hid_t file, const std::string& name, hsize_t count, const std::string& where) {
+std::vector<std::string> read_strings(hid_t file, const std::string& name, hsize_t count, std::uint64_t max_bytes,
+                                      const std::string& where) {
   const std::string place = where + ": " + name;
   const Handle dataset = open_dataset(file, name, {count}, where);
   const Handle found_type(H5Dget_type(dataset.get()), H5Tclose, place, "H5Dget_type");
-  expect_string_type(found_type.get(), place);
-  const Handle type = string_type(place), space = simple_space({count}, place);
-  std::vector<char*> texts(count, nullptr);
+  const std::size_t length = string_length(found_type.get(), max_bytes / std::max<hsize_t>(count, 1), place);
+  const Handle type = string_type(length, place);
+  std::string texts(length * count, '\0');
   check(H5Dread(dataset.get(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, texts.data()), place, "H5Dread");
   std::vector<std::string> values;
-  for (const char* text : texts) values.emplace_back(text == nullptr ? "" : text);
-  check(H5Dvlen_reclaim(type.get(), space.get(), H5P_DEFAULT, texts.data()), place, "H5Dvlen_reclaim");
+  for (std::size_t i = 0; i < count; ++i) values.push_back(without_padding(texts.data() + i * length, length));
   return values;
 }
 

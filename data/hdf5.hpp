@@ -3,6 +3,7 @@
 
 #include <hdf5.h>
 
+#include <cstdint>
 #include <mutex>
 #include <span>
 #include <string>
@@ -39,8 +40,11 @@ class Handle {
   Close close_ = nullptr;
 };
 
-Handle half_type(const std::string& where);    // IEEE binary16, little-endian: what h5py calls float16
-Handle string_type(const std::string& where);  // variable length, UTF-8
+// IEEE binary16, little-endian: what h5py calls float16.
+Handle half_type(const std::string& where);
+
+// Strings are of fixed length, padded with zeros, UTF-8: HDF5 1.10 keeps those of variable length in heaps without
+// checksums, and reading such a heap after damage can crash the library.
 
 void write_string_attribute(hid_t object, const char* name, const std::string& value, const std::string& where);
 std::string read_string_attribute(hid_t object, const char* name, const std::string& where);
@@ -52,7 +56,10 @@ void write_array(hid_t file, const char* name, hid_t file_type, hid_t memory_typ
 
 // Open an existing data set whose dimensions must be `dims`.
 Handle open_dataset(hid_t file, const std::string& name, const std::vector<hsize_t>& dims, const std::string& where);
-std::vector<std::string> read_strings(hid_t file, const std::string& name, hsize_t count, const std::string& where);
+// Throws Error when there are more bytes of strings than `max_bytes` (the file's size): a damaged type asks for any
+// amount.
+std::vector<std::string> read_strings(hid_t file, const std::string& name, hsize_t count, std::uint64_t max_bytes,
+                                      const std::string& where);
 
 template <typename Code>
 Code check(Code code, const std::string& where, const char* operation) {

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "base/error.hpp"
+#include "base/hash.hpp"
 #include "base/log.hpp"
 
 namespace filo {
@@ -57,12 +58,12 @@ hsize_t row_count(hid_t file, const std::string& where) {
   return static_cast<hsize_t>(rows);
 }
 
-std::vector<SampleInfo> read_samples(hid_t file, hsize_t rows, const std::string& where) {
-  const auto images = hdf5::read_strings(file, "images", rows, where);
-  const auto classes = hdf5::read_strings(file, "class", rows, where);
-  const auto splits = hdf5::read_strings(file, "split", rows, where);
-  const auto defects = hdf5::read_strings(file, "defect", rows, where);
-  const auto boxes = hdf5::read_strings(file, "boxes", rows, where);
+std::vector<SampleInfo> read_samples(hid_t file, hsize_t rows, std::uint64_t file_bytes, const std::string& where) {
+  const auto images = hdf5::read_strings(file, "images", rows, file_bytes, where);
+  const auto classes = hdf5::read_strings(file, "class", rows, file_bytes, where);
+  const auto splits = hdf5::read_strings(file, "split", rows, file_bytes, where);
+  const auto defects = hdf5::read_strings(file, "defect", rows, file_bytes, where);
+  const auto boxes = hdf5::read_strings(file, "boxes", rows, file_bytes, where);
   std::vector<std::int32_t> labels(rows);
   const hdf5::Handle dataset = hdf5::open_dataset(file, "label", {rows}, where);
   hdf5::check(H5Dread(dataset.get(), H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, labels.data()), where + ": label",
@@ -171,8 +172,11 @@ ShardContent open_shard(const fs::path& path) {
   content.key = parse_attribute(file.get(), "key", where);
   const auto tensors = shard_tensors(content.layout);
   const hsize_t rows = row_count(file.get(), where);
-  content.samples = read_samples(file.get(), rows, where);
+  content.samples = read_samples(file.get(), rows, content.bytes, where);
   content.checksums = read_checksums(file.get(), rows, tensors.size(), where);
+  const std::string expected = hdf5::read_string_attribute(file.get(), "digest", where);
+  if (const std::string found = table_digest(content.samples, content.checksums); found != expected)
+    throw Error(where, "tables altered: digest found: " + found + ", expected " + expected);
   content.offsets.resize(rows);
   for (const ShardTensor& tensor : tensors) find_chunks(file.get(), tensor, content, where);
   return content;
@@ -207,6 +211,27 @@ std::vector<ShardContent> usable_shards(const fs::path& folder, const FeatureLay
     }
   }
   return usable;
+}
+
+Json to_json(const SampleInfo& sample) {
+  Json json = {{"image", sample.image},
+               {"class", sample.class_name},
+               {"label", sample.label},
+               {"split", sample.split},
+               {"defect", sample.defect}};
+  if (sample.boxes) json["boxes"] = *sample.boxes;
+  return json;
+}
+
+std::string table_digest(const std::vector<SampleInfo>& samples,
+                         const std::vector<std::vector<std::uint32_t>>& checksums) {
+  Json table = Json::array();
+  for (const SampleInfo& sample : samples) table.push_back(to_json(sample));
+  try {
+    return sha256_hex(canonical_json({{"samples", table}, {"checksums", checksums}}));
+  } catch (const Json::exception& error) {  // not UTF-8
+    throw Error("shards", std::string("a sample's name, class, split, defect or boxes: ") + error.what());
+  }
 }
 
 std::string temporary_shard_prefix() { return ".shard."; }

@@ -42,6 +42,12 @@ struct ShardContent {
   std::vector<std::vector<std::uint64_t>> offsets;    // [row][tensor], bytes into the file
 };
 
+Json to_json(const SampleInfo& sample);
+
+// SHA-256 over what a shard says about its samples (the attribute `digest`).
+std::string table_digest(const std::vector<SampleInfo>& samples,
+                         const std::vector<std::vector<std::uint32_t>>& checksums);
+
 // Throws Error naming file, data set and row.
 ShardContent open_shard(const std::filesystem::path& path);
 

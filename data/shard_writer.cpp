@@ -78,16 +78,6 @@ void check_sample(const FeatureSample& sample, const FeatureLayout& layout, cons
     throw Error(where, "mask: a value above 1 found, expected 0 or 1");
 }
 
-Json sample_json(const SampleInfo& sample) {
-  Json json = {{"image", sample.image},
-               {"class", sample.class_name},
-               {"label", sample.label},
-               {"split", sample.split},
-               {"defect", sample.defect}};
-  if (sample.boxes) json["boxes"] = *sample.boxes;
-  return json;
-}
-
 }  // namespace
 
 struct ShardWriter::Open {
@@ -97,7 +87,7 @@ struct ShardWriter::Open {
   std::vector<ShardTensor> tensors;
   std::vector<hdf5::Handle> datasets;
   std::vector<SampleInfo> samples;
-  std::vector<std::uint32_t> checksums;  // [row, tensor]
+  std::vector<std::vector<std::uint32_t>> checksums;  // [row][tensor]
 
   Open(fs::path temporary, const FeatureLayout& layout, std::size_t capacity)
       : path(std::move(temporary)), where("shard " + path.string()), tensors(shard_tensors(layout)) {
@@ -139,6 +129,7 @@ struct ShardWriter::Open {
     const auto held = hdf5::lock();
     const std::size_t row = samples.size();
     const auto bytes = tensor_bytes(sample, layout);
+    auto& row_checksums = checksums.emplace_back();
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const std::string place = where + ": " + tensors[i].name;
       std::vector<hsize_t> dims = {row + 1}, origin(tensors[i].shape.size() + 1, 0);
@@ -147,7 +138,7 @@ struct ShardWriter::Open {
       hdf5::check(H5Dset_extent(datasets[i].get(), dims.data()), place, "H5Dset_extent");
       hdf5::check(H5Dwrite_chunk(datasets[i].get(), H5P_DEFAULT, 0, origin.data(), bytes[i].size(), bytes[i].data()),
                   place, "H5Dwrite_chunk");
-      checksums.push_back(chunk_checksum(bytes[i]));
+      row_checksums.push_back(chunk_checksum(bytes[i]));
     }
     samples.push_back(sample);
   }
@@ -167,14 +158,17 @@ struct ShardWriter::Open {
     std::vector<std::int32_t> labels;
     for (const SampleInfo& sample : samples) labels.push_back(sample.label);
     hdf5::write_array(id, "label", H5T_STD_I32LE, H5T_NATIVE_INT32, {labels.size()}, labels.data(), where);
-    hdf5::write_array(id, "checksums", H5T_STD_U32LE, H5T_NATIVE_UINT32, {samples.size(), tensors.size()},
-                      checksums.data(), where);
+    std::vector<std::uint32_t> all;
+    for (const auto& row : checksums) all.insert(all.end(), row.begin(), row.end());
+    hdf5::write_array(id, "checksums", H5T_STD_U32LE, H5T_NATIVE_UINT32, {samples.size(), tensors.size()}, all.data(),
+                      where);
     Json names = Json::array();
     for (const ShardTensor& tensor : tensors) names.push_back(tensor.name);
     const hdf5::Handle table(H5Dopen2(id, "checksums", H5P_DEFAULT), H5Dclose, where + ": checksums", "H5Dopen2");
     hdf5::write_string_attribute(table.get(), "tensors", names.dump(), where);
     hdf5::write_string_attribute(id, "format", std::to_string(shard_format), where);
     hdf5::write_string_attribute(id, "layout", canonical_json(to_json(layout)), where);
+    hdf5::write_string_attribute(id, "digest", table_digest(samples, checksums), where);
     hdf5::write_string_attribute(id, "key", canonical_json(key), where);
   }
 
@@ -262,7 +256,7 @@ void finish_features(const fs::path& folder, const FeatureLayout& layout, const 
       continue;
     }
     const auto [shard, row] = found->second;
-    Json json = sample_json(shards[shard].samples[row]);
+    Json json = to_json(shards[shard].samples[row]);
     json["shard"] = shard;
     json["row"] = row;
     json["crc32"] = shards[shard].checksums[row];

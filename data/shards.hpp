@@ -2,10 +2,10 @@
 // lock.
 //
 // FOLDER/shard-NNNNN.h5 (HDF5 1.10 format, N = samples in it, L a layer):
-//   /images /class /split /defect /boxes  [N] UTF-8 strings      /label [N] i32
+//   /images /class /split /defect /boxes  [N] UTF-8, zero-padded      /label [N] i32
 //   /global [N, C] f32     /qkv/L /vv/L [N, P, C_v] f16     /mask [N, S, S] u8 (0 or 1)     one chunk = one image,
 //   uncompressed /checksums [N, tensors] u32: CRC-32 (zlib's) of each chunk; its attribute `tensors` names the columns
-//   attributes of /: `format` (1), `layout` and `key` (JSON)
+//   attributes of /: `format` (1), `layout` and `key` (JSON), `digest` (SHA-256 over the samples' table and checksums)
 // FOLDER/manifest.json: {"format": 1, "layout": {…}, "key": {…}, "shards": [{"file", "bytes"}], "tensors": ["global",
 // "qkv/6", …],
 //   "samples": [{"image", "class", "label", "split", "defect", "boxes"?, "shard", "row", "crc32": […]}], "digest":
