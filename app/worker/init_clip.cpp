@@ -1,0 +1,39 @@
+#include <iostream>
+#include <map>
+
+#include "app/worker/commands.hpp"
+#include "model/clip.hpp"
+
+namespace filo {
+namespace {
+
+struct InitClipOptions {
+  ClipSize size = ClipSize::tiny;
+  std::uint64_t seed = 0;
+  std::string out;
+  std::string vocabulary = ".deps/bpe/bpe_simple_vocab_16e6.txt.gz";
+};
+
+}  // namespace
+
+void add_init_clip_command(CLI::App& program) {
+  add_command(
+      program, "init-clip", "Write a Hugging Face CLIP folder with random weights", [](CLI::App& command) -> Command {
+        const auto options = std::make_shared<InitClipOptions>();
+        const std::map<std::string, ClipSize> sizes = {
+            {"tiny", ClipSize::tiny}, {"base", ClipSize::base}, {"large", ClipSize::large}};
+        command.add_option("--size", options->size, "tiny (a demo's), base (as ViT-B/16) or large (as ViT-L/14@336)")
+            ->required()
+            ->transform(CLI::CheckedTransformer(sizes));
+        command.add_option("--seed", options->seed, "Equal seeds give equal files")->capture_default_str();
+        command.add_option("--out", options->out, "Folder to write")->required();
+        command.add_option("--vocabulary", options->vocabulary, "CLIP's BPE vocabulary")->capture_default_str();
+        return [options] {
+          write_random_clip(options->out, clip_config(options->size), options->seed, options->vocabulary);
+          std::cout << options->out << "\n";
+          return 0;
+        };
+      });
+}
+
+}  // namespace filo

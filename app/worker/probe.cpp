@@ -1,0 +1,106 @@
+#include "app/worker/probe.hpp"
+
+#include <map>
+
+#include "app/worker/commands.hpp"
+#include "base/json.hpp"
+#include "model/clip.hpp"
+#include "model/tensors.hpp"
+
+namespace filo {
+namespace {
+
+std::vector<std::string> read_prompts(const std::string& path) {
+  const std::string where = "probe: " + path;
+  const Json json = read_json(path);
+  if (!json.is_array() || json.empty()) throw UsageError(where, "expected a JSON list of at least one string");
+  std::vector<std::string> prompts;
+  for (const Json& prompt : json) {
+    if (!prompt.is_string()) throw UsageError(where, "found " + prompt.dump() + ", expected a string");
+    prompts.push_back(prompt.get<std::string>());
+  }
+  return prompts;
+}
+
+torch::Tensor read_pixels(const std::string& path) {
+  const torch::Tensor pixels = expect_tensor(load_tensors(path), "pixels", "probe: " + path);
+  const std::string where = "probe: " + path + ": pixels";
+  if (!pixels.is_floating_point())
+    throw UsageError(where, std::string("dtype ") + c10::toString(pixels.scalar_type()) + ", expected F32");
+  expect_finite(pixels, where);
+  return pixels.to(torch::kFloat32);
+}
+
+TensorMap named(const VisionFeatures& features) {
+  TensorMap tensors = {{"global", features.global}};
+  for (const auto& [layer, tensor] : features.qkv) tensors["qkv." + std::to_string(layer)] = tensor;
+  for (const auto& [layer, tensor] : features.vv) tensors["vv." + std::to_string(layer)] = tensor;
+  return tensors;
+}
+
+struct TextOptions {
+  std::string model, prompts, out;
+};
+
+int probe_text(const TextOptions& options) {
+  const torch::NoGradGuard no_grad;
+  const auto prompts = read_input([&] { return read_prompts(options.prompts); });
+  const auto model = read_input([&] { return ClipModel::load(options.model); });
+  const torch::Tensor tokens = model->tokens(prompts);
+  save_tensors(options.out, {{"tokens", tokens}, {"features", model->encode_text(tokens)}});
+  return 0;
+}
+
+struct ImageOptions {
+  std::string model, pixels, out;
+  VisionOptions vision;
+};
+
+int probe_vision(const ImageOptions& options) {
+  const auto pixels = read_input([&] { return read_pixels(options.pixels); });
+  const auto model = read_input([&] { return ClipModel::load(options.model); });
+  save_tensors(options.out, named(model->encode_images(pixels, options.vision)));
+  return 0;
+}
+
+void add_probe_text_command(CLI::App& probe) {
+  add_command(probe, "text", "Tokens and features of prompts", [](CLI::App& command) -> Command {
+    const auto options = std::make_shared<TextOptions>();
+    command.add_option("--model", options->model, "Hugging Face CLIP folder")->required();
+    command.add_option("--prompts", options->prompts, "JSON list of strings")->required();
+    command.add_option("--out", options->out, "Safetensors to write: tokens [N, L] I64, features [N, C] F32")
+        ->required();
+    return [options] { return probe_text(*options); };
+  });
+}
+
+void add_probe_vision_command(CLI::App& probe) {
+  add_command(probe, "vision", "Features of images by both paths", [](CLI::App& command) -> Command {
+    const auto options = std::make_shared<ImageOptions>();
+    const std::map<std::string, Profile> profiles = {{"paper", Profile::paper},
+                                                     {"filo-release", Profile::filo_release}};
+    command.add_option("--model", options->model, "Hugging Face CLIP folder")->required();
+    command.add_option("--pixels", options->pixels, "Safetensors with pixels [B, 3, S, S] F32, normalised")->required();
+    command.add_option("--profile", options->vision.profile, "paper or filo-release (default paper)")
+        ->transform(CLI::CheckedTransformer(profiles));
+    command.add_option("--layers", options->vision.layers, "Layers to write, 1-based")
+        ->delimiter(',')
+        ->capture_default_str();
+    command.add_option("--vv-from", options->vision.vv_from, "First layer of the V-V path")->capture_default_str();
+    command.add_option("--out", options->out, "Safetensors to write: global, qkv.LAYER, vv.LAYER, F32")->required();
+    return [options] { return probe_vision(*options); };
+  });
+}
+
+}  // namespace
+
+void add_probe_command(CLI::App& program) {
+  CLI::App* probe = program.add_subcommand("probe", "Run one part of the model on given tensors");
+  probe->require_subcommand(1);
+  add_probe_text_command(*probe);
+  add_probe_vision_command(*probe);
+  add_probe_init_command(*probe);
+  add_probe_forward_command(*probe);
+}
+
+}  // namespace filo
