@@ -1,0 +1,302 @@
+// Guards data/dataset.hpp: every layout is read as published, everything wrong is listed at once, nothing is half
+// added.
+#include "data/dataset.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "data/boxes.hpp"
+#include "data/image.hpp"
+
+namespace filo {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class DatasetTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("filo-dataset-test-" + std::to_string(getpid()));
+    fs::remove_all(folder_);
+    root_ = folder_ / "root";
+    fs::create_directories(root_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  void image(const std::string& path, std::uint8_t value = 7, int width = 8, int height = 6) const {
+    fs::create_directories((root_ / path).parent_path());
+    write_png(root_ / path, Image(width, height, 1, value));
+  }
+  void text(const std::string& path, const std::string& content) const {
+    fs::create_directories((root_ / path).parent_path());
+    std::ofstream(root_ / path, std::ios::binary) << content;
+  }
+  void write_mvtec(const fs::path& below = "") const {
+    const std::string prefix = below.string();
+    image(prefix + "bottle/train/good/000.png", 1);
+    image(prefix + "bottle/test/good/000.png", 2);
+    image(prefix + "bottle/test/broken/000.png", 3);
+    image(prefix + "bottle/ground_truth/broken/000_mask.png", 255);
+  }
+  std::vector<std::string> problems_of(DatasetFormat format = DatasetFormat::automatic) const {
+    std::vector<std::string> lines;
+    try {
+      scan_dataset(root_, format);
+    } catch (const DatasetError& error) {
+      for (const DatasetProblem& problem : error.problems()) {
+        lines.push_back(problem.path + ": " + problem.reason);
+        EXPECT_THAT(error.what(), HasSubstr(lines.back()));
+      }
+      EXPECT_EQ(error.exit_code(), ExitCode::usage);
+    }
+    return lines;
+  }
+
+  fs::path folder_, root_;
+};
+
+TEST_F(DatasetTest, ReadsMvtecsLayout) {
+  write_mvtec();
+  text("bottle/license.txt", "not an image, not in an image folder");
+  const Dataset dataset = scan_dataset(root_, DatasetFormat::automatic);
+  EXPECT_EQ(dataset.format, DatasetFormat::mvtec);
+  ASSERT_EQ(dataset.images.size(), 3u);
+  EXPECT_EQ(dataset.classes.at("bottle").train, 1);
+  EXPECT_EQ(dataset.classes.at("bottle").test, 2);
+  EXPECT_EQ(dataset.classes.at("bottle").anomalous, 1);
+  const DatasetImage& broken = dataset.images[0];
+  EXPECT_EQ(broken.path, "bottle/test/broken/000.png");
+  EXPECT_EQ(broken.mask, "bottle/ground_truth/broken/000_mask.png");
+  EXPECT_EQ(broken.defect, "broken");
+  EXPECT_EQ(broken.label, 1);
+  EXPECT_EQ(broken.width, 8);
+  EXPECT_EQ(broken.sha256.size(), 64u);
+}
+
+TEST_F(DatasetTest, ReadsVisasLayout) {
+  image("candle/Data/Images/Normal/0000.JPG");
+  image("candle/Data/Images/Anomaly/000.JPG", 8);
+  image("candle/Data/Masks/Anomaly/000.png", 1);
+  text("split_csv/1cls.csv",
+       "\xef\xbb\xbfobject,split,label,image,mask\r\n"
+       "candle,train,normal,candle/Data/Images/Normal/0000.JPG,\r\n"
+       "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png\r\n");
+  const Dataset dataset = scan_dataset(root_, DatasetFormat::automatic);
+  EXPECT_EQ(dataset.format, DatasetFormat::visa);
+  ASSERT_EQ(dataset.images.size(), 2u);
+  EXPECT_EQ(dataset.images[0].mask, "candle/Data/Masks/Anomaly/000.png");
+  EXPECT_EQ(dataset.images[1].split, "train");
+}
+
+TEST_F(DatasetTest, VisaListsEveryUnusableLineWithItsNumber) {
+  image("a.png");
+  text("split_csv/1cls.csv",
+       "object,split,label,image,mask\n"
+       "candle,train,normal,a.png\n"
+       "candle,valid,normal,a.png,\n"
+       "candle,test,odd,a.png,\n"
+       "candle,test,anomaly,a.png,\n"
+       "candle,test,normal,absent.png,\n"
+       "candle,test,normal,../a.png,\n"
+       "candle,test,\"normal,a.png,\n");
+  EXPECT_THAT(
+      problems_of(),
+      testing::ElementsAre(HasSubstr("1cls.csv:2: has 4 fields, expected 5"), HasSubstr("1cls.csv:3: split is 'valid'"),
+                           HasSubstr("1cls.csv:4: label is 'odd'"), HasSubstr("1cls.csv:5: mask: the path is empty"),
+                           HasSubstr("1cls.csv:6: image absent.png is missing"),
+                           HasSubstr("1cls.csv:7: image: the path leads outside"),
+                           HasSubstr("1cls.csv:8: a quote is not closed")));
+  text("split_csv/1cls.csv", "object,split,image,mask\n");
+  EXPECT_THAT(problems_of(), testing::ElementsAre(HasSubstr("1cls.csv:1: has no column 'label'")));
+}
+
+TEST_F(DatasetTest, MetaJsonGivesTheSameDigestAsTheLayoutItDescribes) {
+  write_mvtec();
+  const std::string digest = scan_dataset(root_, DatasetFormat::mvtec).digest;
+  const auto entry = [](const std::string& image, const std::string& mask, const std::string& specie, int anomaly) {
+    return Json{{"img_path", image},
+                {"mask_path", mask},
+                {"cls_name", "bottle"},
+                {"specie_name", specie},
+                {"anomaly", anomaly}};
+  };
+  const Json meta = {
+      {"train", {{"bottle", {entry("bottle/train/good/000.png", "", "", 0)}}}},
+      {"test",
+       {{"bottle",
+         {entry("bottle/test/good/000.png", "", "good", 0),
+          entry("bottle/test/broken/000.png", "bottle/ground_truth/broken/000_mask.png", "broken", 1)}}}}};
+  text("meta.json", meta.dump());
+  const Dataset dataset = scan_dataset(root_, DatasetFormat::automatic);
+  EXPECT_EQ(dataset.format, DatasetFormat::meta);
+  EXPECT_EQ(dataset.digest, digest);
+}
+
+TEST_F(DatasetTest, MetaJsonProblemsNameTheKey) {
+  image("a.png");
+  text(
+      "meta.json",
+      R"({"test": {"nut": [{"img_path": "a.png"}, {"anomaly": 0}, {"img_path": "a.png", "anomaly": 0, "cls_name": "bolt"}, 5]},
+                        "valid": {}})");
+  EXPECT_THAT(problems_of(),
+              testing::ElementsAre(HasSubstr("meta.json: test.nut[0].anomaly"), HasSubstr("test.nut[1].img_path"),
+                                   HasSubstr("test.nut[2].cls_name: is 'bolt'"), HasSubstr("test.nut[3].img_path"),
+                                   HasSubstr("meta.json: valid")));
+}
+
+TEST_F(DatasetTest, ReadsPlainFoldersWithMasksInEitherPlace) {
+  image("cup/good/a.png");
+  image("cup/train/b.png");
+  image("cup/chipped/c.bmp", 9);
+  image("masks/cup/chipped/c_mask.png", 255);
+  image("cup/stained/d.png", 10);
+  image("cup/masks/stained/d.png", 255);
+  const Dataset dataset = scan_dataset(root_, DatasetFormat::automatic);
+  EXPECT_EQ(dataset.format, DatasetFormat::folder);
+  ASSERT_EQ(dataset.classes.size(), 1u);
+  EXPECT_EQ(dataset.classes.at("cup").train, 1);
+  EXPECT_EQ(dataset.classes.at("cup").test, 3);
+  EXPECT_EQ(dataset.images[0].mask, "masks/cup/chipped/c_mask.png");
+}
+
+TEST_F(DatasetTest, ListsEverythingThatIsWrongAtOnce) {
+  write_mvtec();
+  image("bottle/test/broken/001.png");  // no mask
+  image("bottle/test/broken/002.png");
+  image("bottle/ground_truth/broken/002_mask.png", 255, 9, 6);  // another size
+  text("bottle/test/good/001.png", "no image");
+  text("bottle/test/good/notes.txt", "no image either");
+  image("bottle/ground_truth/broken/003_mask.png", 255);  // without an image
+  image("nut/train/good/000.png");                        // no test images
+  const auto problems = problems_of(DatasetFormat::mvtec);
+  EXPECT_THAT(problems,
+              testing::UnorderedElementsAre(
+                  HasSubstr("bottle/test/broken/001.png: its mask"),
+                  HasSubstr("bottle/ground_truth/broken/002_mask.png: is 9 x 6 pixels, expected its image's 8 x 6"),
+                  HasSubstr("bottle/test/good/001.png: is not a PNG, JPEG or BMP image"),
+                  HasSubstr("bottle/test/good/notes.txt: is not an image"),
+                  HasSubstr("bottle/ground_truth/broken/003_mask.png: is a mask without an image"),
+                  HasSubstr("nut/test: holds no images")));
+  EXPECT_THROW(add_dataset(folder_ / "workspace", "broken", root_, DatasetFormat::mvtec), DatasetError);
+  EXPECT_THAT(list_datasets(folder_ / "workspace"), testing::IsEmpty());
+}
+
+TEST_F(DatasetTest, EmptyOrAbsentFoldersAreErrors) {
+  EXPECT_EQ(problems_of().size(), 1u);
+  EXPECT_THROW(scan_dataset(root_ / "absent", DatasetFormat::automatic), UsageError);
+}
+
+TEST_F(DatasetTest, DigestDependsOnContentNotOnPlaceOrName) {
+  write_mvtec();
+  const std::string digest = scan_dataset(root_, DatasetFormat::mvtec).digest;
+  write_mvtec("moved/");
+  EXPECT_EQ(scan_dataset(root_ / "moved", DatasetFormat::mvtec).digest, digest);
+  image("moved/bottle/ground_truth/broken/000_mask.png", 254);
+  EXPECT_NE(scan_dataset(root_ / "moved", DatasetFormat::mvtec).digest, digest);
+}
+
+TEST_F(DatasetTest, AddedDatasetsAreLoadedAsTheyWere) {
+  write_mvtec();
+  const fs::path workspace = folder_ / "workspace";
+  const AddedDataset added = add_dataset(workspace, "demo", root_, DatasetFormat::automatic);
+  EXPECT_FALSE(added.existed);
+  EXPECT_EQ(to_json(load_dataset(workspace, "demo")), to_json(added.dataset));
+  EXPECT_THAT(list_datasets(workspace), testing::ElementsAre("demo"));
+  EXPECT_TRUE(add_dataset(workspace, "demo", root_, DatasetFormat::automatic).existed);
+
+  image("bottle/test/good/001.png", 50);
+  EXPECT_THROW(add_dataset(workspace, "demo", root_, DatasetFormat::automatic), UsageError);
+  EXPECT_EQ(load_dataset(workspace, "demo").digest, added.dataset.digest);
+}
+
+TEST_F(DatasetTest, NamesThatAreNoFileNamesAreRefused) {
+  write_mvtec();
+  for (const char* name : {"", "a/b", "..", ".hidden", "a b", "\xc3\xa4"})
+    EXPECT_THROW(add_dataset(folder_ / "workspace", name, root_, DatasetFormat::mvtec), UsageError) << name;
+}
+
+TEST_F(DatasetTest, UnknownDatasetNamesTheNearest) {
+  write_mvtec();
+  add_dataset(folder_ / "workspace", "generated", root_, DatasetFormat::mvtec);
+  try {
+    load_dataset(folder_ / "workspace", "generatd");
+    FAIL();
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("did you mean generated"));
+  }
+}
+
+TEST_F(DatasetTest, AChangedDescriptionIsRefused) {
+  write_mvtec();
+  const Json good = to_json(add_dataset(folder_ / "workspace", "demo", root_, DatasetFormat::mvtec).dataset);
+  const auto message = [](const Json& json) -> std::string {
+    try {
+      dataset_from_json(json, "demo.json");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(message(good), "accepted");
+  Json changed = good;
+  changed["images"][0]["label"] = 0;
+  EXPECT_THAT(message(changed), HasSubstr("demo.json: digest"));
+  changed = good;
+  changed["images"][1]["path"] = "../../etc/passwd";
+  EXPECT_THAT(message(changed), HasSubstr("images[1]: path"));
+  changed = good;
+  changed["images"][1]["width"] = "8";
+  EXPECT_THAT(message(changed), HasSubstr("images[1]: width"));
+  changed = good;
+  changed.erase("root");
+  EXPECT_THAT(message(changed), HasSubstr("root: is missing"));
+  EXPECT_THAT(message(Json::array()), HasSubstr("is not an object"));
+}
+
+TEST_F(DatasetTest, VerifyListsEveryFileThatChanged) {
+  write_mvtec();
+  const Dataset dataset = scan_dataset(root_, DatasetFormat::mvtec);
+  EXPECT_THAT(verify_dataset(dataset), testing::IsEmpty());
+  image("bottle/test/good/000.png", 99);
+  fs::remove(root_ / "bottle/train/good/000.png");
+  text("bottle/ground_truth/broken/000_mask.png", "broken");
+  std::vector<std::string> found;
+  for (const DatasetProblem& problem : verify_dataset(dataset)) found.push_back(problem.path + ": " + problem.reason);
+  EXPECT_THAT(found, testing::UnorderedElementsAre(
+                         HasSubstr("test/good/000.png: has changed"), HasSubstr("train/good/000.png: no such file"),
+                         HasSubstr("000_mask.png: has changed"), HasSubstr("000_mask.png: is not a PNG")));
+}
+
+TEST(BoxesTest, PositionIsTheRegionOfTheCentre) {
+  EXPECT_EQ(position_name(position_of({0, 0, 0.2f, 0.2f, 1, ""})), "top left");
+  EXPECT_EQ(position_name(position_of({0.4f, 0.4f, 0.6f, 0.6f, 1, ""})), "center");
+  EXPECT_EQ(position_name(position_of({0.9f, 0.9f, 1, 1, 1, ""})), "bottom right");
+  EXPECT_EQ(position_name(position_of({0.7f, 0.3f, 1, 0.5f, 1, ""})), "right");
+  EXPECT_EQ(position_name(position_of({0, 0, 1, 1, 1, ""})), "center");
+}
+
+TEST(BoxesTest, FileIsReadBackAndBadBoxesNameTheirIndex) {
+  const Json good =
+      Json::parse(R"({"a.png": [{"box": [0.1, 0.2, 0.3, 0.4], "score": 0.5, "phrase": "crack"}], "b.png": []})");
+  const auto boxes = boxes_from_json(good, "boxes.json");
+  EXPECT_EQ(boxes.at("a.png")[0].phrase, "crack");
+  EXPECT_EQ(boxes_from_json(to_json(boxes), "again").size(), 2u);
+  for (const char* bad : {R"([0.3, 0.2, 0.1, 0.4])", R"([0.1, 0.2, 1.3, 0.4])", R"([0.1, 0.2, 0.3])",
+                          R"([0.1, null, 0.3, 0.4])", R"([-0.1, 0.2, 0.3, 0.4])", R"("box")"}) {
+    Json json = good;
+    json["a.png"].push_back({{"box", Json::parse(bad)}, {"score", 0.5}});
+    try {
+      boxes_from_json(json, "boxes.json");
+      ADD_FAILURE() << bad;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("boxes.json: a.png[1]")) << bad;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace filo
