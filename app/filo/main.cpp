@@ -5,5 +5,11 @@ int main(int argc, char** argv) {
   filo::start_logging("filo");
   CLI::App program("Control plane of the FiLo++ training service: plans, runs and watches experiments.", "filo");
   filo::add_dataset_command(program);
+  filo::add_config_command(program);
+  filo::add_plan_command(program);
+  filo::add_run_command(program);
+  filo::add_status_command(program);
+  filo::add_logs_command(program);
+  filo::add_report_command(program);
   return filo::run_program(program, argc, argv);
 }

@@ -1,0 +1,47 @@
+#include "scheduler/report.hpp"
+
+#include <filesystem>
+#include <iostream>
+#include <map>
+#include <memory>
+
+#include "app/filo/commands.hpp"
+#include "app/filo/workspace_option.hpp"
+
+namespace filo {
+namespace {
+
+struct Options {
+  std::string file;
+  ReportFormat format = ReportFormat::markdown;
+  bool json = false;
+};
+
+int report(const Options& options, const std::string& workspace_path) {
+  const Workspace workspace(workspace_path);
+  const std::string name =
+      std::filesystem::is_regular_file(options.file) ? load_experiment(options.file).name : options.file;
+  std::cout << report_text(workspace, load_plan(workspace, name), options.json ? ReportFormat::json : options.format);
+  return 0;
+}
+
+}  // namespace
+
+void add_report_command(CLI::App& program) {
+  add_command(program, "report", "Prints the tables of an experiment that ran", [](CLI::App& command) -> Command {
+    auto options = std::make_shared<Options>();
+    auto workspace = workspace_option(command);
+    command.add_option("FILE", options->file, "Experiment file, or the name of an experiment")->required();
+    const std::map<std::string, ReportFormat> formats = {{"md", ReportFormat::markdown},
+                                                         {"csv", ReportFormat::csv},
+                                                         {"html", ReportFormat::html},
+                                                         {"json", ReportFormat::json}};
+    command.add_option("--format", options->format, "md, csv, html or json (default: md)")
+        ->transform(CLI::CheckedTransformer(formats))
+        ->option_text("FORMAT");
+    command.add_flag("--json", options->json, "Short for --format json");
+    return [options, workspace] { return report(*options, *workspace); };
+  });
+}
+
+}  // namespace filo

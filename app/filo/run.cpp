@@ -1,0 +1,91 @@
+#include "scheduler/run.hpp"
+
+#include <unistd.h>
+
+#include <iostream>
+#include <memory>
+
+#include "app/filo/commands.hpp"
+#include "app/filo/workspace_option.hpp"
+#include "base/error.hpp"
+#include "base/signals.hpp"
+#include "scheduler/report.hpp"
+#include "scheduler/table.hpp"
+
+namespace filo {
+namespace {
+
+struct Options {
+  std::string file;
+  bool json = false;
+  double grace_s = 120;
+};
+
+void print_results(const Workspace& workspace, const Plan& plan, std::ostream& out) {
+  out << "\n";
+  for (const auto& table : result_tables(plan, trial_results(workspace, plan))) out << to_terminal(table) << "\n";
+}
+
+int run(const Options& options, const std::string& workspace_path) {
+  install_stop_handlers();
+  const Experiment experiment = load_experiment(options.file);
+  const Workspace workspace(workspace_path);
+  const Plan plan = make_plan(experiment, workspace);
+  LocalExecutor executor(workspace, find_worker());
+
+  std::ostream& out = options.json ? std::cerr : std::cout;  // with --json, stdout is the result alone
+  out << "settings\n"
+      << to_yaml(experiment) << "\n"
+      << plan.name << ": " << plan.trials.size() << " trials, " << plan.stages.size() << " stages, workspace "
+      << workspace.root().string() << "\n"
+      << std::flush;
+  save_plan(plan, workspace);
+
+  std::vector<StageStatus> statuses;
+  {
+    RunProgress progress(workspace, plan, out, isatty(options.json ? STDERR_FILENO : STDOUT_FILENO) != 0);
+    statuses = run_plan(workspace, plan, executor, progress,
+                        {.stop = [] { return stop_requested() != 0; }, .grace_s = options.grace_s});
+  }
+  if (!is_settled(statuses)) {
+    std::cerr << "filo: stopped; the same command goes on from here\n";
+    return static_cast<int>(ExitCode::stopped_early);
+  }
+  const auto report = write_report(workspace, plan);
+  print_results(workspace, plan, out);
+  if (options.json) std::cout << report_json(workspace, plan).dump(2) << "\n";
+  out << "report   " << (report / "report.html").string() << "\n"
+      << "results  " << (report / "results.json").string() << ", results.csv, results.md\n";
+  for (const auto& stage : plan.stages)
+    if (const auto result = workspace.result(stage.key, stage.kind); result && result->artifacts.contains("checkpoint"))
+      out << "checkpoint " << stage.label << "  "
+          << (workspace.stage_folder(stage.key) / result->artifacts["checkpoint"].get<std::string>()).string() << "\n";
+  out << std::flush;
+  if (all_done(statuses)) return 0;
+  std::size_t failed = 0;
+  std::string first;
+  for (const auto& status : statuses)
+    if (status.state == StageState::failed && ++failed == 1)
+      first = plan.stage(status.key).label + " (" + status.key + "): " + status.reason;
+  std::cerr << "filo: " << failed << " of " << statuses.size() << " stages failed, first " << first
+            << " (filo logs STAGE shows more)\n";
+  return static_cast<int>(ExitCode::failed);
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& program) {
+  add_command(program, "run", "Runs an experiment on this machine, in the foreground, and prints its tables",
+              [](CLI::App& command) -> Command {
+                auto options = std::make_shared<Options>();
+                auto workspace = workspace_option(command);
+                command.add_option("FILE", options->file, "Experiment file (YAML)")->required();
+                command.add_flag("--json", options->json, "Print the results as JSON on stdout, all else on stderr");
+                command.add_option("--grace", options->grace_s, "Seconds that stages get for a snapshot when stopped")
+                    ->capture_default_str()
+                    ->check(CLI::NonNegativeNumber);
+                return [options, workspace] { return run(*options, *workspace); };
+              });
+}
+
+}  // namespace filo

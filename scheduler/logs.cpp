@@ -1,0 +1,60 @@
+#include "scheduler/logs.hpp"
+
+#include <chrono>
+#include <fstream>
+#include <ostream>
+#include <thread>
+
+#include "base/error.hpp"
+
+namespace filo {
+namespace {
+
+bool has_ended(const Workspace& workspace, const std::string& key, int attempt, const Executor& executor) {
+  if (workspace.end(key, attempt) || workspace.newest_attempt(key) > attempt) return true;
+  const auto claim = workspace.claim(key, attempt);
+  return !claim || !executor.may_be_running(*claim, workspace.claim_age_s(key, attempt));
+}
+
+// Copies what `log` has from where it stands.
+void copy_rest(std::ifstream& log, std::ostream& out) {
+  char buffer[1 << 16];
+  while (log.read(buffer, sizeof buffer) || log.gcount() > 0) out.write(buffer, log.gcount());
+  log.clear();
+  out.flush();
+}
+
+}  // namespace
+
+std::string find_stage(const Workspace& workspace, const std::string& digits) {
+  std::vector<std::string> found;
+  for (const auto& key : workspace.stage_keys())
+    if (key.starts_with(digits)) found.push_back(key);
+  if (found.size() == 1) return found[0];
+  if (found.empty())
+    throw UsageError("scheduler: stage " + digits, "found none in " + workspace.root().string() +
+                                                       ", expected the first digits of a key (filo status shows them)");
+  throw UsageError("scheduler: stage " + digits, "found " + std::to_string(found.size()) + " stages (" + found[0] +
+                                                     ", " + found[1] + (found.size() > 2 ? ", ..." : "") +
+                                                     "), expected enough digits for one");
+}
+
+void print_log(const Workspace& workspace, const std::string& key, int attempt, bool follow, const Executor& executor,
+               std::ostream& out, const std::function<bool()>& stop) {
+  const int newest = workspace.newest_attempt(key);
+  if (attempt == 0) attempt = newest;
+  if (attempt < 1 || attempt > newest)
+    throw UsageError("scheduler: stage " + key, "found " + std::to_string(newest) + " attempts, expected attempt " +
+                                                    std::to_string(std::max(attempt, 1)) + " to be there");
+  const auto path = workspace.log_file(key, attempt);
+  std::ifstream log(path, std::ios::binary);
+  for (;;) {
+    const bool last = !follow || stop() || has_ended(workspace, key, attempt, executor);
+    if (!log.is_open()) log.open(path, std::ios::binary);
+    if (log.is_open()) copy_rest(log, out);
+    if (last) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
+}  // namespace filo

@@ -1,0 +1,106 @@
+// The workspace's files (DESIGN section 5) as the control plane sees them. The truth is on disk: nothing here keeps
+// state.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/files.hpp"
+#include "base/json.hpp"
+
+namespace filo {
+
+enum class StageKind { features, train, evaluate };
+std::string to_string(StageKind kind);
+StageKind stage_kind(const std::string& name);  // throws Error on an unknown one
+
+// First 16 hex digits of SHA-256 over the canonical spec without what only says where things are or how often they are
+// saved: clip.path, model.clip, model.prompts.descriptions (the content stands in `descriptions`), the data sets' names
+// (their digests count) and train.snapshot_every_steps.
+std::string stage_key(const Json& spec);
+
+// What result.json says, when it can be believed.
+struct StageResult {
+  int attempt = 0;
+  double seconds = 0;
+  Json metrics;
+  Json artifacts;  // name -> path relative to the stage's folder, checked to stay inside
+};
+
+// How an attempt ended, as the scheduler saw it: attempts/N/end.json.
+struct AttemptEnd {
+  std::string outcome;  // "done", "failed", "stopped" (exit 75), "lost" (nobody runs it any more)
+  std::string reason;   // one line
+};
+
+class Workspace {
+ public:
+  // Throws UsageError when the folder cannot be made or written.
+  explicit Workspace(std::filesystem::path root);
+
+  const std::filesystem::path& root() const { return root_; }
+  std::filesystem::path dataset_file(const std::string& name) const { return root_ / "datasets" / (name + ".json"); }
+  std::filesystem::path stage_folder(const std::string& key) const { return root_ / "stages" / key; }
+  std::filesystem::path spec_file(const std::string& key) const { return stage_folder(key) / "spec.json"; }
+  std::filesystem::path result_file(const std::string& key) const { return stage_folder(key) / "result.json"; }
+  std::filesystem::path attempt_folder(const std::string& key, int attempt) const {
+    return stage_folder(key) / "attempts" / std::to_string(attempt);
+  }
+  std::filesystem::path log_file(const std::string& key, int attempt) const {
+    return attempt_folder(key, attempt) / "log.txt";
+  }
+  std::filesystem::path events_file(const std::string& key, int attempt) const {
+    return attempt_folder(key, attempt) / "events.jsonl";
+  }
+  std::filesystem::path experiment_folder(const std::string& name) const { return root_ / "experiments" / name; }
+  std::filesystem::path cache_folder() const { return root_ / "cache"; }
+
+  // Makes stages/KEY/ with its spec.json. There already: spec.json is renewed when only paths in it changed and the
+  // stage is not done.
+  void create_stage(const std::string& key, const Json& spec) const;
+  std::vector<std::string> stage_keys() const;
+
+  // The newest attempt's number, 0 when there is none.
+  int newest_attempt(const std::string& key) const;
+  // Makes the next attempt's folder (mkdir is the test-and-set, so two callers get two numbers).
+  int make_attempt(const std::string& key) const;
+
+  // Set when result.json is there, names this stage and kind, and is of the newest attempt: a stale worker's is not
+  // believed.
+  std::optional<StageResult> result(const std::string& key, StageKind kind) const;
+
+  void write_claim(const std::string& key, int attempt, const Json& claim) const;
+  std::optional<Json> claim(const std::string& key, int attempt) const;  // unset: none, or unreadable
+  void touch_claim(const std::string& key, int attempt) const;           // the holder lives
+  double claim_age_s(const std::string& key, int attempt) const;         // since it was written or touched
+
+  void write_end(const std::string& key, int attempt, const AttemptEnd& end) const;
+  std::optional<AttemptEnd> end(const std::string& key, int attempt) const;
+
+  // The last `lines` lines of an attempt's log, at most 16 KiB; "" when there is none.
+  std::string log_tail(const std::string& key, int attempt, int lines) const;
+
+  // Held while one process changes what is planned or claimed. Blocks until it is free; released when the descriptor
+  // closes.
+  FileDescriptor lock() const;
+
+ private:
+  std::filesystem::path root_;
+};
+
+// Follows one events.jsonl while it grows. A line counts once its newline is there; a line that is not JSON is left
+// out.
+class EventReader {
+ public:
+  explicit EventReader(std::filesystem::path path) : path_(std::move(path)) {}
+  std::vector<Json> poll();  // what is new; none when the file is not there yet
+
+ private:
+  std::filesystem::path path_;
+  std::uint64_t offset_ = 0;
+};
+
+}  // namespace filo
