@@ -1,6 +1,7 @@
 #include "app/command_line.hpp"
 
 #include <iostream>
+#include <vector>
 
 #include "app/version.hpp"
 #include "base/error.hpp"
@@ -11,6 +12,19 @@ namespace {
 Command& chosen_command() {
   static Command command;
   return command;
+}
+
+// CLI11 says "A subcommand is required" of a subcommand that it does not know: this says which word that was.
+std::string message_of(const CLI::ParseError& error, const CLI::App& program) {
+  const CLI::App* parent = &program;
+  while (!parent->get_subcommands().empty()) parent = parent->get_subcommands().front();
+  std::vector<std::string> known;
+  for (const CLI::App* command : parent->get_subcommands({})) known.push_back(command->get_name());
+  const std::vector<std::string> words = parent->remaining();
+  if (known.empty() || words.empty()) return error.what();
+  if (words.front().starts_with('-')) return "unknown option '" + words.front() + "'";
+  const std::string near = nearest(words.front(), known);
+  return "unknown command '" + words.front() + "'" + (near.empty() ? "" : "; did you mean " + near + "?");
 }
 
 }  // namespace
@@ -29,7 +43,8 @@ int run_program(CLI::App& program, int argc, char** argv) {
   } catch (const CLI::Success& request) {  // --help, --version
     return program.exit(request);
   } catch (const CLI::ParseError& error) {
-    std::cerr << program.get_name() << ": " << error.what() << " (see " << program.get_name() << " --help)\n";
+    std::cerr << program.get_name() << ": " << message_of(error, program) << " (see " << program.get_name()
+              << " --help)\n";
     return static_cast<int>(ExitCode::usage);
   }
   try {
