@@ -195,7 +195,7 @@ class Evaluation {
       std::vector<float> scaled(area);
       std::transform(result.maps.begin() + static_cast<std::ptrdiff_t>(i * area), result.maps.begin() + static_cast<std::ptrdiff_t>((i + 1) * area),
                      scaled.begin(), [&](float value) { return (value - *low) / range; });
-      const Image photo = decode_image(dataset_.root / result.images[i]);
+      const Image photo = decode_image(std::filesystem::path(dataset_.root) / result.images[i]);
       std::string file = result.images[i];
       std::replace(file.begin(), file.end(), '/', '_');
       const std::filesystem::path folder = heat_maps_->path() / class_name;

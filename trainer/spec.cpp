@@ -80,9 +80,10 @@ std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipRefe
 }
 
 Json features_key(const FeaturesSpec& spec) {
-  return {{"clip", spec.clip.digest},     {"dataset", spec.dataset.digest},
-          {"profile", to_json(spec.profile)}, {"image_size", spec.image_size},
-          {"layers", spec.layers},        {"vv_from", spec.vv_from}};
+  ModelSettings model;
+  model.profile = spec.profile;
+  return {{"clip", spec.clip.digest},           {"dataset", spec.dataset.digest}, {"profile", to_json(model).at("profile")},
+          {"image_size", spec.image_size}, {"layers", spec.layers},          {"vv_from", spec.vv_from}};
 }
 
 FeatureLayout feature_layout(const ClipConfig& clip, const FeaturesSpec& spec) {

@@ -1,6 +1,7 @@
 #include <iostream>
 
 #include "app/worker/commands.hpp"
+#include "base/json.hpp"
 #include "model/pickle_import.hpp"
 
 namespace filo {
