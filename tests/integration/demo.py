@@ -91,7 +91,7 @@ def from_nothing_to_the_table():
             check(len(metrics["classes"]) == 4, f"classes: {list(metrics['classes'])}")
             heat_maps = list((workspace / "stages" / key / "heat_maps").glob("*/*.png"))
             check(len(heat_maps) == 4, f"{len(heat_maps)} heat maps, one a class expected")
-    for word in ("parts", "boards", "image_auroc", "pixel_auroc"):
+    for word in ("parts->boards", "boards->parts", "image AUROC", "pixel AUROC"):
         check(word in printed, f"the output does not name {word}")
 
 
@@ -103,7 +103,7 @@ def a_repeat_runs_nothing_again():
     seconds = time.monotonic() - start
     check(attempts(HOME / "demo/workspace") == before, "a finished stage was started again")
     check(seconds < 15, f"a repeat took {seconds:.0f} s")
-    check("image_auroc" in printed, "the table is missing")
+    check("image AUROC" in printed, "the table is missing")
 
 
 def new_home(name):
