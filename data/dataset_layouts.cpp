@@ -167,7 +167,7 @@ Listing list_folder(const fs::path& root) {
                 (mask.stem() == image.stem() || mask.stem().string() == image.stem().string() + "_mask"))
               return below_root(mask, root);
         walk.problem(below_root(image, root), "its mask is missing: expected " + class_name + "/masks/" + defect + "/" +
-                                                image.stem().string() + ".png");
+                                                  image.stem().string() + ".png");
         return std::nullopt;
       };
       if (defect == "train")

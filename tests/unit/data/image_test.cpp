@@ -51,7 +51,7 @@ std::string error_of(const std::function<void()>& action) {
   return "no error";
 }
 
-std::string little_endian(std::uint32_t value, int bytes) {
+std::string little_endian(std::uint64_t value, int bytes) {
   std::string result;
   for (int i = 0; i < bytes; ++i) result.push_back(static_cast<char>(value >> (8 * i)));
   return result;
