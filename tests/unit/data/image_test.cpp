@@ -53,7 +53,7 @@ std::string error_of(const std::function<void()>& action) {
 
 std::string little_endian(std::uint64_t value, int bytes) {
   std::string result;
-  for (int i = 0; i < bytes; ++i) result.push_back(static_cast<char>(value >> (8 * i)));
+  for (int i = 0; i < bytes; ++i, value >>= 8) result.push_back(static_cast<char>(value & 0xff));
   return result;
 }
 
