@@ -8,12 +8,6 @@
 namespace filo {
 namespace {
 
-const std::vector<std::string> default_normal_states = {
-    "{}", "flawless {}", "perfect {}", "unblemished {}", "{} without flaw", "{} without defect", "{} without damage"};
-const std::vector<std::string> default_abnormal_states = {"damaged {}", "broken {}", "{} with flaw", "{} with defect",
-                                                          "{} with damage"};
-constexpr int positions_of_an_image = 9;
-
 // What a class's texts are made of, before a template is put around them.
 struct Vocabulary {
   std::string name;    // [cls]
@@ -33,31 +27,22 @@ std::string filled(std::string state, const std::string& name) {
   return state;
 }
 
-std::string spoken_class_name(std::string name) {
-  std::replace(name.begin(), name.end(), '_', ' ');
-  return name;
-}
-
 Vocabulary vocabulary_of(const PromptSettings& settings, const Descriptions& descriptions,
                          const std::string& class_name) {
-  const bool with_descriptions = settings.descriptions != "none";
-  ClassDescription description;
-  if (with_descriptions || descriptions.classes.contains(class_name)) description = descriptions.of(class_name);
-
+  const ClassDescription& description = descriptions.of(class_name);
+  const std::string name = description.prompt_name.empty() ? default_prompt_name(class_name) : description.prompt_name;
   Vocabulary vocabulary;
-  vocabulary.name = !settings.class_names              ? "object"
-                    : !description.prompt_name.empty() ? description.prompt_name
-                                                       : spoken_class_name(class_name);
+  vocabulary.name = settings.class_names ? name : "object";
   vocabulary.domain = description.domain.empty() ? "industrial" : description.domain;
 
   std::vector<std::string> normal_states = {"normal {}"};
   std::vector<std::string> abnormal_states;
   if (settings.generic_states) {
-    normal_states = descriptions.normal_states.empty() ? default_normal_states : descriptions.normal_states;
-    abnormal_states = descriptions.abnormal_states.empty() ? default_abnormal_states : descriptions.abnormal_states;
+    normal_states = descriptions.normal_states;
+    abnormal_states = descriptions.abnormal_states;
   }
   for (const auto& state : normal_states) vocabulary.normal.push_back(filled(state, vocabulary.name));
-  if (with_descriptions) {
+  if (settings.descriptions != "none") {
     for (const auto& defect : description.descriptions) {
       vocabulary.abnormal.push_back({"abnormal " + vocabulary.name + " with " + defect, defect});
     }
@@ -163,7 +148,7 @@ PromptSet build_prompts(const ModelSettings& settings, const Descriptions& descr
   const bool without_positions = settings.prompts.positions == PositionSource::none;
   for (const auto family : families) {
     for (const auto& [body, description] : vocabulary.abnormal) {
-      for (int position = 0; position < positions_of_an_image; ++position) {
+      for (int position = 0; position < position_count; ++position) {
         builder.add(family, true, vocabulary.domain, body, description, without_positions ? -1 : position);
         if (without_positions) break;
       }
