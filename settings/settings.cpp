@@ -132,9 +132,6 @@ void check_model(const Json& model, const Schema::Complain& complain) {
   if (prompts["fixed_template"] == false && prompts["learnable_template"] == false)
     complain("prompts.learnable_template",
              "found both template families off, expected fixed_template or learnable_template (or both) true");
-  if (prompts["generic_states"] == false && prompts["descriptions"] == "none")
-    complain("prompts.generic_states",
-             "found false while descriptions is none, expected one of them: nothing else says what a defect is");
 }
 
 template <typename Settings, typename Convert>

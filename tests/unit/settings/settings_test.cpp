@@ -111,7 +111,6 @@ INSTANTIATE_TEST_SUITE_P(
              ":1: prompts.method: found the text \"cocop\", expected coop, cocoop or none; did you mean"},
         Case{"prompts: {fixed_template: false, learnable_template: false}\n",
              ":1: prompts.learnable_template: found both"},
-        Case{"prompts: {generic_states: false, descriptions: none}\n", ":1: prompts.generic_states: found false"},
         Case{"mdci: {kernels: [[2, 3]]}\n", ":1: mdci.kernels[0][0]: found 2, expected an odd number"},
         Case{"mdci: {kernels: [[-1, 3]]}\n", ":1: mdci.kernels[0][0]: found -1, expected a whole number from 1"},
         Case{"mdci: {kernels: [[3]]}\n",
