@@ -1,12 +1,14 @@
 #include "model/deform_conv.hpp"
 
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <sstream>
 
 #include "base/error.hpp"
 #include "model/kernels/deform_conv.hpp"
+#include "model/kernels/deform_conv_cuda.hpp"
 
 namespace filo {
 namespace {
@@ -72,6 +74,12 @@ template <typename Work>
 void parallel_rows(std::int64_t first, std::int64_t count, std::int64_t grain, const Work& work) {
   at::parallel_for(0, count, grain,
                    [&](std::int64_t begin, std::int64_t end) { work(first + begin, end - begin, begin); });
+}
+
+// PyTorch's current stream of the tensor's device, through c10's registry of devices: no link to libtorch_cuda or
+// libc10_cuda.
+kernels::CudaStream current_stream(const torch::Tensor& tensor) {
+  return c10::impl::VirtualGuardImpl(tensor.device().type()).getStream(tensor.device()).native_handle();
 }
 
 // One call's data in one place: what both passes need, typed by the kernels' element.
@@ -143,6 +151,10 @@ class DeformConv {
 
   torch::Tensor gathered(std::int64_t row, std::int64_t rows, std::int64_t tap, std::int64_t taps) const {
     torch::Tensor columns = torch::empty({rows, taps * shape_.channels}, input_.options().dtype(column_type_));
+    if (input_.is_cuda()) {
+      gather_on_device(row, rows, tap, taps, columns);
+      return columns;
+    }
     parallel_rows(row, rows, 8, [&](std::int64_t first, std::int64_t count, std::int64_t done) {
       const std::int64_t at = done * taps * shape_.channels;
       if constexpr (std::is_same_v<T, float>) {
@@ -157,8 +169,26 @@ class DeformConv {
     return columns;
   }
 
+  void gather_on_device(std::int64_t row, std::int64_t rows, std::int64_t tap, std::int64_t taps,
+                        const torch::Tensor& columns) const {
+    const c10::DeviceGuard guard(input_.device());
+    if constexpr (std::is_same_v<T, float>) {
+      if (precision_ == Precision::bf16) {
+        kernels::gather_columns_cuda(shape_, in_, row, rows, tap, taps, static_cast<Bfloat16*>(columns.data_ptr()),
+                                     current_stream(input_));
+        return;
+      }
+    }
+    kernels::gather_columns_cuda(shape_, in_, row, rows, tap, taps, columns.data_ptr<T>(), current_stream(input_));
+  }
+
   void scatter(std::int64_t row, std::int64_t rows, std::int64_t tap, std::int64_t taps, const T* columns,
                const DeformConvGradients<T>& out) const {
+    if (input_.is_cuda()) {
+      const c10::DeviceGuard guard(input_.device());
+      kernels::scatter_columns_cuda(shape_, in_, row, rows, tap, taps, columns, out, current_stream(input_));
+      return;
+    }
     // Rows of one image add to the same pixels: whole images, then, are what threads can share out.
     const std::int64_t grain = out.input ? rows : 8;
     parallel_rows(row, rows, grain, [&](std::int64_t first, std::int64_t count, std::int64_t done) {

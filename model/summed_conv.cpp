@@ -55,6 +55,22 @@ using kernels::TileView;
 // Weights are transformed, multiplied and forgotten in blocks of this many bytes of spectrum.
 constexpr std::int64_t block_bytes = std::int64_t{160} << 20;
 
+// Memory that blocks use one after the other: fresh pages cost more than what is written into them.
+class Scratch {
+ public:
+  explicit Scratch(const torch::TensorOptions& options) : options_(options) {}
+
+  torch::Tensor take(at::IntArrayRef sizes) {
+    const std::int64_t count = c10::multiply_integers(sizes);
+    if (!buffer_.defined() || buffer_.numel() < count) buffer_ = torch::empty({count}, options_);
+    return buffer_.narrow(0, 0, count).view(sizes);
+  }
+
+ private:
+  torch::TensorOptions options_;
+  torch::Tensor buffer_;
+};
+
 // One axis: the image is cut into tiles that each give `outputs` outputs and, transformed, have `side` elements.
 struct Axis {
   Axis(std::int64_t length_, std::int64_t kernel_) : length(length_), kernel(kernel_) {
@@ -85,11 +101,14 @@ class SpectralConv {
 
   // input [B, H, W, C_in], kernel [kh, kw, C_out, C_in] -> [B, H, W, C_out]
   torch::Tensor forward(const torch::Tensor& input, const torch::Tensor& kernel) const {
-    const torch::Tensor input_spectrum = transformed_image(input, Margin::with, ThirdPlane::sum, 0, inputs_);
+    Scratch inputs(options_);
+    const torch::Tensor input_spectrum = transformed_image(input, Margin::with, ThirdPlane::sum, 0, inputs_, inputs);
     torch::Tensor output = torch::empty({batch_, y_.length, x_.length, outputs_}, options_);
+    Scratch kernel_scratch(options_), products(options_);
     for_each_block([&](std::int64_t first, std::int64_t count) {
-      const torch::Tensor kernel_spectrum = transformed_kernel(kernel, first, count);
-      const torch::Tensor product = torch::bmm(input_spectrum, kernel_spectrum.transpose(1, 2));
+      const torch::Tensor kernel_spectrum = transformed_kernel(kernel, first, count, kernel_scratch);
+      torch::Tensor product = products.take(spectrum_sizes(tiles(), count));
+      at::bmm_out(product, input_spectrum, kernel_spectrum.transpose(1, 2));
       inverse_outputs(product, first, count, output);
     });
     return output;
@@ -97,11 +116,15 @@ class SpectralConv {
 
   // gradient [B, H, W, C_out] -> the kernel's gradient [kh, kw, C_out, C_in]
   torch::Tensor kernel_gradient(const torch::Tensor& input, const torch::Tensor& gradient) const {
-    const torch::Tensor input_spectrum = transformed_image(input, Margin::with, ThirdPlane::sum, 0, inputs_);
+    Scratch inputs(options_);
+    const torch::Tensor input_spectrum = transformed_image(input, Margin::with, ThirdPlane::sum, 0, inputs_, inputs);
     torch::Tensor result = torch::empty({y_.kernel, x_.kernel, outputs_, inputs_}, options_);
+    Scratch gradients(options_), products(options_);
     for_each_block([&](std::int64_t first, std::int64_t count) {
-      const torch::Tensor spectrum = transformed_image(gradient, Margin::without, ThirdPlane::difference, first, count);
-      const torch::Tensor product = torch::bmm(spectrum.transpose(1, 2), input_spectrum);
+      const torch::Tensor spectrum =
+          transformed_image(gradient, Margin::without, ThirdPlane::difference, first, count, gradients);
+      torch::Tensor product = products.take(spectrum_sizes(count, inputs_));
+      at::bmm_out(product, spectrum.transpose(1, 2), input_spectrum);
       inverse_kernel(product, first, count, result);
     });
     return result;
@@ -109,13 +132,15 @@ class SpectralConv {
 
   torch::Tensor input_gradient(const torch::Tensor& kernel, const torch::Tensor& gradient) const {
     torch::Tensor sum;
+    Scratch gradients(options_), kernel_scratch(options_);
     for_each_block([&](std::int64_t first, std::int64_t count) {
-      const torch::Tensor spectrum = transformed_image(gradient, Margin::without, ThirdPlane::difference, first, count);
-      const torch::Tensor product = torch::bmm(spectrum, transformed_kernel(kernel, first, count));
+      const torch::Tensor spectrum =
+          transformed_image(gradient, Margin::without, ThirdPlane::difference, first, count, gradients);
+      const torch::Tensor kernel_spectrum = transformed_kernel(kernel, first, count, kernel_scratch);
       if (sum.defined()) {
-        sum.add_(product);
+        sum.baddbmm_(spectrum, kernel_spectrum);
       } else {
-        sum = product;
+        sum = torch::bmm(spectrum, kernel_spectrum);
       }
     });
     torch::Tensor result = torch::zeros({batch_, y_.length, x_.length, inputs_}, options_);
@@ -135,8 +160,8 @@ class SpectralConv {
     for (std::int64_t first = 0; first < outputs_; first += block) work(first, std::min(block, outputs_ - first));
   }
 
-  torch::Tensor empty_spectrum(std::int64_t rows, std::int64_t channels) const {
-    return torch::empty({3 * plan_.frequencies(), rows, channels}, options_);
+  std::array<std::int64_t, 3> spectrum_sizes(std::int64_t rows, std::int64_t channels) const {
+    return {3 * plan_.frequencies(), rows, channels};
   }
 
   // The spectrum's part that belongs to one row, from one channel on.
@@ -163,8 +188,8 @@ class SpectralConv {
   }
 
   torch::Tensor transformed_image(const torch::Tensor& image, Margin margin, ThirdPlane third,
-                                  std::int64_t first_channel, std::int64_t channels) const {
-    const torch::Tensor spectrum = empty_spectrum(tiles(), channels);
+                                  std::int64_t first_channel, std::int64_t channels, Scratch& scratch) const {
+    const torch::Tensor spectrum = scratch.take(spectrum_sizes(tiles(), channels));
     at::parallel_for(0, tiles(), 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t tile = begin; tile < end; ++tile) {
         kernels::tile_transform<T>().forward(plan_.tables(), tile_of<const T>(image, tile, margin, first_channel),
@@ -174,8 +199,9 @@ class SpectralConv {
     return spectrum;
   }
 
-  torch::Tensor transformed_kernel(const torch::Tensor& kernel, std::int64_t first, std::int64_t count) const {
-    const torch::Tensor spectrum = empty_spectrum(count, inputs_);
+  torch::Tensor transformed_kernel(const torch::Tensor& kernel, std::int64_t first, std::int64_t count,
+                                   Scratch& scratch) const {
+    const torch::Tensor spectrum = scratch.take(spectrum_sizes(count, inputs_));
     at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t row = begin; row < end; ++row) {
         kernels::tile_transform<T>().forward(plan_.tables(), kernel_view<const T>(kernel, first + row), inputs_,
