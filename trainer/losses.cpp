@@ -7,7 +7,7 @@ namespace filo {
 namespace {
 
 constexpr double dice_smoothing = 1;
-constexpr double log_floor = 1e-7;                // paper: p_t below this counts as this
+constexpr double log_floor = 1e-30;  // paper: only against log(0); a pixel that is surely wrong keeps its gradient
 constexpr double release_label_smoothing = 1e-5;  // filo-release
 
 void expect_mask(const torch::Tensor& maps, const torch::Tensor& mask) {

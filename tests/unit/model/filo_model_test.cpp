@@ -1,0 +1,330 @@
+#include "model/filo_model.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "base/error.hpp"
+#include "tiny_clip.hpp"
+
+namespace filo {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class Model : public ::testing::TestWithParam<Profile> {
+ protected:
+  static void SetUpTestSuite() { clip_ = testing::tiny_clip(); }
+  static void TearDownTestSuite() { clip_.reset(); }
+
+  ModelSettings settings() const {
+    ModelSettings made;
+    made.profile = GetParam();
+    made.image_size = 42;
+    made.layers = {2, 3, 4};
+    made.vv_from = 3;
+    made.prompts.vectors = 3;
+    made.mdci.kernels = {{1, 1}, {3, 3}};
+    return made;
+  }
+  FiloModel model(const ModelSettings& made, std::uint64_t seed = 1) const {
+    return FiloModel(made, testing::two_classes(), clip_, seed);
+  }
+  FiloModel model() const { return model(settings()); }
+
+  ImageBatch batch(const std::vector<std::string>& classes = {"metal_nut", "pcb1", "metal_nut"}) const {
+    torch::manual_seed(3);
+    const auto images = static_cast<std::int64_t>(classes.size());
+    ImageBatch made;
+    made.global = torch::randn({images, 16});
+    for (const int layer : {2, 3, 4}) made.qkv[layer] = torch::randn({images, 9, 24});
+    for (const int layer : {3, 4}) made.vv[layer] = torch::randn({images, 9, 24});
+    made.classes = classes;
+    return made;
+  }
+  static ImageBatch one_image(const ImageBatch& from, std::int64_t image) {
+    ImageBatch made;
+    made.global = from.global.narrow(0, image, 1);
+    for (const auto& [layer, tensor] : from.qkv) made.qkv[layer] = tensor.narrow(0, image, 1);
+    for (const auto& [layer, tensor] : from.vv) made.vv[layer] = tensor.narrow(0, image, 1);
+    made.classes = {from.classes[static_cast<std::size_t>(image)]};
+    if (!from.boxes.empty()) made.boxes = {from.boxes[static_cast<std::size_t>(image)]};
+    return made;
+  }
+  static std::string error_of(const std::function<void()>& action) {
+    try {
+      action();
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  static std::shared_ptr<const ClipModel> clip_;
+};
+std::shared_ptr<const ClipModel> Model::clip_;
+INSTANTIATE_TEST_SUITE_P(Profiles, Model, ::testing::Values(Profile::paper, Profile::filo_release),
+                         [](const auto& profile) {
+                           return profile.param == Profile::paper ? "paper" : "filo_release";
+                         });
+
+TEST_P(Model, ParametersAreAFunctionOfTheSeed) {
+  // Guards reproducible first values, and that each parameter draws from a stream of its own.
+  const auto first = model(settings(), 1), again = model(settings(), 1), other = model(settings(), 2);
+  for (const auto& [name, tensor] : first.parameters()) {
+    EXPECT_TRUE(tensor.is_leaf() && tensor.requires_grad()) << name;
+    EXPECT_TRUE(torch::equal(tensor, again.parameters().at(name))) << name;
+    const bool zero = name.find("offset") != std::string::npos;
+    EXPECT_EQ(torch::equal(tensor, other.parameters().at(name)), zero) << name;
+  }
+}
+
+TEST_P(Model, EveryParameterIsInOneGroup) {
+  // Guards that no parameter stays untrained.
+  const auto made = model();
+  std::multiset<std::string> grouped;
+  for (const auto group : {ParameterGroup::prompts, ParameterGroup::mdci, ParameterGroup::adapter}) {
+    for (const auto& name : made.parameter_group(group)) grouped.insert(name);
+  }
+  EXPECT_EQ(grouped.size(), made.parameters().size());
+  for (const auto& [name, tensor] : made.parameters()) EXPECT_EQ(grouped.count(name), 1u) << name;
+}
+
+TEST_P(Model, ParametersCarryTheirProfilesNames) {
+  // Guards the names of FiLo's state dict, by which its checkpoints load.
+  const auto made = model();
+  const std::vector<std::string> expected =
+      GetParam() == Profile::paper
+          ? std::vector<std::string>{"prompts.normal.vectors", "prompts.abnormal.meta_net.linear2.bias",
+                                     "linear.2.weight",        "mdci.4.3x3.weight",
+                                     "mdci.3.1x1.offset.bias", "adapter.linear1.weight"}
+          : std::vector<std::string>{"normal_prompt_learner.ctx", "abnormal_prompt_learner.meta_net.linear1.weight",
+                                     "decoder_linear.fc.2.bias",  "decoder_cov.fc_33.1.weight",
+                                     "decoder_cov.fc_11.0.bias",  "adapter.fc.0.weight",
+                                     "adapter.fc.2.weight"};
+  for (const auto& name : expected) EXPECT_TRUE(made.parameters().contains(name)) << name;
+}
+
+TEST_P(Model, ABatchOfSeveralClassesEqualsItsImagesOneByOne) {
+  // Guards ragged batches: prompts, positions and filtering of one image do not touch another's.
+  const auto made = model();
+  ImageBatch images = batch();
+  images.boxes = {{{0, 0, 0.2f, 0.2f, 0.9f, ""}}, {}, {{0.7f, 0.7f, 1, 1, 0.5f, ""}, {0, 0.7f, 0.2f, 1, 0.6f, ""}}};
+  ForwardOptions options;
+  options.with_adapter = true;
+  const torch::NoGradGuard no_grad;
+  const auto together = made.forward(images, options);
+  for (std::int64_t image = 0; image < 3; ++image) {
+    const auto alone = made.forward(one_image(images, image), options);
+    EXPECT_TRUE(torch::allclose(together.text_abnormal[image], alone.text_abnormal[0], 1e-5, 1e-6));
+    EXPECT_TRUE(torch::allclose(together.map[image], alone.map[0], 1e-4, 1e-5));
+    EXPECT_TRUE(torch::allclose(together.score[image], alone.score[0], 1e-4, 1e-5));
+    const auto& matches = together.prompts[static_cast<std::size_t>(image)];
+    ASSERT_EQ(matches.size(), alone.prompts[0].size());
+    for (std::size_t i = 0; i < matches.size(); ++i) EXPECT_EQ(matches[i].kept, alone.prompts[0][i].kept);
+  }
+}
+
+TEST_P(Model, TheSameInputGivesTheSameBits) {
+  // Guards forward and gradients against a sum in changing order.
+  const auto made = model();
+  ForwardOptions options;
+  options.training = true;
+  const auto gradients = [&] {
+    torch::autograd::variable_list parameters;
+    for (const auto& [name, tensor] : made.parameters()) parameters.push_back(tensor);
+    const auto output = made.forward(batch(), options);
+    return torch::autograd::grad({output.maps_abnormal.square().sum()}, parameters, {}, false, false, true);
+  };
+  const auto first = gradients(), second = gradients();
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    ASSERT_EQ(first[i].defined(), second[i].defined());
+    EXPECT_TRUE(!first[i].defined() || torch::equal(first[i], second[i]));
+  }
+}
+
+TEST_P(Model, StageMapsOfTheTwoTextsSumToOne) {
+  // Guards the softmax and both normalisations.
+  const auto output = model().forward(batch(), {});
+  EXPECT_EQ(output.maps_normal.sizes(), (std::vector<std::int64_t>{3, 5, 42, 42}));
+  EXPECT_TRUE(torch::allclose(output.maps_normal + output.maps_abnormal, torch::ones({3, 5, 42, 42}), 0, 1e-5));
+}
+
+TEST_P(Model, PhaseTwoTrainsTheAdapterAlone) {
+  // Guards what phase two's gradient may reach: the adapter by the logits, nothing by the texts.
+  const auto made = model();
+  ForwardOptions options;
+  options.training = true;
+  options.with_adapter = true;
+  options.with_maps = false;
+  const auto output = made.forward(batch(), options);
+  EXPECT_FALSE(output.text_normal.requires_grad());
+  EXPECT_FALSE(output.maps_normal.defined());
+  output.logits.sum().backward();
+  for (const auto& [name, tensor] : made.parameters()) {
+    EXPECT_EQ(tensor.grad().defined(), name.starts_with("adapter")) << name;
+  }
+}
+
+TEST_P(Model, LoadingNamesEveryWrongTensorAndChangesNothing) {
+  // Guards checkpoints of another model: missing, extra, misshaped and NaN, all in one message.
+  auto made = model();
+  TensorMap given;
+  for (const auto& [name, tensor] : made.parameters()) given[name] = torch::ones_like(tensor);
+  auto name = given.begin();
+  const std::string missing = (name++)->first, misshaped = (name++)->first, nan = (name++)->first;
+  given.erase(missing);
+  given[misshaped] = torch::ones({1, 2, 3});
+  given[nan] = given[nan] * NAN;
+  given["surplus"] = torch::ones({4});
+  EXPECT_THAT(error_of([&] { made.load_parameters(given, "file"); }),
+              AllOf(HasSubstr("file"), HasSubstr(missing), HasSubstr(misshaped), HasSubstr("[1, 2, 3]"), HasSubstr(nan),
+                    HasSubstr("surplus")));
+  const auto untouched = model();
+  for (const auto& [key, tensor] : made.parameters()) EXPECT_TRUE(torch::equal(tensor, untouched.parameters().at(key)));
+  given.clear();
+  for (const auto& [key, tensor] : made.parameters()) given[key] = torch::ones_like(tensor);
+  made.load_parameters(given, "file");
+  for (const auto& [key, tensor] : made.parameters()) EXPECT_TRUE(torch::equal(tensor, torch::ones_like(tensor)));
+}
+
+TEST_P(Model, BadInputIsNamed) {
+  // Guards every check of a batch.
+  const auto made = model();
+  const auto message = [&](const std::function<void(ImageBatch&)>& damage) {
+    ImageBatch damaged = batch();
+    damage(damaged);
+    return error_of([&] { made.forward(damaged, {}); });
+  };
+  EXPECT_THAT(message([](ImageBatch& b) { b.qkv.erase(3); }), HasSubstr("qkv.3"));
+  EXPECT_THAT(message([](ImageBatch& b) {
+                b.vv[4] = torch::zeros({3, 9, 23});
+              }),
+              AllOf(HasSubstr("vv.4"), HasSubstr("24")));
+  EXPECT_THAT(message([](ImageBatch& b) { b.global = torch::zeros({2, 16}); }), HasSubstr("global"));
+  EXPECT_THAT(message([](ImageBatch& b) { b.global[0][0] = NAN; }), HasSubstr("global"));
+  EXPECT_THAT(message([](ImageBatch& b) { b.classes[1] = "gear"; }), HasSubstr("gear"));
+  EXPECT_THAT(message([](ImageBatch& b) { b.boxes = {{}, {}}; }), HasSubstr("boxes"));
+  EXPECT_THAT(message([](ImageBatch& b) {
+                b.boxes = {{}, {{0.5f, 0.1f, 0.2f, 0.3f, 1, ""}}, {}};
+              }),
+              HasSubstr("image 1"));
+  EXPECT_THAT(message([](ImageBatch& b) {
+                b.boxes = {{}, {{0.5f, 0.1f, 1.2f, 0.3f, 1, ""}}, {}};
+              }),
+              HasSubstr("outside"));
+}
+
+TEST_P(Model, BadSettingsAreNamed) {
+  // Guards what the schema cannot know: the tower's depth and patch.
+  const auto message = [&](const std::function<void(ModelSettings&)>& damage) {
+    ModelSettings damaged = settings();
+    damage(damaged);
+    return error_of([&] { model(damaged); });
+  };
+  EXPECT_THAT(message([](ModelSettings& s) { s.image_size = 43; }), HasSubstr("image_size"));
+  EXPECT_THAT(message([](ModelSettings& s) { s.layers = {2, 5}; }), HasSubstr("layers"));
+  EXPECT_THAT(message([](ModelSettings& s) { s.layers = {2, 2}; }), HasSubstr("twice"));
+  EXPECT_THAT(message([](ModelSettings& s) { s.mdci.kernels = {{2, 3}}; }), HasSubstr("odd"));
+}
+
+class PaperModel : public Model {};
+INSTANTIATE_TEST_SUITE_P(Profiles, PaperModel, ::testing::Values(Profile::paper), [](const auto&) { return "paper"; });
+
+TEST_P(PaperModel, FreshDeformableKernelsArePlainOnes) {
+  // Guards the zero-initialised offsets.
+  ModelSettings plain = settings();
+  plain.mdci.deformable = false;
+  const auto a = model().forward(batch(), {}), b = model(plain).forward(batch(), {});
+  EXPECT_TRUE(torch::allclose(a.maps_abnormal, b.maps_abnormal, 1e-4, 1e-5));
+}
+
+TEST_P(PaperModel, WithCoOpTextsOfOneClassDifferOnlyByTheFilter) {
+  // Guards that CoOp's prompts do not see the image.
+  ModelSettings coop = settings();
+  coop.prompts.method = PromptMethod::coop;
+  coop.prompts.filter = false;
+  const auto output = model(coop).forward(batch(), {});
+  EXPECT_TRUE(torch::equal(output.text_normal[0], output.text_normal[2]));
+  EXPECT_FALSE(torch::allclose(output.text_normal[0], output.text_normal[1]));
+}
+
+TEST_P(PaperModel, BoxesPickThePositionsAndSuppressTheRest) {
+  // Guards equation 4's suppression, and prompts at the boxes' positions only.
+  const auto made = model();
+  ImageBatch images = batch({"metal_nut"});
+  images.boxes = {{{0, 0, 0.5f, 0.5f, 1, ""}}};
+  ForwardOptions options;
+  options.gaussian_sigma = 0;
+  options.suppression = 1;
+  const auto whole = made.forward(images, options).map[0];
+  options.suppression = 0.5;
+  const auto output = made.forward(images, options);
+  EXPECT_TRUE(torch::equal(output.map[0].narrow(0, 0, 21).narrow(1, 0, 21), whole.narrow(0, 0, 21).narrow(1, 0, 21)));
+  EXPECT_TRUE(torch::allclose(output.map[0].narrow(0, 21, 21), whole.narrow(0, 21, 21) * 0.5));
+  for (const auto& match : output.prompts[0]) EXPECT_EQ(match.prompt.position, match.prompt.abnormal ? 0 : -1);
+}
+
+TEST_P(PaperModel, AnImageThatIsItsOwnMemoryAddsNoDistance) {
+  // Guards equations 5 to 7: M = M^vl / 2 then.
+  const auto made = model();
+  const ImageBatch images = batch({"metal_nut"});
+  FewShotMemory memory;
+  memory.add("metal_nut", images.qkv);
+  ForwardOptions options;
+  const auto without = made.forward(images, options).map;
+  options.memory = &memory;
+  EXPECT_TRUE(torch::allclose(made.forward(images, options).map, without / 2, 0, 1e-5));
+  options.memory = nullptr;
+  FewShotMemory other;
+  other.add("pcb1", images.qkv);
+  options.memory = &other;
+  EXPECT_THAT(error_of([&] { made.forward(images, options); }), HasSubstr("metal_nut"));
+}
+
+TEST_P(PaperModel, RanksDescriptionsByTheirNearestPrompt) {
+  // Guards the answer to "which anomaly".
+  const auto output = model().forward(batch(), {});
+  const auto ranked = rank_descriptions(output.prompts[0]);
+  ASSERT_EQ(ranked.size(), 3u);
+  double best = -1;
+  for (const auto& match : output.prompts[0]) best = match.prompt.abnormal ? std::max(best, match.similarity) : best;
+  EXPECT_EQ(ranked[0].similarity, best);
+  EXPECT_GE(ranked[1].similarity, ranked[2].similarity);
+  EXPECT_EQ(ranked[0].position, "center");
+}
+
+class ReleaseModel : public Model {};
+INSTANTIATE_TEST_SUITE_P(Profiles, ReleaseModel, ::testing::Values(Profile::filo_release),
+                         [](const auto&) { return "filo_release"; });
+
+TEST_P(ReleaseModel, ReadsPositionsAsFiloDoes) {
+  // Guards the best box (the last of equals at two decimals), whole-pixel thirds with gaps, and the centre without a
+  // box.
+  const auto positions = [&](const std::vector<Box>& boxes) {
+    ImageBatch images = batch({"pcb1"});
+    images.boxes = {boxes};
+    std::set<int> found;
+    for (const auto& match : model().forward(images, {}).prompts[0]) found.insert(match.prompt.position);
+    found.erase(-1);
+    return found;
+  };
+  EXPECT_EQ(positions({}), (std::set<int>{4}));
+  EXPECT_EQ(positions({{0, 0, 0.2f, 0.2f, 0.359f, ""}, {0.8f, 0.8f, 1, 1, 0.351f, ""}}), (std::set<int>{8}));
+  EXPECT_EQ(positions({{0, 0, 0.2f, 0.2f, 0.36f, ""}, {0.8f, 0.8f, 1, 1, 0.351f, ""}}), (std::set<int>{0}));
+  // Of 42 pixels the thirds are 0..14, 15..27 and 28..41: a centre at 14.5 is in none.
+  EXPECT_EQ(positions({{0, 0, 29.0f / 42, 29.0f / 42, 0.5f, ""}}).size(), 9u);
+}
+
+TEST_P(ReleaseModel, HasNoFewShotBranch) {
+  // Guards against numbers that the published model cannot have.
+  FewShotMemory memory;
+  ForwardOptions options;
+  options.memory = &memory;
+  EXPECT_THAT(error_of([&] { model().forward(batch(), options); }), HasSubstr("shots"));
+}
+
+}  // namespace
+}  // namespace filo
