@@ -307,7 +307,8 @@ TEST_P(ReleaseModel, ReadsPositionsAsFiloDoes) {
     ImageBatch images = batch({"pcb1"});
     images.boxes = {boxes};
     std::set<int> found;
-    for (const auto& match : model().forward(images, {}).prompts[0]) found.insert(match.prompt.position);
+    const auto output = model().forward(images, {});
+    for (const auto& match : output.prompts[0]) found.insert(match.prompt.position);
     found.erase(-1);
     return found;
   };
