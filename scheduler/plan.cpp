@@ -75,6 +75,17 @@ void check_against_weights(const Experiment& experiment, const ModelSettings& mo
 Json clip_json(const ClipFacts& clip) { return {{"path", clip.path}, {"digest", clip.digest}}; }
 Json dataset_json(const DatasetFacts& dataset) { return {{"name", dataset.name}, {"digest", dataset.digest}}; }
 
+// What the stages' specs take from one variant, made once for all folds.
+struct VariantSpec {
+  const ExperimentSettings& settings;
+  Json model;
+  Json train_model;  // without what acts at evaluation only
+  Json train;
+  Json evaluate;
+  std::string features_id;  // equal for variants with equal features
+  std::string train_id;     // equal for variants with equal trainings
+};
+
 class Planner {
  public:
   Planner(const Experiment& experiment, const Workspace& workspace) : experiment_(experiment), facts_(workspace) {
@@ -88,85 +99,97 @@ class Planner {
     for (const auto& fold : experiment_.folds) check_fold(fold);
     for (const auto& variant : expand(experiment_)) {
       check_against_weights(experiment_, variant.settings.model, facts_.clip(variant.settings.model.clip));
-      for (const auto& fold : experiment_.folds) add_trial(fold, variant);
+      const VariantSpec spec = spec_of(variant.settings);
+      for (const auto& fold : experiment_.folds) add_trial(fold, variant, spec);
     }
     return std::move(plan_);
   }
 
  private:
   void check_fold(const Fold& fold) {
-    if (facts_.dataset(fold.train).digest == facts_.dataset(fold.test).digest)
+    const std::string& trained_on = facts_.dataset(fold.train).digest;
+    if (trained_on == facts_.dataset(fold.test).digest)
       throw UsageError("settings: " + experiment_.path + ": folds",
                        "found the same images under the names " + fold.train + " and " + fold.test + " in fold " +
                            fold.name + ", expected two data sets: what is tested must be unseen");
   }
 
-  void add_trial(const Fold& fold, const Variant& variant) {
-    const ExperimentSettings& settings = variant.settings;
-    const std::string train_features = add_features(fold.train, settings);
-    const std::string train = add_train(fold, settings, train_features);
-    const std::string test_features = add_features(fold.test, settings);
-    const std::string evaluate = add_evaluate(fold, settings, test_features, train);
+  VariantSpec spec_of(const ExperimentSettings& settings) {
+    VariantSpec spec{settings, to_json(settings.model), {}, to_json(settings.train), to_json(settings.evaluate), {},
+                     {}};
+    spec.model["clip"] = facts_.clip(settings.model.clip).path;
+    spec.train_model = spec.model;
+    spec.train_model["boxes"].erase("suppression");
+    Json features = Json::array();
+    for (const char* key : {"clip", "profile", "image_size", "layers", "vv_from"}) features.push_back(spec.model[key]);
+    spec.features_id = features.dump();
+    spec.train_id = spec.train_model.dump() + spec.train.dump();
+    return spec;
+  }
+
+  void add_trial(const Fold& fold, const Variant& variant, const VariantSpec& spec) {
+    const std::string train_features = add_features(fold.train, spec);
+    const std::string train = add_train(fold, spec, train_features);
+    const std::string test_features = add_features(fold.test, spec);
+    const std::string evaluate = add_evaluate(fold, spec, test_features, train);
     plan_.trials.push_back({fold.name, variant.axis_values, train, evaluate});
   }
 
-  std::string add_features(const std::string& dataset, const ExperimentSettings& settings) {
-    const Json model = to_json(settings.model);
-    const Json spec = {{"kind", "features"},
-                       {"format", 1},
-                       {"dataset", dataset_json(facts_.dataset(dataset))},
-                       {"clip", clip_json(facts_.clip(settings.model.clip))},
-                       {"profile", model["profile"]},
-                       {"image_size", model["image_size"]},
-                       {"layers", model["layers"]},
-                       {"vv_from", model["vv_from"]},
-                       {"inputs", Json::object()}};
-    return add(StageKind::features, "features " + dataset, spec, settings.resources);
+  std::string add_features(const std::string& dataset, const VariantSpec& variant) {
+    std::string& key = known_[dataset + " " + variant.features_id];
+    if (!key.empty()) return key;
+    return key = add(StageKind::features, "features " + dataset,
+                     {{"kind", "features"},
+                      {"format", 1},
+                      {"dataset", dataset_json(facts_.dataset(dataset))},
+                      {"clip", clip_json(facts_.clip(variant.settings.model.clip))},
+                      {"profile", variant.model["profile"]},
+                      {"image_size", variant.model["image_size"]},
+                      {"layers", variant.model["layers"]},
+                      {"vv_from", variant.model["vv_from"]},
+                      {"inputs", Json::object()}},
+                     variant.settings.resources);
   }
 
-  std::string add_train(const Fold& fold, const ExperimentSettings& settings, const std::string& features) {
+  std::string add_train(const Fold& fold, const VariantSpec& variant, const std::string& features) {
+    std::string& key = known_[fold.train + " " + variant.train_id];
+    if (!key.empty()) return key;
     const DatasetFacts& dataset = facts_.dataset(fold.train);
-    Json model = model_json(settings.model);
-    model["boxes"].erase("suppression");  // acts on scores at evaluation only
-    const Json spec = {{"kind", "train"},
-                       {"format", 1},
-                       {"model", model},
-                       {"train", to_json(settings.train)},
-                       {"descriptions", facts_.descriptions(settings.model.prompts.descriptions, dataset)},
-                       {"clip", clip_json(facts_.clip(settings.model.clip))},
-                       {"dataset", dataset_json(dataset)},
-                       {"inputs", {{"features", features}}}};
-    return add(StageKind::train, "train " + fold.train, spec, settings.resources);
+    return key = add(StageKind::train, "train " + fold.train,
+                     {{"kind", "train"},
+                      {"format", 1},
+                      {"model", variant.train_model},
+                      {"train", variant.train},
+                      {"descriptions", facts_.descriptions(variant.settings.model.prompts.descriptions, dataset)},
+                      {"clip", clip_json(facts_.clip(variant.settings.model.clip))},
+                      {"dataset", dataset_json(dataset)},
+                      {"inputs", {{"features", features}}}},
+                     variant.settings.resources);
   }
 
-  std::string add_evaluate(const Fold& fold, const ExperimentSettings& settings, const std::string& features,
+  std::string add_evaluate(const Fold& fold, const VariantSpec& variant, const std::string& features,
                            const std::string& train) {
     const DatasetFacts& dataset = facts_.dataset(fold.test);
-    const Json spec = {{"kind", "evaluate"},
-                       {"format", 1},
-                       {"model", model_json(settings.model)},
-                       {"evaluate", to_json(settings.evaluate)},
-                       {"seed", settings.train.seed},
-                       {"descriptions", facts_.descriptions(settings.model.prompts.descriptions, dataset)},
-                       {"clip", clip_json(facts_.clip(settings.model.clip))},
-                       {"dataset", dataset_json(dataset)},
-                       {"train_dataset", dataset_json(facts_.dataset(fold.train))},
-                       {"inputs", {{"features", features}, {"train", train}}}};
-    return add(StageKind::evaluate, "evaluate " + fold.train + " on " + fold.test, spec, settings.resources);
+    return add(StageKind::evaluate, "evaluate " + fold.train + " on " + fold.test,
+               {{"kind", "evaluate"},
+                {"format", 1},
+                {"model", variant.model},
+                {"evaluate", variant.evaluate},
+                {"seed", variant.settings.train.seed},
+                {"descriptions", facts_.descriptions(variant.settings.model.prompts.descriptions, dataset)},
+                {"clip", clip_json(facts_.clip(variant.settings.model.clip))},
+                {"dataset", dataset_json(dataset)},
+                {"train_dataset", dataset_json(facts_.dataset(fold.train))},
+                {"inputs", {{"features", features}, {"train", train}}}},
+               variant.settings.resources);
   }
 
-  Json model_json(const ModelSettings& settings) {
-    Json model = to_json(settings);
-    model["clip"] = facts_.clip(settings.clip).path;
-    return model;
-  }
-
-  std::string add(StageKind kind, const std::string& label, const Json& spec, const ResourceSettings& resources) {
+  std::string add(StageKind kind, const std::string& label, Json spec, const ResourceSettings& resources) {
     std::string key = stage_key(spec);
     if (!index_.emplace(key, plan_.stages.size()).second) return key;
     std::vector<std::string> inputs;
     for (const auto& [name, input] : spec.at("inputs").items()) inputs.push_back(input);
-    plan_.stages.push_back({key, kind, label, inputs, resources, spec});
+    plan_.stages.push_back({key, kind, label, inputs, resources, std::move(spec)});
     return key;
   }
 
@@ -174,6 +197,7 @@ class Planner {
   Facts facts_;
   Plan plan_;
   std::unordered_map<std::string, std::size_t> index_;
+  std::unordered_map<std::string, std::string> known_;  // features and trainings: what they are made of -> key
 };
 
 // Keys become paths.

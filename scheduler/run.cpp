@@ -37,6 +37,12 @@ std::string seconds_text(double seconds) {
   return text;
 }
 
+int failures_in(const std::vector<StageStatus>& statuses) {
+  int failures = 0;
+  for (const auto& status : statuses) failures += status.failures;
+  return failures;
+}
+
 bool any_running(std::vector<Job> jobs) {
   return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.running; });
 }
@@ -156,6 +162,7 @@ std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, 
   pass_options.forgiven = forgive_all(workspace, plan);
   std::vector<StageStatus> statuses;
   Clock::time_point last_pass{};
+  int failures = 0;
   std::optional<Clock::time_point> stop_deadline;
   for (;;) {
     if (!stop_deadline && options.stop()) {
@@ -164,7 +171,10 @@ std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, 
       executor.ask_to_stop();
     }
     if (stop_deadline && Clock::now() > *stop_deadline) executor.end_all();
-    if (statuses.empty() || any_ended(executor.jobs()) || Clock::now() - last_pass > between_passes) {
+    // A stage that could not even be started is tried again at once.
+    const bool failed_since = failures_in(statuses) != failures;
+    if (statuses.empty() || failed_since || any_ended(executor.jobs()) || Clock::now() - last_pass > between_passes) {
+      failures = failures_in(statuses);
       statuses = reconcile(workspace, plan, executor, pass_options);
       last_pass = Clock::now();
     }

@@ -1,0 +1,206 @@
+#include "scheduler/local_executor.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <sstream>
+#include <thread>
+
+#include "scheduler/run.hpp"
+#include "scratch.hpp"
+
+namespace filo {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Scripts in place of mpirun (runs one copy) and filo-worker (its `body` sees $kind, $stage (folder), $key, $attempt).
+class LocalRun : public ::testing::Test {
+ protected:
+  LocalRun()
+      : workspace((scratch.add_all(), scratch.workspace())),
+        plan(make_plan(scratch.experiment("resources: {ranks: 1}\n"), workspace)) {
+    save_plan(plan, workspace);
+    mpirun = script("mpirun", "while [ \"${1##*/}\" != filo-worker ]; do shift; done\nexec \"$@\"\n");
+  }
+
+  std::string script(const std::string& name, const std::string& text) const {
+    const std::string path = scratch.write(name, "#!/bin/bash\n" + text);
+    std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+    return path;
+  }
+
+  LocalExecutor executor(const std::string& body) const {
+    return LocalExecutor(workspace,
+                         script("filo-worker",
+                                "kind=$1; shift\n"
+                                "while [ $# -gt 0 ]; do case $1 in --workspace) workspace=$2;; --stage) key=$2;;"
+                                " --attempt) attempt=$2;; --threads) threads=$2;; esac; shift 2; done\n"
+                                "stage=$workspace/stages/$key\n"
+                                "finish() { echo \"{\\\"stage\\\":\\\"$key\\\",\\\"kind\\\":\\\"$kind\\\","
+                                "\\\"attempt\\\":$attempt,\\\"seconds\\\":1,\\\"metrics\\\":{}}\" > $stage/.r;"
+                                " mv $stage/.r $stage/result.json; }\n" +
+                                    body),
+                         LocalCapacity{.cores = 2, .memory_bytes = 1ull << 40, .gpus = 0}, mpirun);
+  }
+
+  std::vector<StageStatus> run(LocalExecutor& local, RunOptions options = {}) {
+    RunProgress progress(workspace, plan, out, false);
+    return run_plan(workspace, plan, local, progress, options);
+  }
+
+  Scratch scratch;
+  Workspace workspace;
+  Plan plan;
+  std::string mpirun;
+  std::ostringstream out;
+};
+
+TEST_F(LocalRun, RunsAPlanToItsEnd) {
+  LocalExecutor local = executor(
+      "echo '{\"seq\":0,\"event\":\"progress\",\"done\":2,\"total\":2,\"unit\":\"images\"}' > "
+      "$stage/attempts/$attempt/events.jsonl\n"
+      "echo \"$OMP_NUM_THREADS $threads\"; finish\n");
+  EXPECT_TRUE(all_done(run(local)));
+  EXPECT_THAT(out.str(), HasSubstr("[6/6] evaluate"));
+  EXPECT_THAT(out.str(), HasSubstr("done in 1.0 s"));
+  EXPECT_EQ(workspace.log_tail(plan.stages[0].key, 1, 5), "1 1");
+}
+
+// Guards: a failure shows its reason and the end of the log, and the run ends.
+TEST_F(LocalRun, ShowsWhyAStageFailed) {
+  LocalExecutor local = executor("[ $kind = train ] && { echo out of luck >&2; exit 3; }; finish\n");
+  const auto statuses = run(local);
+  EXPECT_TRUE(is_settled(statuses));
+  EXPECT_FALSE(all_done(statuses));
+  EXPECT_THAT(out.str(), HasSubstr("attempt 3 failed: exit code 3"));
+  EXPECT_THAT(out.str(), HasSubstr("    out of luck"));
+  EXPECT_THAT(out.str(), HasSubstr("blocked: needs train parts"));
+}
+
+// Guards: a worker that stops early on its own is started again.
+TEST_F(LocalRun, GoesOnAfterExit75) {
+  LocalExecutor local = executor("[ $attempt -lt 3 ] && exit 75; finish\n");
+  EXPECT_TRUE(all_done(run(local)));
+  EXPECT_EQ(workspace.newest_attempt(plan.stages[0].key), 3);
+  EXPECT_EQ(workspace.end(plan.stages[0].key, 1)->outcome, "stopped");
+}
+
+// Guards: a stop reaches the workers, their snapshot is waited for, and none of it counts as a failure.
+TEST_F(LocalRun, StopWaitsForTheSnapshot) {
+  LocalExecutor local = executor(
+      "trap 'sleep 0.2; echo saved > $stage/snapshot; exit 75' USR2\ntouch $stage/ready\nwhile true; do sleep 0.01; "
+      "done\n");
+  const auto statuses = run(local, {.stop = [&] {
+                              return std::filesystem::exists(workspace.stage_folder(plan.stages[0].key) / "ready") &&
+                                     std::filesystem::exists(workspace.stage_folder(plan.stages[2].key) / "ready");
+                            }});
+  EXPECT_FALSE(is_settled(statuses));
+  for (const int running : {0, 2}) {
+    EXPECT_TRUE(std::filesystem::exists(workspace.stage_folder(plan.stages[running].key) / "snapshot"));
+    EXPECT_EQ(workspace.end(plan.stages[running].key, 1)->outcome, "stopped");
+  }
+}
+
+// Guards: one that does not heed the stop is ended after the grace period.
+TEST_F(LocalRun, StopEndsTheDeaf) {
+  LocalExecutor local = executor("trap '' USR2\ntouch $stage/ready\nwhile true; do sleep 0.01; done\n");
+  const auto ready = workspace.stage_folder(plan.stages[0].key) / "ready";
+  EXPECT_FALSE(is_settled(run(local, {.stop = [&] { return std::filesystem::exists(ready); }, .grace_s = 0.2})));
+}
+
+// Guards: kill -9 of filo takes its workers with it, and the next run starts each stage anew, once.
+TEST_F(LocalRun, AKilledRunLeavesNoWorkerAndIsTakenOver) {
+  const std::string stage = plan.stages[0].key;
+  const auto pid_file = workspace.stage_folder(stage) / "pid";
+  const pid_t child = fork();
+  if (child == 0) {
+    LocalExecutor local = executor("echo $$ > $stage/pid.new; mv $stage/pid.new $stage/pid; sleep 60\n");
+    run(local);
+    _exit(0);
+  }
+  for (int i = 0; i < 500 && !std::filesystem::exists(pid_file); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const pid_t worker = std::stoi(read_file(pid_file));
+  {  // while it lives, its stage is left alone
+    LocalExecutor second = executor("finish\n");
+    const auto statuses = reconcile(workspace, plan, second, {});
+    EXPECT_THAT(statuses[0].reason, HasSubstr("run by"));
+    EXPECT_EQ(workspace.newest_attempt(stage), 1);
+  }
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  for (int i = 0; i < 500 && kill(worker, 0) == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_NE(kill(worker, 0), 0) << "the worker outlived the run";
+
+  LocalExecutor local = executor("finish\n");
+  EXPECT_TRUE(all_done(run(local)));
+  EXPECT_EQ(workspace.end(stage, 1)->outcome, "lost");
+  EXPECT_EQ(workspace.newest_attempt(stage), 2);
+}
+
+// Guards: a rank that outlived its mpirun is ended before its stage is started again.
+TEST_F(LocalRun, EndsWhatAnEarlierAttemptLeft) {
+  const std::string worker = script("earlier/filo-worker", "sleep 60\n");
+  Process left(
+      {.arguments = {worker, "features", "--workspace", workspace.root().string(), "--stage", plan.stages[0].key},
+       .environment = {},
+       .output_file = std::nullopt,
+       .die_with_parent = true});
+  workspace.make_attempt(plan.stages[0].key);
+  LocalExecutor local = executor("finish\n");
+  EXPECT_TRUE(all_done(run(local)));
+  EXPECT_EQ(left.wait().signal, SIGKILL);
+}
+
+TEST_F(LocalRun, AMissingProgramIsAReason) {
+  LocalExecutor local(workspace, "/nowhere/filo-worker",
+                      LocalCapacity{.cores = 2, .memory_bytes = 1ull << 40, .gpus = 0}, "/nowhere/mpirun");
+  const auto statuses = run(local);
+  EXPECT_EQ(statuses[0].state, StageState::failed);
+  EXPECT_THAT(statuses[0].reason, HasSubstr("/nowhere/mpirun: cannot be started"));
+}
+
+// Guards: slots by cores and memory; what is larger than the machine runs alone.
+TEST_F(LocalRun, HasRoomByCoresAndMemory) {
+  LocalExecutor local = executor("sleep 60\n");
+  const ResourceSettings small{.ranks = 1, .threads = 1, .gpus = 0, .memory = "1G", .time = "01:00:00"};
+  ResourceSettings large = small;
+  large.ranks = 64;
+  EXPECT_TRUE(local.has_room(large));
+  PlannedStage stage = plan.stages[0];
+  stage.resources = small;
+  local.start(stage, workspace.make_attempt(stage.key));
+  EXPECT_TRUE(local.has_room(small));
+  EXPECT_FALSE(local.has_room(large));
+  ResourceSettings hungry = small;
+  hungry.memory = "2T";
+  EXPECT_FALSE(local.has_room(hungry));
+}
+
+TEST(LocalExecutor, ReadsMemoryUnits) {
+  EXPECT_EQ(memory_in_bytes("4G"), 4ull << 30);
+  EXPECT_EQ(memory_in_bytes("512M"), 512ull << 20);
+  EXPECT_EQ(memory_in_bytes("8K"), 8ull << 10);
+}
+
+// Guards: a pid that was reused, another boot and an old foreign claim are all dead.
+TEST_F(LocalRun, JudgesClaims) {
+  const LocalExecutor local = executor("");
+  Json claim = local.claim();
+  EXPECT_TRUE(local.may_be_running(claim, 1e6));
+  claim["process_started"] = "1";
+  EXPECT_FALSE(local.may_be_running(claim, 0));
+  claim = local.claim();
+  claim["boot"] = "another";
+  EXPECT_FALSE(local.may_be_running(claim, 0));
+  claim["host"] = "another";
+  EXPECT_TRUE(local.may_be_running(claim, 5));
+  EXPECT_FALSE(local.may_be_running(claim, 500));
+  EXPECT_FALSE(local.may_be_running(Json::object(), 500));
+}
+
+}  // namespace
+}  // namespace filo

@@ -1,0 +1,149 @@
+#include "scheduler/plan.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <set>
+
+#include "scratch.hpp"
+
+namespace filo {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::set<std::string> keys(const Plan& plan, StageKind kind) {
+  std::set<std::string> found;
+  for (const auto& stage : plan.stages)
+    if (stage.kind == kind) found.insert(stage.key);
+  return found;
+}
+
+// Guards: rows that differ only at evaluation share one training, and both folds share the features.
+TEST(Plan, SharesWhatIsTheSame) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Plan plan =
+      make_plan(scratch.experiment("axes: {evaluate.gaussian_sigma: [2, 4], model.boxes.suppression: [0.7, 1]}\n"),
+                scratch.workspace());
+  EXPECT_EQ(plan.trials.size(), 8u);
+  EXPECT_EQ(keys(plan, StageKind::features).size(), 2u);
+  EXPECT_EQ(keys(plan, StageKind::train).size(), 2u);
+  EXPECT_EQ(keys(plan, StageKind::evaluate).size(), 8u);
+}
+
+// Guards: the settings that training sees make a training of their own.
+TEST(Plan, TrainsAgainForWhatTrainingSees) {
+  const Scratch scratch;
+  scratch.add_all();
+  for (const char* axis : {"model.prompts.filter: [true, false]", "train.main.epochs: [1, 2]", "train.seed: [1, 2]",
+                           "model.mdci.deformable: [true, false]", "model.prompts.vectors: [4, 8]"}) {
+    const Plan plan = make_plan(scratch.experiment("axes: {" + std::string(axis) + "}\n"), scratch.workspace());
+    EXPECT_EQ(keys(plan, StageKind::train).size(), 4u) << axis;
+    EXPECT_EQ(keys(plan, StageKind::features).size(), 2u) << axis;
+  }
+}
+
+// Guards: keys follow contents, not paths, names or resources.
+TEST(Plan, KeysDoNotDependOnPathsNamesOrResources) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Plan plan = make_plan(scratch.experiment(), scratch.workspace());
+  scratch.add_clip("moved/clip");
+  Experiment moved = scratch.experiment("resources: {ranks: 7}\n");
+  moved.source.set_dotted("model.clip", source_value((scratch.folder / "moved/clip").string()));
+  const Plan other = make_plan(moved, scratch.workspace());
+  EXPECT_EQ(keys(other, StageKind::evaluate), keys(plan, StageKind::evaluate));
+  EXPECT_EQ(other.stages[0].resources.ranks, 7);
+
+  scratch.add_clip("clip", "other weights");
+  EXPECT_NE(keys(make_plan(scratch.experiment(), scratch.workspace()), StageKind::features),
+            keys(plan, StageKind::features));
+}
+
+// Guards: nothing of the test data set reaches a training's spec, and its digest does not matter to it.
+TEST(Plan, TrainingDoesNotKnowTheTestDataSet) {
+  const Scratch scratch;
+  scratch.add_all();
+  const auto train_on_parts = [&] {
+    const Plan plan = make_plan(scratch.experiment(), scratch.workspace());
+    return plan.stage(plan.trials[0].train);
+  };
+  const PlannedStage before = train_on_parts();
+  EXPECT_EQ(before.spec.dump().find("board"), std::string::npos);
+  EXPECT_EQ(before.spec["descriptions"]["classes"].size(), 1u);
+  scratch.add_dataset("boards", "cccccccccccccccc", "other");
+  EXPECT_EQ(train_on_parts().key, before.key);
+}
+
+TEST(Plan, InputsComeBeforeWhatNeedsThem) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Plan plan = make_plan(scratch.experiment(), scratch.workspace());
+  std::set<std::string> earlier;
+  for (const auto& stage : plan.stages) {
+    for (const auto& input : stage.inputs) EXPECT_TRUE(earlier.contains(input)) << stage.label;
+    earlier.insert(stage.key);
+  }
+}
+
+TEST(Plan, IsSavedAndLoaded) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Workspace workspace = scratch.workspace();
+  const Plan plan =
+      make_plan(scratch.experiment("axes: {train.seed: [1, 2]}\ntables: [{title: T, rows: train.seed}]\n"), workspace);
+  save_plan(plan, workspace);
+  const Plan loaded = load_plan(workspace, "test");
+  ASSERT_EQ(loaded.trials.size(), plan.trials.size());
+  EXPECT_EQ(loaded.trials[3].evaluate, plan.trials[3].evaluate);
+  EXPECT_EQ(loaded.trials[3].axis_values, plan.trials[3].axis_values);
+  EXPECT_EQ(loaded.stages.size(), plan.stages.size());
+  EXPECT_EQ(loaded.tables[0].rows, "train.seed");
+  EXPECT_EQ(stage_key(read_json(workspace.spec_file(plan.stages[0].key))), plan.stages[0].key);
+  EXPECT_THAT(error_of([&] { load_plan(workspace, "tost"); }), HasSubstr("did you mean test?"));
+}
+
+// Guards: mistakes that only weights and data sets show are told before anything runs.
+TEST(Plan, RefusesWhatCannotRun) {
+  const Scratch scratch;
+  scratch.add_clip("clip");
+  const auto message = [&](const std::string& more) {
+    return error_of([&] { make_plan(scratch.experiment(more), scratch.workspace()); });
+  };
+  EXPECT_THAT(message(""), HasSubstr("filo dataset add PATH --name parts"));
+  scratch.add_dataset("parts", "aaaaaaaaaaaaaaaa", "bolt");
+  scratch.add_dataset("boards", "aaaaaaaaaaaaaaaa", "bolt");
+  EXPECT_THAT(message(""), HasSubstr("found the same images under the names parts and boards"));
+  scratch.add_dataset("boards", "bbbbbbbbbbbbbbbb", "board");
+  EXPECT_THAT(message("axes: {model.image_size: [100]}\n"), HasSubstr("found 100, expected a multiple of 14"));
+  EXPECT_THAT(message("axes: {model.layers: [[6, 25]]}\n"), HasSubstr("found layer 25, expected at most 24"));
+  const std::string file = scratch.write(
+      "d.yaml", "states: {normal: ['{}'], abnormal: ['bad {}']}\nclasses: {bolt: {descriptions: [bent]}}\n");
+  EXPECT_THAT(message("axes: {model.prompts.descriptions: [" + file + "]}\n"),
+              HasSubstr("classes.board: found no entry"));
+  EXPECT_THAT(message("axes: {model.clip: [nowhere]}\n"), HasSubstr("nowhere/config.json: found no such file"));
+}
+
+// Guards: a large grid is planned while somebody waits (the design asks for 10,000 trials in 2 s on a quiet machine).
+TEST(Plan, TenThousandTrialsAreQuick) {
+  const Scratch scratch;
+  scratch.add_all();
+  std::string seeds = "0", sigmas = "0";
+  for (int i = 1; i < 100; ++i) seeds += ", " + std::to_string(i);
+  for (int i = 1; i < 50; ++i) sigmas += ", " + std::to_string(i);
+  const Experiment experiment =
+      scratch.experiment("axes: {evaluate.gaussian_sigma: [" + sigmas + "]}\nseeds: [" + seeds + "]\n");
+  const auto start = std::chrono::steady_clock::now();
+  const Plan plan = make_plan(experiment, scratch.workspace());
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(plan.trials.size(), 10000u);
+  EXPECT_EQ(plan.stages.size(), 2u + 200u + 10000u);
+  EXPECT_LT(took.count(), 10.0);
+  std::printf("planned in %.2f s\n", took.count());
+  RecordProperty("seconds", std::to_string(took.count()));
+}
+
+}  // namespace
+}  // namespace filo

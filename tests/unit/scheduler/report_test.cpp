@@ -1,0 +1,146 @@
+#include "scheduler/report.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "scheduler/logs.hpp"
+#include "scheduler/plan_summary.hpp"
+#include "scheduler/table.hpp"
+#include "scratch.hpp"
+
+namespace filo {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// Every stage done; the evaluation's image AUROC is 0.5 + 0.1 * its number.
+void complete(const Workspace& workspace, const Plan& plan) {
+  save_plan(plan, workspace);
+  int evaluations = 0;
+  for (const auto& stage : plan.stages) {
+    workspace.make_attempt(stage.key);
+    Json metrics = Json::object(), artifacts = Json::object();
+    if (stage.kind == StageKind::train) artifacts = {{"checkpoint", "checkpoint"}};
+    if (stage.kind == StageKind::evaluate) {
+      metrics = {{"image_auroc", 0.5 + 0.1 * evaluations++},
+                 {"pixel_auroc", 0.9},
+                 {"untrained", {{"image_auroc", 0.48}, {"pixel_auroc", 0.51}}},
+                 {"classes", {{"<b>bolt</b>", {{"image_auroc", 0.75}}}}}};
+      artifacts = {{"heat_maps/bolt/1.png", "heat_maps/bolt/1.png"}};
+      std::filesystem::create_directories(workspace.stage_folder(stage.key) / "heat_maps/bolt");
+      write_file_atomically(workspace.stage_folder(stage.key) / "heat_maps/bolt/1.png", "PNG");
+    }
+    write_result(workspace, stage.key, stage.kind, 1, metrics, artifacts);
+  }
+}
+
+struct Case {
+  const char* more;      // of the experiment
+  const char* expected;  // Markdown
+};
+class Tables : public ::testing::TestWithParam<Case> {};
+
+// Guards: which trial stands in which cell.
+TEST_P(Tables, AreAsDrawn) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Workspace workspace = scratch.workspace();
+  const Plan plan = make_plan(scratch.experiment(GetParam().more), workspace);
+  complete(workspace, plan);
+  EXPECT_EQ(report_text(workspace, plan, ReportFormat::markdown), GetParam().expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, Tables,
+    ::testing::Values(Case{"",
+                           "### test (%)\n\n"
+                           "|  | a->b image AUROC | a->b pixel AUROC | b->a image AUROC | b->a pixel AUROC |\n"
+                           "|---|---:|---:|---:|---:|\n"
+                           "| trained | 50.0 | 90.0 | 60.0 | 90.0 |\n"
+                           "| untrained | 48.0 | 51.0 | 48.0 | 51.0 |\n"},
+                      Case{"tables: [{title: 'A|B', rows: fold, columns: '', metrics: [image_auroc]}]\n",
+                           "### A|B (%)\n\n"
+                           "| fold | image AUROC |\n"
+                           "|---|---:|\n"
+                           "| a->b | 50.0 |\n"
+                           "| b->a | 60.0 |\n"
+                           "| a->b, untrained | 48.0 |\n"
+                           "| b->a, untrained | 48.0 |\n"},
+                      Case{"seeds: [1, 2]\ntables: [{metrics: [image_auroc]}]\n",
+                           "### test (%)\n\n"
+                           "|  | a->b image AUROC | b->a image AUROC |\n"
+                           "|---|---:|---:|\n"
+                           "| trained | 60.0 ± 14.1 | 70.0 ± 14.1 |\n"
+                           "| untrained | 48.0 ± 0.0 | 48.0 ± 0.0 |\n"},
+                      Case{"axes: {model.prompts.filter: [true, false]}\n"
+                           "tables: [{rows: model.prompts.filter, metrics: [image_auroc, aupro]}]\n",
+                           "### test (%)\n\n"
+                           "| filter | a->b image AUROC | a->b AUPRO | b->a image AUROC | b->a AUPRO |\n"
+                           "|---|---:|---:|---:|---:|\n"
+                           "| true | 50.0 | - | 60.0 | - |\n"
+                           "| false | 70.0 | - | 80.0 | - |\n"
+                           "| untrained | 48.0 ± 0.0 | - | 48.0 ± 0.0 | - |\n"}));
+
+// Guards: the folder holds the four files and the pictures; the page needs nothing from outside and escapes names.
+TEST(Report, IsSelfContained) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Workspace workspace = scratch.workspace();
+  const Plan plan = make_plan(scratch.experiment(), workspace);
+  complete(workspace, plan);
+  const std::string train = plan.trials[0].train;
+  write_file_atomically(workspace.events_file(train, 1), R"({"event": "step", "phase": "main", "step": 1, "loss": 2.5})"
+                                                         "\n"
+                                                         R"({"event": "step", "phase": "main", "step": 2, "loss": 1.5})"
+                                                         "\n");
+  const auto folder = write_report(workspace, plan);
+  const std::string page = read_file(folder / "report.html");
+  EXPECT_THAT(page, HasSubstr("<polyline"));
+  EXPECT_THAT(page, HasSubstr("prefers-color-scheme: dark"));
+  EXPECT_THAT(page, HasSubstr("&lt;b&gt;bolt&lt;/b&gt;"));
+  EXPECT_THAT(page, Not(HasSubstr("http")));
+  EXPECT_THAT(page, HasSubstr((workspace.stage_folder(train) / "checkpoint").string()));
+  const std::string picture = "heat_maps/" + plan.trials[0].evaluate + "/heat_maps/bolt/1.png";
+  EXPECT_THAT(page, HasSubstr("src=\"" + picture + "\""));
+  EXPECT_EQ(read_file(folder / picture), "PNG");
+  EXPECT_EQ(read_json(folder / "results.json")["trials"][1]["metrics"]["image_auroc"], 0.6);
+  EXPECT_THAT(read_file(folder / "results.csv"), HasSubstr("trained,50.0,,90.0,,60.0,,90.0,\r\n"));
+  EXPECT_THAT(read_file(folder / "results.md"), HasSubstr("| trained | 50.0 |"));
+  EXPECT_EQ(write_report(workspace, plan), folder) << "a second report replaces the first";
+}
+
+TEST(Report, ShowsWhatIsMissing) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Workspace workspace = scratch.workspace();
+  const Plan plan = make_plan(scratch.experiment(), workspace);
+  save_plan(plan, workspace);
+  EXPECT_THAT(report_text(workspace, plan, ReportFormat::markdown), HasSubstr("| trained | - | - | - | - |"));
+  EXPECT_THAT(report_text(workspace, plan, ReportFormat::html), HasSubstr("0 of 2 trials have a result"));
+}
+
+// Guards: the estimate goes by what ran here, and by nothing else.
+TEST(PlanSummary, EstimatesFromPastStages) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Workspace workspace = scratch.workspace();
+  EXPECT_TRUE(plan_summary(workspace, make_plan(scratch.experiment(), workspace))["estimate_s"].is_null());
+  complete(workspace, make_plan(scratch.experiment(), workspace));
+  const Json summary = plan_summary(workspace, make_plan(scratch.experiment("train: {seed: 5}\n"), workspace));
+  EXPECT_EQ(summary["stages_done"], 2);   // the features
+  EXPECT_EQ(summary["estimate_s"], 8.0);  // two trainings and two evaluations of 2 s
+}
+
+TEST(Logs, StagesAreFoundByTheirFirstDigits) {
+  const Scratch scratch;
+  const Workspace workspace = scratch.workspace();
+  workspace.create_stage("aa00000000000000", Json::object());
+  workspace.create_stage("ab00000000000000", Json::object());
+  EXPECT_EQ(find_stage(workspace, "ab"), "ab00000000000000");
+  EXPECT_THAT(error_of([&] { find_stage(workspace, "a"); }), HasSubstr("found 2 stages"));
+  EXPECT_THAT(error_of([&] { find_stage(workspace, "../x"); }), HasSubstr("found none"));
+}
+
+}  // namespace
+}  // namespace filo
