@@ -52,6 +52,31 @@ torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const 
   return torch::linear(x.to(torch::kBFloat16), weight.to(torch::kBFloat16)).to(torch::kFloat32) + bias;
 }
 
+// x sigmoid(1.702 x). Keeps x alone for its backward pass, where autograd would keep three tensors of the MLP's width.
+class QuickGelu : public torch::autograd::Function<QuickGelu> {
+ public:
+  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& x) {
+    context->save_for_backward({x});
+    return (x * slope).sigmoid_().mul_(x);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list grads) {
+    const torch::Tensor x = context->get_saved_variables()[0];
+    const torch::Tensor gate = (x * slope).sigmoid_();
+    // gate (1 + 1.702 x (1 - gate)) grad
+    torch::Tensor derivative = (1 - gate).mul_(x).mul_(slope).add_(1).mul_(gate);
+    return {derivative.mul_(grads[0])};
+  }
+
+ private:
+  static constexpr double slope = 1.702;
+};
+
+torch::Tensor activate_with_little_memory(const torch::Tensor& x, Activation activation) {
+  return activation == Activation::quick_gelu ? QuickGelu::apply(x) : activate(x, activation);
+}
+
 }  // namespace
 
 PromptTree::PromptTree(const std::vector<std::vector<std::int64_t>>& sequences) {
@@ -105,7 +130,8 @@ torch::Tensor encode_prompt_tree(const TextTower& tower, const PromptTree& tree,
     x = x + linear(mixed, layer.out_weight, layer.out_bias, precision);
     const torch::Tensor hidden =
         linear(layer_norm(x, layer.ln2_weight, layer.ln2_bias, eps), layer.fc1_weight, layer.fc1_bias, precision);
-    x = x + linear(activate(hidden, tower.config.activation), layer.fc2_weight, layer.fc2_bias, precision);
+    x = x + linear(activate_with_little_memory(hidden, tower.config.activation), layer.fc2_weight, layer.fc2_bias,
+                   precision);
   }
   if (tower.layers.empty()) x = x.index_select(0, ends);
   return torch::linear(layer_norm(x, tower.ln_final_weight, tower.ln_final_bias, eps), tower.projection);
