@@ -31,10 +31,8 @@ ClipReference parse_clip(const Json& json, const std::filesystem::path& where) {
 
 FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& where) {
   // The keys that features share with `model:` are checked by the same schema.
-  Json model = to_json(ModelSettings{});
+  Json model = Json::object();
   for (const char* key : {"profile", "image_size", "layers", "vv_from"}) model[key] = member(spec, key, where);
-  if (model["profile"] == "filo-release")
-    for (const char* key : {"fixed_template", "filter"}) model["prompts"][key] = false;
   const ModelSettings checked = model_settings_from_json(model, where.string());
   return {.dataset = parse_dataset(member(spec, "dataset", where), where),
           .clip = parse_clip(member(spec, "clip", where), where),
