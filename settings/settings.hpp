@@ -69,7 +69,7 @@ struct TrainSettings {
 struct EvaluateSettings {
   int shots = 0;
   double gaussian_sigma = 4;
-  int heat_maps = 8;  // anomalous test images per class that get a PNG
+  int heat_maps = 8;               // anomalous test images per class that get a PNG
   bool compare_untrained = false;  // also evaluate the freshly initialised model, at twice the time
 };
 

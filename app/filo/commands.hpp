@@ -5,12 +5,12 @@
 
 namespace filo {
 
-void add_dataset_command(CLI::App& program);    // dataset add | verify | list | generate
-void add_config_command(CLI::App& program);     // config show
-void add_plan_command(CLI::App& program);       // plan
-void add_run_command(CLI::App& program);        // run
-void add_status_command(CLI::App& program);     // status
-void add_logs_command(CLI::App& program);       // logs
-void add_report_command(CLI::App& program);     // report
+void add_dataset_command(CLI::App& program);  // dataset add | verify | list | generate
+void add_config_command(CLI::App& program);   // config show
+void add_plan_command(CLI::App& program);     // plan
+void add_run_command(CLI::App& program);      // run
+void add_status_command(CLI::App& program);   // status
+void add_logs_command(CLI::App& program);     // logs
+void add_report_command(CLI::App& program);   // report
 
 }  // namespace filo
