@@ -1,0 +1,117 @@
+// Parity with transformers is in tests/parity/{text,vision}.py; here is what needs no other implementation.
+#include "model/clip.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.hpp"
+#include "base/files.hpp"
+#include "model/tensors.hpp"
+#include "tests/unit/model/clip_folder.hpp"
+
+namespace filo {
+namespace {
+
+using testing::HasSubstr;
+
+class ClipTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { folder_ = new ClipFolder(ClipFolder::small_config()); }
+  static void TearDownTestSuite() { delete folder_; }
+  static std::shared_ptr<const ClipModel> model() { return ClipModel::load(folder_->path()); }
+  inline static ClipFolder* folder_ = nullptr;
+};
+
+// Guards: stages are reused by digest, so equal seeds must give equal files, and other seeds other weights.
+TEST_F(ClipTest, RandomWeightsFollowTheSeedAlone) {
+  const std::string first = read_file(folder_->path() / "model.safetensors");
+  const ClipFolder other(ClipFolder::small_config(), 2);
+  EXPECT_NE(first, read_file(other.path() / "model.safetensors"));
+  write_random_clip(other.path(), ClipFolder::small_config(), 1,
+                    FILO_SOURCE_DIR "/.deps/bpe/bpe_simple_vocab_16e6.txt.gz");
+  EXPECT_EQ(first, read_file(other.path() / "model.safetensors"));
+}
+
+// Guards: a folder of something else is never replaced by a model.
+TEST_F(ClipTest, InitDoesNotOverwriteAFolderThatIsNotAModel) {
+  const auto folder = folder_->path() / "precious";
+  std::filesystem::create_directories(folder);
+  write_file_atomically(folder / "thesis.txt", std::string_view("years of work"));
+  EXPECT_THROW(write_random_clip(folder, ClipFolder::small_config(), 1,
+                                 FILO_SOURCE_DIR "/.deps/bpe/bpe_simple_vocab_16e6.txt.gz"),
+               UsageError);
+  EXPECT_EQ(read_file(folder / "thesis.txt"), "years of work");
+}
+
+// Guards: the same bits twice on the same machine and thread count; a batch equals its images one by one.
+TEST_F(ClipTest, FeaturesAreReproducible) {
+  const auto clip = model();
+  torch::manual_seed(1);
+  const auto pixels = torch::randn({3, 3, 30, 30});
+  const VisionOptions options{Profile::paper, {2, 4}, 3};
+  const auto first = clip->encode_images(pixels, options), second = clip->encode_images(pixels, options);
+  EXPECT_TRUE(torch::equal(first.global, second.global));
+  EXPECT_TRUE(torch::equal(first.vv.at(4), second.vv.at(4)));
+  EXPECT_EQ(first.vv.count(2), 0u);
+  const auto alone = clip->encode_images(pixels.slice(0, 1, 2), options);
+  EXPECT_TRUE(torch::allclose(alone.qkv.at(4)[0], first.qkv.at(4)[1], 1e-4, 1e-5));
+}
+
+// Guards: learnable vectors get their gradient through the frozen text tower, as finite differences say.
+TEST_F(ClipTest, TextTowerIsDifferentiable) {
+  const auto clip = model();
+  const auto tokens = clip->tokens({"a flawless bottle.", "damaged"});
+  EXPECT_FALSE(clip->encode_text(tokens).requires_grad());
+  const auto ends = tokens.eq(clip->tokenizer().end_token()).to(torch::kInt32).argmax(1);
+  torch::manual_seed(2);
+  const auto embeddings = (0.5 * torch::randn({2, 77, 24})).requires_grad_();
+  const auto direction = torch::randn({2, 20}, torch::TensorOptions().dtype(torch::kFloat32));
+  const auto value = [&](const torch::Tensor& x) { return (clip->encode_embeddings(x, ends) * direction).sum(); };
+  value(embeddings).backward();
+  const auto gradient = embeddings.grad();
+  ASSERT_TRUE(gradient.defined());
+  EXPECT_EQ(gradient[0].slice(0, 20).abs().max().item<float>(), 0.0F);  // causal: nothing after the end token counts
+  const torch::NoGradGuard no_grad;
+  const auto step = torch::randn_like(embeddings) * 5e-3;
+  const double expected = (value(embeddings + step) - value(embeddings - step)).item<double>() / 2;
+  EXPECT_NEAR((gradient * step).sum().item<double>(), expected, 1e-2 * std::abs(expected) + 1e-4);
+}
+
+// Guards: what init-clip's image tower is for: patches that look different stay different at every depth, equal ones
+// equal.
+TEST_F(ClipTest, RandomTowerKeepsLocalAppearance) {
+  const ClipFolder folder(
+      ClipConfig{{64, 12, 4, 128, Activation::quick_gelu, 1e-5}, ClipFolder::small_config().text, 7, 56, 77, 49408, 20},
+      3);
+  const auto clip = ClipModel::load(folder.path());
+  auto pixels = torch::zeros({1, 3, 56, 56});
+  pixels.slice(2, 21, 28).slice(3, 21, 28).fill_(1.5);  // patch (3, 3) of 8 x 8
+  const auto features = clip->encode_images(pixels, {Profile::paper, {12}, 4});
+  for (const auto& tokens : {features.qkv.at(12)[0], features.vv.at(12)[0]}) {
+    const auto unit = tokens / tokens.norm(2, -1, true);
+    const auto similarity = unit.mv(unit[0]);
+    const float odd = similarity[3 * 8 + 3].item<float>();
+    similarity[3 * 8 + 3].fill_(1);
+    EXPECT_LT(odd, similarity.min().item<float>() - 0.1F);
+  }
+}
+
+// Guards: wrong tensors are named with the shape found and the shape expected.
+TEST_F(ClipTest, WrongShapeIsNamed) {
+  const auto path = folder_->path() / "model.safetensors";
+  const std::string good = read_file(path);
+  TensorMap tensors = load_tensors(path);
+  tensors["visual_projection.weight"] = torch::zeros({20, 31});
+  save_tensors(path, tensors);
+  try {
+    model();
+    ADD_FAILURE() << "loaded";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(),
+                testing::AllOf(HasSubstr("visual_projection.weight"), HasSubstr("[20, 31]"), HasSubstr("[20, 32]")));
+  }
+  write_file_atomically(path, good);
+}
+
+}  // namespace
+}  // namespace filo
