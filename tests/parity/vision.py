@@ -130,6 +130,7 @@ def check_refusals(folder, model_folder):
     broken(lambda t: t.update({"vision_model.encoder.layers.7.mlp.fc1.weight": t[name].clone()}), ["layers.7", "extra tensor"])
     (model_folder / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes()[:-4])
     refused(fine, says=["model.safetensors", "cut short"])
+    save_file(weights, model_folder / "model.safetensors")
     config = json.loads((model_folder / "config.json").read_text())
     config["vision_config"]["num_attention_heads"] = 5
     (model_folder / "config.json").write_text(json.dumps(config))
