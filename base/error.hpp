@@ -1,7 +1,8 @@
 // The one error type of the project, and the exit codes of its programs.
 //
-// An Error ends a command or a trial. Its message is one line: component, file and key, what was found, what was expected.
-// What is expected to happen and handled nearby is a value (std::optional), never an Error; a bug of ours is an assert.
+// An Error ends a command or a trial. Its message is one line: component, file and key, what was found, what was
+// expected. What is expected to happen and handled nearby is a value (std::optional), never an Error; a bug of ours is
+// an assert.
 #pragma once
 
 #include <stdexcept>
@@ -13,9 +14,9 @@ namespace filo {
 // Exit codes of `filo` and `filo-worker` (contract).
 enum class ExitCode : int {
   done = 0,
-  failed = 1,        // anything that is not one of the others
-  usage = 2,         // wrong command line or configuration
-  stopped_early = 75 // EX_TEMPFAIL: a snapshot was written, run the same command again
+  failed = 1,         // anything that is not one of the others
+  usage = 2,          // wrong command line or configuration
+  stopped_early = 75  // EX_TEMPFAIL: a snapshot was written, run the same command again
 };
 
 class Error : public std::runtime_error {

@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <initializer_list>
 #include <cstring>
+#include <initializer_list>
 #include <thread>
 #include <utility>
 
@@ -131,15 +131,15 @@ CapturedOutput run_and_capture(const std::vector<std::string>& arguments, double
   if (pipe2(channel, O_CLOEXEC) != 0) throw Error("process", std::string("pipe failed: ") + std::strerror(errno));
   FileDescriptor read_end(channel[0]);
   FileDescriptor write_end(channel[1]);
-  const pid_t pid =
-      start(arguments, merged_environment({}), write_end.get(), with_stderr ? write_end.get() : -1, true);
+  const pid_t pid = start(arguments, merged_environment({}), write_end.get(), with_stderr ? write_end.get() : -1, true);
   write_end.reset();
 
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(timeout_s);
   CapturedOutput captured;
   char buffer[65536];
   for (;;) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) {
       kill(-pid, SIGKILL);
       break;

@@ -17,10 +17,10 @@ struct ImportedCheckpoint {
   std::vector<std::string> unknown;  // names left out that FiLo's model does not have
 };
 
-// The pickle is read as data (model/unpickler.hpp): any name but a state dict's (os.system, ...) is refused, nothing is run.
-// Accepts {"filo": state_dict} as FiLo writes it, or a bare state dict.
-// Throws UsageError naming the file: not a file of torch.save, a name that is refused, a parameter that is not a floating point
-// tensor or reaches beyond its storage, NaN, or no learnable parameter of FiLo's among the names.
+// The pickle is read as data (model/unpickler.hpp): any name but a state dict's (os.system, ...) is refused, nothing is
+// run. Accepts {"filo": state_dict} as FiLo writes it, or a bare state dict. Throws UsageError naming the file: not a
+// file of torch.save, a name that is refused, a parameter that is not a floating point tensor or reaches beyond its
+// storage, NaN, or no learnable parameter of FiLo's among the names.
 ImportedCheckpoint import_filo_checkpoint(const std::filesystem::path& path);
 
 }  // namespace filo

@@ -19,10 +19,13 @@ torch::Device& chosen_device() {
 // Loading libtorch_cuda registers the CUDA kernels with LibTorch's dispatcher.
 void load_cuda() {
   if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr)
-    throw Error("device", std::string("GPUs were asked for, but LibTorch's CUDA library cannot be loaded: ") + dlerror() +
+    throw Error("device", std::string("GPUs were asked for, but LibTorch's CUDA library cannot be loaded: ") +
+                              dlerror() +
                               "; install it with tools/setup on a machine that has nvcc, or set resources.gpus to 0");
   if (!torch::cuda::is_available())
-    throw Error("device", "GPUs were asked for, but LibTorch sees none; check nvidia-smi and CUDA_VISIBLE_DEVICES, or set resources.gpus to 0");
+    throw Error("device",
+                "GPUs were asked for, but LibTorch sees none; check nvidia-smi and CUDA_VISIBLE_DEVICES, or set "
+                "resources.gpus to 0");
 }
 
 // mpirun's and srun's number of this rank on its host; 0 without them.
@@ -47,8 +50,8 @@ Device open_device(int gpus, int threads) {
   const auto visible = static_cast<int>(torch::cuda::device_count());
   const int index = local_rank();
   if (index >= visible)
-    throw Error("device", "rank " + std::to_string(device.host->rank()) + " is number " + std::to_string(index) + " on its host, which shows " +
-                              std::to_string(visible) + " GPUs; expected one a rank");
+    throw Error("device", "rank " + std::to_string(device.host->rank()) + " is number " + std::to_string(index) +
+                              " on its host, which shows " + std::to_string(visible) + " GPUs; expected one a rank");
   chosen_device() = torch::Device(torch::kCUDA, static_cast<torch::DeviceIndex>(index));
   device.device = make_nccl_communicator(*device.host, {.device = index});
   return device;

@@ -40,16 +40,22 @@ Json metric(double value) { return std::isnan(value) ? Json() : Json(value); }
 Json metrics_of(const ClassResult& result, int size) {
   const Metrics image = binary_metrics(result.scores, result.labels);
   const Metrics pixel = binary_metrics(result.maps, result.masks);
-  return {{"image_auroc", metric(image.auroc)}, {"image_ap", metric(image.ap)}, {"image_f1_max", metric(image.f1_max)},
-          {"pixel_auroc", metric(pixel.auroc)}, {"pixel_ap", metric(pixel.ap)}, {"pixel_f1_max", metric(pixel.f1_max)},
+  return {{"image_auroc", metric(image.auroc)},
+          {"image_ap", metric(image.ap)},
+          {"image_f1_max", metric(image.f1_max)},
+          {"pixel_auroc", metric(pixel.auroc)},
+          {"pixel_ap", metric(pixel.ap)},
+          {"pixel_f1_max", metric(pixel.f1_max)},
           {"aupro", metric(aupro(result.maps, result.masks, size, size, result.images.size()))},
           {"images", result.images.size()}};
 }
 
-// The mean over classes of every metric; a class where one is undefined (no anomalous image, say) is left out of its mean.
+// The mean over classes of every metric; a class where one is undefined (no anomalous image, say) is left out of its
+// mean.
 Json mean_over_classes(const Json& classes) {
   Json means = Json::object();
-  for (const char* name : {"image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro"}) {
+  for (const char* name :
+       {"image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro"}) {
     double sum = 0;
     int count = 0;
     for (const auto& [class_name, values] : classes.items())
@@ -89,7 +95,8 @@ class Evaluation {
     const std::filesystem::path checkpoint = stage_.input_folder("train") / "checkpoint" / "params.safetensors";
     model_.load_parameters(load_tensors(checkpoint), checkpoint.string());
 
-    heat_maps_ = std::make_unique<AtomicFolder>(stage_.folder() / ("heat_maps.rank-" + std::to_string(stage_.communicator().rank())));
+    heat_maps_ = std::make_unique<AtomicFolder>(stage_.folder() /
+                                                ("heat_maps.rank-" + std::to_string(stage_.communicator().rank())));
     const Json trained = evaluate_classes(/*trained=*/true);
     heat_maps_->commit();
     stage_.communicator().barrier();
@@ -109,7 +116,8 @@ class Evaluation {
   }
 
  private:
-  // Whole classes go to ranks, largest first, so that a class's exact pixel metrics need no exchange and memory holds one class.
+  // Whole classes go to ranks, largest first, so that a class's exact pixel metrics need no exchange and memory holds
+  // one class.
   std::vector<std::string> my_classes() const {
     std::vector<std::pair<std::size_t, std::string>> sizes;
     for (const auto& [name, images] : by_class_) sizes.emplace_back(images.size(), name);
@@ -143,17 +151,20 @@ class Evaluation {
     ClassResult result;
     const std::vector<std::size_t>& indices = by_class_.at(class_name);
     std::optional<FewShotMemory> memory;
-    if (spec_.evaluate.shots > 0) memory = few_shot_memory(*clip_, spec_.model, dataset_, class_name, spec_.evaluate.shots, spec_.seed);
+    if (spec_.evaluate.shots > 0)
+      memory = few_shot_memory(*clip_, spec_.model, dataset_, class_name, spec_.evaluate.shots, spec_.seed);
     ForwardOptions options;
     options.with_adapter = true;
     options.memory = memory ? &*memory : nullptr;
     options.gaussian_sigma = spec_.evaluate.gaussian_sigma;
     Prefetcher prefetcher(reader_, indices, 2 * images_per_batch, 1);
     for (std::size_t first = 0; first < indices.size(); first += images_per_batch) {
-      // Nothing is kept of a half-done evaluation; a stop is taken where it comes (ranks have different numbers of batches).
+      // Nothing is kept of a half-done evaluation; a stop is taken where it comes (ranks have different numbers of
+      // batches).
       if (stop_requested() != 0) throw StoppedEarly("evaluate: stopped by signal " + std::to_string(stop_requested()));
       std::vector<FeatureSample> samples;
-      for (std::size_t i = first; i < std::min(first + images_per_batch, indices.size()); ++i) samples.push_back(prefetcher.next().value());
+      for (std::size_t i = first; i < std::min(first + images_per_batch, indices.size()); ++i)
+        samples.push_back(prefetcher.next().value());
       const FeatureBatch batch = make_batch(samples, reader_.layout());
       const ForwardOutput output = model_.forward(batch.images, options);
       const torch::Tensor maps = output.map.to(torch::kCPU, torch::kFloat).contiguous();
@@ -167,8 +178,10 @@ class Evaluation {
       }
       if (trained) add_interpretations(batch, output, result);
       done_ += samples.size();
-      stage_.events().write("progress", {{"done", std::min(done_ * static_cast<std::size_t>(stage_.communicator().world_size()), total_)},
-                                         {"total", total_}, {"unit", "images"}});
+      stage_.events().write(
+          "progress", {{"done", std::min(done_ * static_cast<std::size_t>(stage_.communicator().world_size()), total_)},
+                       {"total", total_},
+                       {"unit", "images"}});
     }
     return result;
   }
@@ -179,7 +192,9 @@ class Evaluation {
       Json entries = Json::array();
       const std::vector<RankedDescription> ranked = rank_descriptions(output.prompts[i]);
       for (std::size_t k = 0; k < std::min(ranked.size(), descriptions_kept); ++k)
-        entries.push_back({{"description", ranked[k].description}, {"position", ranked[k].position}, {"similarity", ranked[k].similarity}});
+        entries.push_back({{"description", ranked[k].description},
+                           {"position", ranked[k].position},
+                           {"similarity", ranked[k].similarity}});
       result.interpretations[batch.names[i]] = entries;
     }
   }
@@ -193,8 +208,9 @@ class Evaluation {
     for (std::size_t i = 0; i < result.images.size() && written < spec_.evaluate.heat_maps; ++i) {
       if (result.labels[i] == 0) continue;
       std::vector<float> scaled(area);
-      std::transform(result.maps.begin() + static_cast<std::ptrdiff_t>(i * area), result.maps.begin() + static_cast<std::ptrdiff_t>((i + 1) * area),
-                     scaled.begin(), [&](float value) { return (value - *low) / range; });
+      std::transform(result.maps.begin() + static_cast<std::ptrdiff_t>(i * area),
+                     result.maps.begin() + static_cast<std::ptrdiff_t>((i + 1) * area), scaled.begin(),
+                     [&](float value) { return (value - *low) / range; });
       const Image photo = decode_image(std::filesystem::path(dataset_.root) / result.images[i]);
       std::string file = result.images[i];
       std::replace(file.begin(), file.end(), '/', '_');
@@ -212,7 +228,8 @@ class Evaluation {
     AtomicFolder all(stage_.folder() / "heat_maps");
     for (int rank = 0; rank < stage_.communicator().world_size(); ++rank) {
       const fs::path part = stage_.folder() / ("heat_maps.rank-" + std::to_string(rank));
-      for (const auto& entry : fs::directory_iterator(part)) fs::rename(entry.path(), all.path() / entry.path().filename());
+      for (const auto& entry : fs::directory_iterator(part))
+        fs::rename(entry.path(), all.path() / entry.path().filename());
       fs::remove_all(part);
     }
     all.commit();
@@ -243,7 +260,8 @@ class Evaluation {
 void run_evaluate(Stage& stage) {
   const EvaluateSpec spec = parse_evaluate_spec(stage.spec(), stage.folder() / "spec.json");
   if (spec.dataset.digest == spec.train_dataset.digest)
-    throw UsageError("evaluate: " + spec.dataset.name, "is the data set that was trained on; expected another one (cross-data-set fold)");
+    throw UsageError("evaluate: " + spec.dataset.name,
+                     "is the data set that was trained on; expected another one (cross-data-set fold)");
   Evaluation evaluation(stage, spec);
   evaluation.run();
 }

@@ -1,4 +1,5 @@
-// attempts/N/events.jsonl: what happened in one attempt, one JSON object a line, append only (contract, docs/architecture.md).
+// attempts/N/events.jsonl: what happened in one attempt, one JSON object a line, append only (contract,
+// docs/architecture.md).
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,9 @@
 
 namespace filo {
 
-// Each line carries `seq` (from 0, without gaps), `time` (seconds since 1970) and `event`. A line is one write(2) on an O_APPEND
-// descriptor, so a reader sees whole lines but for a torn last one after a power loss. Not thread-safe: rank 0's main thread owns it.
+// Each line carries `seq` (from 0, without gaps), `time` (seconds since 1970) and `event`. A line is one write(2) on an
+// O_APPEND descriptor, so a reader sees whole lines but for a torn last one after a power loss. Not thread-safe: rank
+// 0's main thread owns it.
 class EventLog {
  public:
   EventLog() = default;  // writes nowhere: the ranks other than 0

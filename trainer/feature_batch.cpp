@@ -41,7 +41,8 @@ FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const Feature
   }
   for (const int layer : layout.qkv_layers)
     batch.images.qkv[layer] = stack_layer(samples, &FeatureSample::qkv, layer, layout);
-  for (const int layer : layout.vv_layers) batch.images.vv[layer] = stack_layer(samples, &FeatureSample::vv, layer, layout);
+  for (const int layer : layout.vv_layers)
+    batch.images.vv[layer] = stack_layer(samples, &FeatureSample::vv, layer, layout);
   batch.images.boxes.resize(samples.size());
   batch.images.global = global.to(compute_device());
   batch.masks = masks.to(compute_device()).to(torch::kFloat);

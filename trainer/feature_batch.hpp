@@ -10,8 +10,8 @@ namespace filo {
 
 struct FeatureBatch {
   ImageBatch images;
-  torch::Tensor masks;   // [B, S, S] float32, 0 or 1
-  torch::Tensor labels;  // [B] int64, 1 = anomalous
+  torch::Tensor masks;             // [B, S, S] float32, 0 or 1
+  torch::Tensor labels;            // [B] int64, 1 = anomalous
   std::vector<std::string> names;  // B image paths, relative to the data set's root
 };
 

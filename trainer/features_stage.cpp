@@ -24,8 +24,8 @@ constexpr int samples_per_shard = 64;  // about 1.2 GB at the paper's size
 
 struct PreparedImage {
   const DatasetImage* entry = nullptr;
-  std::vector<float> pixels;        // [3, S, S], normalised
-  std::vector<std::uint8_t> mask;   // [S, S]
+  std::vector<float> pixels;       // [3, S, S], normalised
+  std::vector<std::uint8_t> mask;  // [S, S]
 };
 
 PreparedImage prepare(const Dataset& dataset, const DatasetImage& entry, int image_size) {
@@ -62,7 +62,8 @@ void run_features(Stage& stage) {
   std::vector<const DatasetImage*> mine;  // dealt over what is missing, so that a restart balances too
   std::size_t dealt = 0;
   for (const DatasetImage* image : wanted)
-    if (!finished.contains(image->path) && static_cast<int>(dealt++ % stage.communicator().world_size()) == stage.communicator().rank())
+    if (!finished.contains(image->path) &&
+        static_cast<int>(dealt++ % stage.communicator().world_size()) == stage.communicator().rank())
       mine.push_back(image);
   stage.communicator().barrier();  // nobody adds a shard before everybody has listed them
 
@@ -86,9 +87,11 @@ void run_features(Stage& stage) {
       if (first >= mine.size()) continue;
       const std::vector<PreparedImage> batch = next.get();
       if (first + images_per_batch < mine.size()) next = std::async(std::launch::async, load, first + images_per_batch);
-      torch::Tensor pixels = torch::empty({static_cast<std::int64_t>(batch.size()), 3, spec.image_size, spec.image_size});
+      torch::Tensor pixels =
+          torch::empty({static_cast<std::int64_t>(batch.size()), 3, spec.image_size, spec.image_size});
       for (std::size_t i = 0; i < batch.size(); ++i)
-        std::copy(batch[i].pixels.begin(), batch[i].pixels.end(), pixels[static_cast<std::int64_t>(i)].data_ptr<float>());
+        std::copy(batch[i].pixels.begin(), batch[i].pixels.end(),
+                  pixels[static_cast<std::int64_t>(i)].data_ptr<float>());
       const VisionFeatures features = clip->encode_images(pixels.to(compute_device()), vision);
       for (std::size_t i = 0; i < batch.size(); ++i) {
         const auto index = static_cast<std::int64_t>(i);
@@ -106,7 +109,8 @@ void run_features(Stage& stage) {
         sample.mask = batch[i].mask;
         writer.append(sample);
       }
-      const std::size_t done = std::min((first + batch.size()) * stage.communicator().world_size() + finished.size(), wanted.size());
+      const std::size_t done =
+          std::min((first + batch.size()) * stage.communicator().world_size() + finished.size(), wanted.size());
       stage.events().write("progress", {{"done", done}, {"total", wanted.size()}, {"unit", "images"}});
     }
     writer.close();

@@ -13,7 +13,8 @@ std::vector<std::size_t> element_counts(const TensorMap& parameters, const std::
 
 }  // namespace
 
-GradientExchange::GradientExchange(Communicator& communicator, const TensorMap& parameters, const std::vector<std::string>& names)
+GradientExchange::GradientExchange(Communicator& communicator, const TensorMap& parameters,
+                                   const std::vector<std::string>& names)
     : buckets_(communicator, element_counts(parameters, names)) {
   for (const std::string& name : names) members_.push_back({name, parameters.at(name)});
   for (std::size_t i = 0; i < members_.size(); ++i)
@@ -36,8 +37,9 @@ TensorMap GradientExchange::finish() {
   TensorMap gradients;
   for (std::size_t i = 0; i < members_.size(); ++i) {
     torch::Tensor& parameter = members_[i].parameter;
-    gradients[members_[i].name] =
-        torch::from_blob(const_cast<float*>(buckets_.reduced(i)), parameter.sizes(), parameter.options().requires_grad(false)).clone();
+    gradients[members_[i].name] = torch::from_blob(const_cast<float*>(buckets_.reduced(i)), parameter.sizes(),
+                                                   parameter.options().requires_grad(false))
+                                      .clone();
     parameter.mutable_grad().reset();
   }
   return gradients;

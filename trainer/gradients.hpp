@@ -10,8 +10,8 @@
 
 namespace filo {
 
-// Hooks on the leaf parameters hand each gradient to the buckets as soon as autograd has it; the buckets' all-reduce overlaps with
-// the rest of the backward pass. Not thread-safe; one per phase.
+// Hooks on the leaf parameters hand each gradient to the buckets as soon as autograd has it; the buckets' all-reduce
+// overlaps with the rest of the backward pass. Not thread-safe; one per phase.
 class GradientExchange {
  public:
   // `names`: the parameters that take part, the same on every rank. `communicator`: of the memory that they live in.

@@ -6,7 +6,8 @@
 
 namespace filo {
 
-AdamW::AdamW(const TensorMap& parameters, std::vector<LearningRateGroup> groups, AdamWOptions options) : options_(options) {
+AdamW::AdamW(const TensorMap& parameters, std::vector<LearningRateGroup> groups, AdamWOptions options)
+    : options_(options) {
   for (const LearningRateGroup& group : groups) {
     for (const std::string& name : group.names) {
       const auto found = parameters.find(name);
@@ -47,12 +48,14 @@ TensorMap AdamW::state() const {
 void AdamW::load_state(const TensorMap& state, const std::string& where) {
   const torch::NoGradGuard no_grad;
   if (state.size() != slots_.size() * 3)
-    throw Error(where, "holds " + std::to_string(state.size()) + " tensors, expected " + std::to_string(slots_.size() * 3));
+    throw Error(where,
+                "holds " + std::to_string(state.size()) + " tensors, expected " + std::to_string(slots_.size() * 3));
   const auto take = [&](const std::string& name, c10::IntArrayRef shape) {
     const auto found = state.find(name);
     if (found == state.end()) throw Error(where, "tensor '" + name + "' is missing");
     if (found->second.sizes() != shape)
-      throw Error(where, "tensor '" + name + "' has shape " + c10::str(found->second.sizes()) + ", expected " + c10::str(shape));
+      throw Error(where, "tensor '" + name + "' has shape " + c10::str(found->second.sizes()) + ", expected " +
+                             c10::str(shape));
     return found->second;
   };
   for (auto& [name, slot] : slots_) {

@@ -20,12 +20,14 @@ torch::Tensor load_pixels(const std::filesystem::path& path, int image_size) {
   return torch::tensor(pixels).view({1, 3, image_size, image_size}).to(compute_device());
 }
 
-Json write_outputs(const std::filesystem::path& out, const std::filesystem::path& image, const torch::Tensor& map, int size) {
+Json write_outputs(const std::filesystem::path& out, const std::filesystem::path& image, const torch::Tensor& map,
+                   int size) {
   const std::string stem = image.stem().string();
   // One image has no class to scale by: the map's own range is [0, 1] by construction (equation 4).
   const torch::Tensor shown = map.clamp(0, 1).contiguous();
   const Image photo = to_rgb(decode_image(image));
-  write_png(out / (stem + ".png"), join_horizontally({photo, overlay_heat_map(photo, shown.data_ptr<float>(), size, size)}));
+  write_png(out / (stem + ".png"),
+            join_horizontally({photo, overlay_heat_map(photo, shown.data_ptr<float>(), size, size)}));
   save_tensors(out / (stem + ".safetensors"), {{"map", map}});
   return {{"heat_map", (out / (stem + ".png")).string()}, {"map", (out / (stem + ".safetensors")).string()}};
 }
@@ -38,13 +40,16 @@ Json predict(const PredictOptions& options) {
   const std::filesystem::path settings_path = options.checkpoint / "settings.json";
   const Json settings = read_json(settings_path);
   for (const char* key : {"model", "clip", "descriptions"})
-    if (!settings.is_object() || !settings.contains(key)) throw UsageError("predict: " + settings_path.string() + ": " + key, "missing");
+    if (!settings.is_object() || !settings.contains(key))
+      throw UsageError("predict: " + settings_path.string() + ": " + key, "missing");
   const ModelSettings model_settings = model_settings_from_json(settings["model"], settings_path.string());
-  const Descriptions descriptions = options.descriptions ? load_descriptions(*options.descriptions)
-                                                         : descriptions_from_json(settings["descriptions"], settings_path.string());
+  const Descriptions descriptions = options.descriptions
+                                        ? load_descriptions(*options.descriptions)
+                                        : descriptions_from_json(settings["descriptions"], settings_path.string());
   const std::filesystem::path clip_folder = options.clip ? *options.clip : std::filesystem::path(model_settings.clip);
   if (const std::string digest = clip_digest(clip_folder); digest != settings["clip"].value("digest", ""))
-    throw UsageError("predict: " + clip_folder.string(), "these weights (digest " + digest + ") are not the ones the checkpoint was trained over (" +
+    throw UsageError("predict: " + clip_folder.string(), "these weights (digest " + digest +
+                                                             ") are not the ones the checkpoint was trained over (" +
                                                              settings["clip"].value("digest", "") + ")");
   const auto clip = ClipModel::load(clip_folder, compute_device());
   FiloModel model(model_settings, descriptions, clip, 0);
@@ -53,7 +58,8 @@ Json predict(const PredictOptions& options) {
 
   const VisionOptions vision{model_settings.profile, model_settings.layers, model_settings.vv_from};
   FewShotMemory memory;
-  for (const auto& path : options.normal_images) memory.add(options.class_name, clip->encode_images(load_pixels(path, model_settings.image_size), vision).qkv);
+  for (const auto& path : options.normal_images)
+    memory.add(options.class_name, clip->encode_images(load_pixels(path, model_settings.image_size), vision).qkv);
   ForwardOptions forward;
   forward.with_adapter = true;
   forward.memory = memory.empty() ? nullptr : &memory;
@@ -70,10 +76,15 @@ Json predict(const PredictOptions& options) {
     batch.boxes.resize(1);
     const ForwardOutput output = model.forward(batch, forward);
     const torch::Tensor map = output.map[0].to(torch::kCPU).contiguous();
-    Json result = {{"image", path.string()}, {"score", output.score[0].item<float>()}, {"max", map.max().item<float>()}, {"descriptions", Json::array()}};
+    Json result = {{"image", path.string()},
+                   {"score", output.score[0].item<float>()},
+                   {"max", map.max().item<float>()},
+                   {"descriptions", Json::array()}};
     const std::vector<RankedDescription> ranked = rank_descriptions(output.prompts[0]);
     for (std::size_t i = 0; i < std::min(ranked.size(), descriptions_shown); ++i)
-      result["descriptions"].push_back({{"description", ranked[i].description}, {"position", ranked[i].position}, {"similarity", ranked[i].similarity}});
+      result["descriptions"].push_back({{"description", ranked[i].description},
+                                        {"position", ranked[i].position},
+                                        {"similarity", ranked[i].similarity}});
     if (options.out) result.update(write_outputs(*options.out, path, map, model_settings.image_size));
     results.push_back(result);
   }

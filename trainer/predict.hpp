@@ -11,18 +11,20 @@
 namespace filo {
 
 struct PredictOptions {
-  std::filesystem::path checkpoint;            // STAGE/checkpoint/: params.safetensors, settings.json
-  std::optional<std::filesystem::path> clip;   // another place of the CLIP folder than the checkpoint's settings name
-  std::optional<std::string> descriptions;     // a descriptions file that knows the class; default: the checkpoint's own
+  std::filesystem::path checkpoint;           // STAGE/checkpoint/: params.safetensors, settings.json
+  std::optional<std::filesystem::path> clip;  // another place of the CLIP folder than the checkpoint's settings name
+  std::optional<std::string> descriptions;    // a descriptions file that knows the class; default: the checkpoint's own
   std::string class_name;
   std::vector<std::filesystem::path> images;
   std::vector<std::filesystem::path> normal_images;  // few-shot references; empty: zero-shot
-  std::optional<std::filesystem::path> out;    // folder for IMAGE.png (photo beside its anomaly map) and IMAGE.safetensors (map [S, S])
+  std::optional<std::filesystem::path>
+      out;  // folder for IMAGE.png (photo beside its anomaly map) and IMAGE.safetensors (map [S, S])
   int threads = 1;
 };
 
-// [{"image", "score", "max", "descriptions": [{"description", "position", "similarity"}, ...], "heat_map"?, "map"?}, ...], in the order given.
-// Throws UsageError: a checkpoint of other weights (the digest of CLIP differs), an unknown class, an unreadable image.
+// [{"image", "score", "max", "descriptions": [{"description", "position", "similarity"}, ...], "heat_map"?, "map"?},
+// ...], in the order given. Throws UsageError: a checkpoint of other weights (the digest of CLIP differs), an unknown
+// class, an unreadable image.
 Json predict(const PredictOptions& options);
 
 }  // namespace filo

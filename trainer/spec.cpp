@@ -8,7 +8,8 @@ namespace filo {
 namespace {
 
 const Json& member(const Json& object, const std::string& key, const std::filesystem::path& where) {
-  if (!object.is_object() || !object.contains(key)) throw UsageError("worker: " + where.string() + ": " + key, "missing");
+  if (!object.is_object() || !object.contains(key))
+    throw UsageError("worker: " + where.string() + ": " + key, "missing");
   return object.at(key);
 }
 
@@ -62,8 +63,9 @@ EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& 
 Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference) {
   Dataset dataset = load_dataset(stage.arguments().workspace, reference.name);
   if (dataset.digest != reference.digest)
-    throw Error("worker: data set " + reference.name, "its digest is " + dataset.digest + ", but this stage was planned for " +
-                                                          reference.digest + "; plan again (filo run)");
+    throw Error("worker: data set " + reference.name, "its digest is " + dataset.digest +
+                                                          ", but this stage was planned for " + reference.digest +
+                                                          "; plan again (filo run)");
   return dataset;
 }
 
@@ -71,8 +73,9 @@ std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipRefe
   if (stage.is_root()) {
     const std::string digest = clip_digest(reference.path);
     if (digest != reference.digest)
-      throw Error("worker: " + reference.path, "the weights' digest is " + digest + ", but this stage was planned for " +
-                                                   reference.digest + "; plan again (filo run)");
+      throw Error("worker: " + reference.path, "the weights' digest is " + digest +
+                                                   ", but this stage was planned for " + reference.digest +
+                                                   "; plan again (filo run)");
   }
   return ClipModel::load(reference.path, compute_device());
 }
@@ -80,7 +83,7 @@ std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipRefe
 Json features_key(const FeaturesSpec& spec) {
   ModelSettings model;
   model.profile = spec.profile;
-  return {{"clip", spec.clip.digest},           {"dataset", spec.dataset.digest}, {"profile", to_json(model).at("profile")},
+  return {{"clip", spec.clip.digest},      {"dataset", spec.dataset.digest}, {"profile", to_json(model).at("profile")},
           {"image_size", spec.image_size}, {"layers", spec.layers},          {"vv_from", spec.vv_from}};
 }
 

@@ -34,10 +34,12 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
     : arguments_(arguments), device_(device) {
   const fs::path spec_path = folder() / "spec.json";
   if (!fs::exists(spec_path))
-    throw UsageError(kind + ": " + spec_path.string(), "not found; expected a stage that `filo run` or `filo submit` has planned");
+    throw UsageError(kind + ": " + spec_path.string(),
+                     "not found; expected a stage that `filo run` or `filo submit` has planned");
   spec_ = read_json(spec_path);
   if (!spec_.is_object() || spec_.value("kind", "") != kind)
-    throw UsageError(kind + ": " + spec_path.string() + ": kind", "found " + spec_.value("kind", Json()).dump() + ", expected \"" + kind + "\"");
+    throw UsageError(kind + ": " + spec_path.string() + ": kind",
+                     "found " + spec_.value("kind", Json()).dump() + ", expected \"" + kind + "\"");
   if (is_root()) {
     const fs::path attempt_folder = folder() / "attempts" / std::to_string(arguments_.attempt);
     fs::create_directories(attempt_folder);
@@ -48,7 +50,8 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
 std::string Stage::input(const std::string& kind) const {
   const Json inputs = spec_.value("inputs", Json::object());
   if (!inputs.contains(kind) || !inputs[kind].is_string())
-    throw Error((folder() / "spec.json").string() + ": inputs." + kind, "missing; expected the key of the stage it needs");
+    throw Error((folder() / "spec.json").string() + ": inputs." + kind,
+                "missing; expected the key of the stage it needs");
   return inputs[kind];
 }
 
@@ -57,8 +60,9 @@ void Stage::finish(const Json& metrics, const std::map<std::string, std::string>
   if (!is_root()) return;
   const int newest = newest_attempt(folder() / "attempts");
   if (newest > arguments_.attempt)
-    throw Error("worker: " + folder().string(), "attempt " + std::to_string(arguments_.attempt) + " was superseded by attempt " +
-                                                    std::to_string(newest) + "; its result is not recorded");
+    throw Error("worker: " + folder().string(), "attempt " + std::to_string(arguments_.attempt) +
+                                                    " was superseded by attempt " + std::to_string(newest) +
+                                                    "; its result is not recorded");
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
   write_json(folder() / "result.json", {{"stage", arguments_.key},
                                         {"kind", spec_["kind"]},
@@ -72,8 +76,9 @@ void Stage::finish(const Json& metrics, const std::map<std::string, std::string>
 
 namespace {
 
-// Ends this process when its launcher (mpirun, slurmstepd) is gone: a rank that went on alone would waste a slot, and its work is
-// taken up by the next attempt anyway. Polled, because PR_SET_PDEATHSIG follows the launcher's thread, not its process.
+// Ends this process when its launcher (mpirun, slurmstepd) is gone: a rank that went on alone would waste a slot, and
+// its work is taken up by the next attempt anyway. Polled, because PR_SET_PDEATHSIG follows the launcher's thread, not
+// its process.
 class LauncherWatch {
  public:
   LauncherWatch()
@@ -114,7 +119,8 @@ int run_stage(const StageArguments& arguments, const std::string& kind, void (*b
   install_stop_handlers();
   MpiSession session;
   const LauncherWatch watch;
-  start_logging("filo-worker " + kind + " " + std::to_string(session.rank()) + "/" + std::to_string(session.world_size()));
+  start_logging("filo-worker " + kind + " " + std::to_string(session.rank()) + "/" +
+                std::to_string(session.world_size()));
   return session.run([&] { return run_attempt(arguments, kind, body); });
 }
 

@@ -47,8 +47,8 @@ class Stage {
 
   EventLog& events() { return events_; }  // writes on rank 0 only
 
-  // Writes result.json (rank 0; by rename, last of all). A newer attempt fences this one off: throws Error, nothing is written.
-  // `artifacts`: name -> path relative to the stage's folder.
+  // Writes result.json (rank 0; by rename, last of all). A newer attempt fences this one off: throws Error, nothing is
+  // written. `artifacts`: name -> path relative to the stage's folder.
   void finish(const Json& metrics, const std::map<std::string, std::string>& artifacts);
 
  private:

@@ -1,17 +1,18 @@
-// The three kinds of stage that a worker runs, each readable from top to bottom as its recipe. All are collective: every rank calls
-// them with the same spec. They throw Error on bad input and StoppedEarly after a snapshot; both leave nothing half written.
+// The three kinds of stage that a worker runs, each readable from top to bottom as its recipe. All are collective:
+// every rank calls them with the same spec. They throw Error on bad input and StoppedEarly after a snapshot; both leave
+// nothing half written.
 #pragma once
 
 #include "trainer/stage.hpp"
 
 namespace filo {
 
-// Images of the data set's test split -> CLIP features in WORKSPACE/features/KEY (DESIGN section 5). Images are dealt to the ranks
-// in turn; a restart encodes only what no finished shard holds.
+// Images of the data set's test split -> CLIP features in WORKSPACE/features/KEY (DESIGN section 5). Images are dealt
+// to the ranks in turn; a restart encodes only what no finished shard holds.
 void run_features(Stage& stage);
 
-// Cached features -> learnable parameters: phase `main` (prompts, MDCI, linear layers; local loss), then phase `adapter` (global
-// loss, on vectors computed once). Snapshots in STAGE/snapshots; the result is STAGE/checkpoint/.
+// Cached features -> learnable parameters: phase `main` (prompts, MDCI, linear layers; local loss), then phase
+// `adapter` (global loss, on vectors computed once). Snapshots in STAGE/snapshots; the result is STAGE/checkpoint/.
 void run_train(Stage& stage);
 
 // Checkpoint + the other data set's features -> metrics per class and their means, heat maps, interpretations.

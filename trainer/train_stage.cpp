@@ -30,9 +30,9 @@ constexpr int snapshots_kept = 2;
 // Where a run is: everything a resume needs beside parameters and optimiser state.
 struct Position {
   std::string phase = "main";
-  int epoch = 0;            // of the phase
-  std::size_t step = 0;     // of the epoch: the next one to do
-  std::int64_t total = 0;   // steps done over both phases
+  int epoch = 0;           // of the phase
+  std::size_t step = 0;    // of the epoch: the next one to do
+  std::int64_t total = 0;  // steps done over both phases
 };
 
 struct StepReport {
@@ -80,13 +80,15 @@ class Training {
   void run_main_phase(const std::optional<Snapshot>& snapshot) {
     const std::vector<std::string> prompts = model_.parameter_group(ParameterGroup::prompts);
     const std::vector<std::string> mdci = model_.parameter_group(ParameterGroup::mdci);
-    AdamW optimizer = make_optimizer({{prompts, spec_.train.learning_rate_prompts}, {mdci, spec_.train.learning_rate_mdci}}, snapshot);
+    AdamW optimizer = make_optimizer(
+        {{prompts, spec_.train.learning_rate_prompts}, {mdci, spec_.train.learning_rate_mdci}}, snapshot);
     std::vector<std::string> names = prompts;
     names.insert(names.end(), mdci.begin(), mdci.end());
     GradientExchange exchange(stage_.gradient_communicator(), model_.parameters(), names);
 
     run_epochs(spec_.train.main_epochs, optimizer, [&](const EpochSampler& sampler, int epoch, std::size_t first_step) {
-      auto prefetcher = std::make_shared<Prefetcher>(reader_, sampler.local_order(epoch, first_step), prefetched_samples, 1);
+      auto prefetcher =
+          std::make_shared<Prefetcher>(reader_, sampler.local_order(epoch, first_step), prefetched_samples, 1);
       return [&, prefetcher](const std::vector<std::size_t>& mine, std::size_t global_count) {
         StepReport report;
         exchange.begin();
@@ -100,7 +102,8 @@ class Training {
           const ForwardOutput output = model_.forward(batch.images, options);
           const LocalLoss loss = local_loss(output.maps_normal, output.maps_abnormal, batch.masks, spec_.model.profile);
           const auto count = static_cast<double>(mine.size());
-          (loss.local * (count / static_cast<double>(global_count))).backward();  // the ranks' sum is the mean over the batch
+          (loss.local * (count / static_cast<double>(global_count)))
+              .backward();  // the ranks' sum is the mean over the batch
           report.loss_sum = loss.local.item<double>() * count;
           report.parts = {{"focal", loss.focal.item<double>() * count}, {"dice", loss.dice.item<double>() * count}};
         }
@@ -110,9 +113,9 @@ class Training {
     });
   }
 
-  // Phase two: the adapter alone against the global loss (equation 8). All else is frozen: the paper's text features do not depend
-  // on the adapter, are computed once for each image, and the epochs run on vectors. FiLo's meta nets see the adapted feature, so
-  // there the text tower runs at each step.
+  // Phase two: the adapter alone against the global loss (equation 8). All else is frozen: the paper's text features do
+  // not depend on the adapter, are computed once for each image, and the epochs run on vectors. FiLo's meta nets see
+  // the adapted feature, so there the text tower runs at each step.
   void run_adapter_phase(const std::optional<Snapshot>& snapshot) {
     const std::vector<std::string> names = model_.parameter_group(ParameterGroup::adapter);
     AdamW optimizer = make_optimizer({{names, spec_.train.learning_rate_adapter}}, snapshot);
@@ -131,14 +134,19 @@ class Training {
         StepReport report;
         exchange.begin();
         if (!mine.empty()) {
-          const torch::Tensor rows = torch::tensor(std::vector<std::int64_t>(mine.begin(), mine.end())).to(compute_device());
+          const torch::Tensor rows =
+              torch::tensor(std::vector<std::int64_t>(mine.begin(), mine.end())).to(compute_device());
           ImageBatch images;
           images.global = frozen.global.index_select(0, rows);
           for (const std::size_t index : mine) images.classes.push_back(reader_.info(index).class_name);
           images.boxes.resize(mine.size());
           const torch::Tensor logits =
-              text_is_frozen ? model_.global_logits(images.global, {frozen.text_normal.index_select(0, rows), frozen.text_abnormal.index_select(0, rows), {}}, true)
-                             : model_.forward(images, options).logits;
+              text_is_frozen
+                  ? model_.global_logits(
+                        images.global,
+                        {frozen.text_normal.index_select(0, rows), frozen.text_abnormal.index_select(0, rows), {}},
+                        true)
+                  : model_.forward(images, options).logits;
           const torch::Tensor loss = global_loss(logits, frozen.labels.index_select(0, rows));
           const auto count = static_cast<double>(mine.size());
           (loss * (count / static_cast<double>(global_count))).backward();
@@ -180,28 +188,38 @@ class Training {
           throw Error("train: phase " + position_.phase + ", step " + std::to_string(position_.total),
                       "the loss is not finite; expected a number: lower the learning rates or check the features");
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - started;
-        Json fields = {{"phase", position_.phase}, {"epoch", position_.epoch + 1}, {"epochs", epochs}, {"step", position_.total},
-                       {"epoch_step", position_.step}, {"steps", sampler.steps_per_epoch()}, {"loss", loss},
+        Json fields = {{"phase", position_.phase},
+                       {"epoch", position_.epoch + 1},
+                       {"epochs", epochs},
+                       {"step", position_.total},
+                       {"epoch_step", position_.step},
+                       {"steps", sampler.steps_per_epoch()},
+                       {"loss", loss},
                        {"images_per_s", images / seconds.count()}};
         if (position_.phase == "main") fields["losses"] = {{"focal", sums[1] / images}, {"dice", sums[2] / images}};
         stage_.events().write("step", fields);
 
         const int signal = agree_stop(communicator, stop_requested());
         const bool phase_ends = position_.epoch + 1 == epochs && position_.step == sampler.steps_per_epoch();
-        if (signal != 0 || phase_ends || position_.total % spec_.train.snapshot_every_steps == 0) write_snapshot(optimizer);
+        if (signal != 0 || phase_ends || position_.total % spec_.train.snapshot_every_steps == 0)
+          write_snapshot(optimizer);
         if (signal != 0) {
           stage_.events().write("stopped", {{"signal", signal}, {"step", position_.total}});
-          throw StoppedEarly("train: stopped by signal " + std::to_string(signal) + " after step " + std::to_string(position_.total) +
+          throw StoppedEarly("train: stopped by signal " + std::to_string(signal) + " after step " +
+                             std::to_string(position_.total) +
                              "; a snapshot is written, the same command goes on there");
         }
       }
       const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - epoch_started;
       if (epoch_images > 0) {
-        stage_.events().write("epoch", {{"phase", position_.phase}, {"epoch", position_.epoch + 1}, {"epochs", epochs},
-                                        {"loss", epoch_loss / epoch_images}, {"images_per_s", epoch_images / seconds.count()}});
+        stage_.events().write("epoch", {{"phase", position_.phase},
+                                        {"epoch", position_.epoch + 1},
+                                        {"epochs", epochs},
+                                        {"loss", epoch_loss / epoch_images},
+                                        {"images_per_s", epoch_images / seconds.count()}});
         if (stage_.is_root())
-          log_info("phase " + position_.phase + ", epoch " + std::to_string(position_.epoch + 1) + "/" + std::to_string(epochs) +
-                   ": loss " + std::to_string(epoch_loss / epoch_images));
+          log_info("phase " + position_.phase + ", epoch " + std::to_string(position_.epoch + 1) + "/" +
+                   std::to_string(epochs) + ": loss " + std::to_string(epoch_loss / epoch_images));
       }
     }
   }
@@ -217,8 +235,12 @@ class Training {
       const Snapshot written = filo::write_snapshot(
           folder, position_.total, [&](const std::filesystem::path& path) { save_tensors(path, model_.parameters()); },
           [&](const std::filesystem::path& path) { save_tensors(path, optimizer.state()); },
-          {{"phase", position_.phase}, {"epoch", position_.epoch}, {"step", position_.step}, {"total", position_.total},
-           {"world_size", stage_.communicator().world_size()}, {"seed", spec_.train.seed}});
+          {{"phase", position_.phase},
+           {"epoch", position_.epoch},
+           {"step", position_.step},
+           {"total", position_.total},
+           {"world_size", stage_.communicator().world_size()},
+           {"seed", spec_.train.seed}});
       prune_snapshots(folder, snapshots_kept);
       stage_.events().write("snapshot", {{"step", position_.total}, {"path", written.folder.filename().string()}});
     }
@@ -242,7 +264,8 @@ class Training {
       const SampleInfo& info = reader_.info(static_cast<std::size_t>(row));
       labels.push_back(info.label);
       if (row % communicator.world_size() != communicator.rank()) continue;
-      const FeatureSample sample = reader_.read(static_cast<std::size_t>(row), {.global = true, .maps = false, .mask = false});
+      const FeatureSample sample =
+          reader_.read(static_cast<std::size_t>(row), {.global = true, .maps = false, .mask = false});
       ImageBatch image;
       image.global = torch::tensor(sample.global).unsqueeze(0).to(compute_device());
       image.classes = {info.class_name};
@@ -265,7 +288,8 @@ class Training {
   void write_checkpoint() {
     if (stage_.is_root()) {
       AtomicFolder folder(stage_.folder() / "checkpoint");
-      save_tensors(folder.path() / "params.safetensors", model_.parameters(), {{"profile", to_json(spec_.model).at("profile")}});
+      save_tensors(folder.path() / "params.safetensors", model_.parameters(),
+                   {{"profile", to_json(spec_.model).at("profile")}});
       write_json(folder.path() / "settings.json", {{"model", to_json(spec_.model)},
                                                    {"train", to_json(spec_.train)},
                                                    {"clip", stage_.spec().at("clip")},

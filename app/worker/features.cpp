@@ -5,7 +5,8 @@
 namespace filo {
 
 void add_features_command(CLI::App& program) {
-  add_stage_command(program, "features", "Encode a data set's images into the feature cache (a stage of an experiment)", run_features);
+  add_stage_command(program, "features", "Encode a data set's images into the feature cache (a stage of an experiment)",
+                    run_features);
 }
 
 }  // namespace filo

@@ -3,7 +3,8 @@
 
 int main(int argc, char** argv) {
   filo::start_logging("filo-worker");
-  CLI::App program("Data plane of the FiLo++ training service: encodes, trains, evaluates. Started by mpirun or srun.", "filo-worker");
+  CLI::App program("Data plane of the FiLo++ training service: encodes, trains, evaluates. Started by mpirun or srun.",
+                   "filo-worker");
   filo::add_features_command(program);
   filo::add_train_command(program);
   filo::add_evaluate_command(program);
@@ -11,5 +12,6 @@ int main(int argc, char** argv) {
   filo::add_init_clip_command(program);
   filo::add_import_checkpoint_command(program);
   filo::add_probe_command(program);
+  filo::add_bench_command(program);
   return filo::run_program(program, argc, argv);
 }

@@ -9,37 +9,45 @@
 namespace filo {
 
 void add_predict_command(CLI::App& program) {
-  add_command(program, "predict", "Score images with a checkpoint: anomaly map, score, and which anomaly it is", [](CLI::App& command) -> Command {
-    auto options = std::make_shared<PredictOptions>();
-    auto json = std::make_shared<bool>(false);
-    command.add_option("--checkpoint", options->checkpoint, "a training's checkpoint/ folder")->required()->check(CLI::ExistingDirectory);
-    command.add_option("--class", options->class_name, "the product's class in the descriptions file")->required();
-    command.add_option("--image", options->images, "images to score")->required()->check(CLI::ExistingFile);
-    command.add_option("--normal", options->normal_images, "normal images of the class: few-shot")->check(CLI::ExistingFile);
-    command.add_option("--descriptions", options->descriptions, "a descriptions file that knows the class (default: the checkpoint's own)");
-    command.add_option("--clip", options->clip, "the CLIP folder, where it is not at the checkpoint's path");
-    command.add_option("--out", options->out, "folder for heat maps (PNG) and maps (safetensors)");
-    command.add_option("--threads", options->threads, "threads")->default_val(1)->check(CLI::PositiveNumber);
-    command.add_flag("--json", *json, "print the results as JSON");
-    return [options, json] {
-      MpiSession session;
-      const Json results = predict(*options);
-      if (*json) {
-        std::cout << results.dump(2) << "\n";
-        return 0;
-      }
-      for (const Json& result : results) {
-        std::printf("%s: score %.4f\n", result["image"].get<std::string>().c_str(), result["score"].get<double>());
-        for (const Json& match : result["descriptions"]) {
-          const std::string position = match["position"];
-          std::printf("  %.4f  %s%s%s\n", match["similarity"].get<double>(), match["description"].get<std::string>().c_str(),
-                      position.empty() ? "" : " at ", position.c_str());
-        }
-        if (result.contains("heat_map")) std::printf("  heat map: %s\n", result["heat_map"].get<std::string>().c_str());
-      }
-      return 0;
-    };
-  });
+  add_command(
+      program, "predict", "Score images with a checkpoint: anomaly map, score, and which anomaly it is",
+      [](CLI::App& command) -> Command {
+        auto options = std::make_shared<PredictOptions>();
+        auto json = std::make_shared<bool>(false);
+        command.add_option("--checkpoint", options->checkpoint, "a training's checkpoint/ folder")
+            ->required()
+            ->check(CLI::ExistingDirectory);
+        command.add_option("--class", options->class_name, "the product's class in the descriptions file")->required();
+        command.add_option("--image", options->images, "images to score")->required()->check(CLI::ExistingFile);
+        command.add_option("--normal", options->normal_images, "normal images of the class: few-shot")
+            ->check(CLI::ExistingFile);
+        command.add_option("--descriptions", options->descriptions,
+                           "a descriptions file that knows the class (default: the checkpoint's own)");
+        command.add_option("--clip", options->clip, "the CLIP folder, where it is not at the checkpoint's path");
+        command.add_option("--out", options->out, "folder for heat maps (PNG) and maps (safetensors)");
+        command.add_option("--threads", options->threads, "threads")->default_val(1)->check(CLI::PositiveNumber);
+        command.add_flag("--json", *json, "print the results as JSON");
+        return [options, json] {
+          MpiSession session;
+          const Json results = predict(*options);
+          if (*json) {
+            std::cout << results.dump(2) << "\n";
+            return 0;
+          }
+          for (const Json& result : results) {
+            std::printf("%s: score %.4f\n", result["image"].get<std::string>().c_str(), result["score"].get<double>());
+            for (const Json& match : result["descriptions"]) {
+              const std::string position = match["position"];
+              std::printf("  %.4f  %s%s%s\n", match["similarity"].get<double>(),
+                          match["description"].get<std::string>().c_str(), position.empty() ? "" : " at ",
+                          position.c_str());
+            }
+            if (result.contains("heat_map"))
+              std::printf("  heat map: %s\n", result["heat_map"].get<std::string>().c_str());
+          }
+          return 0;
+        };
+      });
 }
 
 }  // namespace filo

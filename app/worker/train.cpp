@@ -5,7 +5,8 @@
 namespace filo {
 
 void add_train_command(CLI::App& program) {
-  add_stage_command(program, "train", "Train the learnable part on cached features (a stage of an experiment)", run_train);
+  add_stage_command(program, "train", "Train the learnable part on cached features (a stage of an experiment)",
+                    run_train);
 }
 
 }  // namespace filo

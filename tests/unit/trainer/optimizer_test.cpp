@@ -11,7 +11,8 @@ namespace {
 
 TensorMap gradients_at(const TensorMap& parameters, int step) {
   TensorMap gradients;
-  for (const auto& [name, parameter] : parameters) gradients[name] = torch::sin(parameter.detach() * 3 + step) + 0.1 * step;
+  for (const auto& [name, parameter] : parameters)
+    gradients[name] = torch::sin(parameter.detach() * 3 + step) + 0.1 * step;
   return gradients;
 }
 

@@ -1,0 +1,156 @@
+// bench step, bench kernels: how long one training step and its convolutions take on this machine.
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "app/worker/commands.hpp"
+#include "base/log.hpp"
+#include "model/clip.hpp"
+#include "trainer/bench.hpp"
+
+namespace filo {
+namespace {
+
+// A folder of random weights that is gone when the measurement is.
+class TemporaryClip {
+ public:
+  TemporaryClip(ClipSize size, const std::string& vocabulary)
+      : path_(std::filesystem::temp_directory_path() / ("filo-bench-" + std::to_string(getpid()))) {
+    log_info("writing random weights to " + path_.string() + " (--model takes existing ones)");
+    write_random_clip(path_, clip_config(size), 0, vocabulary);
+  }
+  ~TemporaryClip() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryClip(const TemporaryClip&) = delete;
+  TemporaryClip& operator=(const TemporaryClip&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+struct StepOptions {
+  BenchStepOptions bench;
+  std::string profile = "filo-release", model, vocabulary = ".deps/bpe/bpe_simple_vocab_16e6.txt.gz";
+  bool json = false;
+};
+
+void print_step(const Json& result) {
+  std::cout << result["profile"].get<std::string>() << ", class " << result["class"].get<std::string>() << ", "
+            << result["prompts"] << " learnable prompts, batch " << result["batch"] << ", "
+            << result["dtype"].get<std::string>() << ", " << result["threads"] << " threads\n";
+  for (const char* part : {"text_forward", "decoder_forward", "backward", "optimizer", "total"}) {
+    std::printf("  %-16s %8.3f s per image\n", part, result["seconds_per_image"][part].get<double>());
+  }
+  std::printf("  %-16s %8.2f GB\n", "peak memory", result["peak_rss_bytes"].get<double>() / 1e9);
+}
+
+int run_step(StepOptions options) {
+  std::optional<TemporaryClip> temporary;
+  if (options.model.empty()) {
+    temporary.emplace(ClipSize::large, options.vocabulary);
+    options.bench.clip = temporary->path();
+  } else {
+    options.bench.clip = options.model;
+  }
+  if (options.bench.spec.empty()) options.bench.spec = "configs/models/" + options.profile + ".yaml";
+  const Json result = bench_step(options.bench);
+  if (options.json) {
+    std::cout << result.dump(2) << "\n";
+  } else {
+    print_step(result);
+  }
+  return 0;
+}
+
+void print_kernels(const Json& result) {
+  std::printf("GEMM: %.0f GFLOP/s fp32, %.0f GFLOP/s bf16; %d threads, %s\n",
+              result["gemm"]["fp32"].get<double>() / 1e9, result["gemm"]["bf16"].get<double>() / 1e9,
+              result["threads"].get<int>(), result["instruction_set"].get<std::string>().c_str());
+  std::printf("%-12s %-5s %-5s %-9s %10s %7s %8s\n", "", "shape", "dtype", "pass", "seconds", "share", "of GEMM");
+  for (const Json& entry : result["deformable"]) {
+    std::printf("%-12s %-5s %-5s %-9s %10.4f %6.1f%% %7.1f%%\n", "deformable",
+                entry["kernel"].get<std::string>().c_str(), entry["dtype"].get<std::string>().c_str(),
+                entry["pass"].get<std::string>().c_str(), entry["seconds"].get<double>(),
+                100 * entry["share"].get<double>(), 100 * entry["fraction_of_gemm"].get<double>());
+  }
+  for (const Json& entry : result["summed"]) {
+    std::printf("%-12s %-5s %-5s %-9s %10.4f   (%.0f GFLOP/s of the plain convolutions it replaces)\n", "summed", "all",
+                "fp32", entry["pass"].get<std::string>().c_str(), entry["seconds"].get<double>(),
+                entry["direct_operations_per_second"].get<double>() / 1e9);
+  }
+  std::printf("summed: relative error of float32 %.1e\n", result["summed_relative_error"].get<double>());
+}
+
+void define_step(CLI::App& bench) {
+  add_command(
+      bench, "step", "One training step from cached features, seconds per image by part",
+      [](CLI::App& command) -> Command {
+        const auto options = std::make_shared<StepOptions>();
+        const std::map<std::string, Precision> precisions = {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}};
+        command.add_option("--profile", options->profile, "Settings of configs/models/PROFILE.yaml")
+            ->check(CLI::IsMember({"paper", "filo-release"}))
+            ->capture_default_str();
+        command.add_option("--spec", options->bench.spec, "Another model's YAML file, in place of --profile");
+        command.add_option("--class", options->bench.class_name, "Class whose prompts are encoded")->required();
+        command.add_option("--batch", options->bench.batch, "Images a step")
+            ->check(CLI::Range(1, 1024))
+            ->capture_default_str();
+        command.add_option("--steps", options->bench.steps, "Steps timed, after one that is not; the best counts")
+            ->check(CLI::Range(1, 1000))
+            ->capture_default_str();
+        command.add_option("--dtype", options->bench.precision, "fp32 or bf16: of the large matrix products")
+            ->transform(CLI::CheckedTransformer(precisions));
+        command.add_option("--threads", options->bench.threads, "0: all cores")->check(CLI::Range(0, 1024));
+        command.add_option("--model", options->model, "Hugging Face folder; without it random weights of ViT-L/14@336");
+        command.add_option("--vocabulary", options->vocabulary, "CLIP's BPE vocabulary, for random weights")
+            ->capture_default_str();
+        command.add_flag("--json", options->json, "Print JSON");
+        return [options] { return run_step(*options); };
+      });
+}
+
+void define_kernels(CLI::App& bench) {
+  add_command(bench, "kernels", "The MDCI convolutions alone, beside the machine's matrix product",
+              [](CLI::App& command) -> Command {
+                const auto options = std::make_shared<BenchKernelsOptions>();
+                const auto json = std::make_shared<bool>(false);
+                const auto size = [&](const char* name, int& value, const char* what) {
+                  command.add_option(name, value, what)->check(CLI::Range(1, 4096))->capture_default_str();
+                };
+                size("--batch", options->batch, "Images");
+                size("--side", options->side, "Patches per side");
+                size("--inputs", options->inputs, "Channels in");
+                size("--outputs", options->outputs, "Channels out");
+                command.add_option("--threads", options->threads, "0: all cores")->check(CLI::Range(0, 1024));
+                command.add_flag("--json", *json, "Print JSON");
+                return [options, json] {
+                  const Json result = bench_kernels(*options);
+                  if (*json) {
+                    std::cout << result.dump(2) << "\n";
+                  } else {
+                    print_kernels(result);
+                  }
+                  return 0;
+                };
+              });
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& program) {
+  CLI::App* bench = program.add_subcommand("bench", "Measure a training step or its kernels");
+  bench->require_subcommand(1);
+  define_step(*bench);
+  define_kernels(*bench);
+}
+
+}  // namespace filo

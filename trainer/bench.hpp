@@ -1,0 +1,46 @@
+// What `filo-worker bench` measures: one training step by part, and the convolution kernels alone.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "base/json.hpp"
+#include "settings/settings.hpp"
+
+namespace filo {
+
+struct BenchStepOptions {
+  std::string spec;            // a model's YAML file: configs/models/paper.yaml, ...
+  std::filesystem::path clip;  // Hugging Face folder
+  std::string class_name;      // of the prompts: "bottle"
+  int batch = 8;               // images
+  int steps = 2;               // timed ones, after one that is not
+  int threads = 0;             // 0: LibTorch's default
+  Precision precision = Precision::fp32;
+};
+
+// One step of phase one from cached features: random features of the sizes that weights and settings say, an image of a
+// random mask each. Returns
+//   {"profile", "class", "batch", "dtype", "threads", "prompts" (learnable ones per image),
+//    "seconds_per_image": {"text_forward", "decoder_forward", "backward", "optimizer", "total"} (best of the timed
+//    steps, by total), "peak_rss_bytes" (of the process, its weights with it)}.
+// Throws UsageError as FiloModel and ClipModel do.
+Json bench_step(const BenchStepOptions& options);
+
+struct BenchKernelsOptions {
+  int batch = 1;
+  int side = 37;      // patches per side
+  int inputs = 1024;  // C_v
+  int outputs = 768;  // C
+  int threads = 0;    // 0: LibTorch's default
+};
+
+// {"threads", "instruction_set", "gemm": {"fp32", "bf16"} (floating point operations per second of the machine's at::mm
+// on
+//  [2048, 2048] matrices),
+//  "deformable": [{"kernel": "3x3", "dtype", "pass": "forward"|"backward", "seconds", "fraction_of_gemm", "share"}]
+//  (share: of its pass's time over the kernels of a stage, same dtype), "summed": [{"pass", "seconds",
+//  "direct_operations_per_second"}], "summed_relative_error" (float32 against float64)}
+Json bench_kernels(const BenchKernelsOptions& options);
+
+}  // namespace filo
