@@ -1,7 +1,5 @@
 #include "app/worker/probe.hpp"
 
-#include <map>
-
 #include "app/worker/commands.hpp"
 #include "base/json.hpp"
 #include "model/clip.hpp"
@@ -52,11 +50,12 @@ int probe_text(const TextOptions& options) {
 }
 
 struct ImageOptions {
-  std::string model, pixels, out;
+  std::string model, pixels, profile = "paper", out;
   VisionOptions vision;
 };
 
-int probe_vision(const ImageOptions& options) {
+int probe_vision(ImageOptions options) {
+  options.vision.profile = options.profile == "filo-release" ? Profile::filo_release : Profile::paper;
   const auto pixels = read_input([&] { return read_pixels(options.pixels); });
   const auto model = read_input([&] { return ClipModel::load(options.model); });
   save_tensors(options.out, named(model->encode_images(pixels, options.vision)));
@@ -77,12 +76,11 @@ void add_probe_text_command(CLI::App& probe) {
 void add_probe_vision_command(CLI::App& probe) {
   add_command(probe, "vision", "Features of images by both paths", [](CLI::App& command) -> Command {
     const auto options = std::make_shared<ImageOptions>();
-    const std::map<std::string, Profile> profiles = {{"paper", Profile::paper},
-                                                     {"filo-release", Profile::filo_release}};
     command.add_option("--model", options->model, "Hugging Face CLIP folder")->required();
     command.add_option("--pixels", options->pixels, "Safetensors with pixels [B, 3, S, S] F32, normalised")->required();
-    command.add_option("--profile", options->vision.profile, "paper or filo-release (default paper)")
-        ->transform(CLI::CheckedTransformer(profiles));
+    command.add_option("--profile", options->profile, "paper or filo-release")
+        ->check(CLI::IsMember({"paper", "filo-release"}))
+        ->capture_default_str();
     command.add_option("--layers", options->vision.layers, "Layers to write, 1-based")
         ->delimiter(',')
         ->capture_default_str();
