@@ -28,6 +28,15 @@ ClipReference parse_clip(const Json& json, const std::filesystem::path& where) {
   return {text(json, "path", where), text(json, "digest", where)};
 }
 
+// Boxes reach the model through the probe only; a stage that quietly went without them would give other numbers than
+// asked for.
+ModelSettings without_boxes(ModelSettings model, const std::filesystem::path& where) {
+  if (model.boxes.source != BoxSource::none)
+    throw UsageError("worker: " + where.string() + ": model.boxes.source",
+                     "found a source of boxes, but stages do not read boxes yet; expected none");
+  return model;
+}
+
 }  // namespace
 
 FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& where) {
@@ -44,14 +53,14 @@ FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& 
 }
 
 TrainSpec parse_train_spec(const Json& spec, const std::filesystem::path& where) {
-  return {.model = model_settings_from_json(member(spec, "model", where), where.string()),
+  return {.model = without_boxes(model_settings_from_json(member(spec, "model", where), where.string()), where),
           .train = train_settings_from_json(member(spec, "train", where), where.string()),
           .descriptions = descriptions_from_json(member(spec, "descriptions", where), where.string()),
           .clip = parse_clip(member(spec, "clip", where), where)};
 }
 
 EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& where) {
-  return {.model = model_settings_from_json(member(spec, "model", where), where.string()),
+  return {.model = without_boxes(model_settings_from_json(member(spec, "model", where), where.string()), where),
           .evaluate = evaluate_settings_from_json(member(spec, "evaluate", where), where.string()),
           .descriptions = descriptions_from_json(member(spec, "descriptions", where), where.string()),
           .dataset = parse_dataset(member(spec, "dataset", where), where),
