@@ -60,15 +60,79 @@ class Scratch {
  public:
   explicit Scratch(const torch::TensorOptions& options) : options_(options) {}
 
-  torch::Tensor take(at::IntArrayRef sizes) {
-    const std::int64_t count = c10::multiply_integers(sizes);
+  // [frequencies, rows, channels], uninitialised. Frequencies lie an odd number of cache lines apart: at multiples of 4
+  // KiB all frequencies of a channel would fall into the same few cache sets.
+  torch::Tensor take(std::int64_t frequencies, std::int64_t rows, std::int64_t channels) {
+    const std::int64_t line = 64 / static_cast<std::int64_t>(options_.dtype().itemsize());
+    const std::int64_t stride = (rows * channels + line - 1) / line * line + 3 * line;
+    const std::int64_t count = frequencies * stride;
     if (!buffer_.defined() || buffer_.numel() < count) buffer_ = torch::empty({count}, options_);
-    return buffer_.narrow(0, 0, count).view(sizes);
+    return buffer_.as_strided({frequencies, rows, channels}, {stride, channels, 1});
   }
 
  private:
   torch::TensorOptions options_;
   torch::Tensor buffer_;
+};
+
+// result[f] = a[f] b[f] (+ result[f]): one matrix product per frequency, threads share out the frequencies.
+void multiply(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& result, bool add = false) {
+  at::parallel_for(0, result.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+    const torch::NoGradGuard no_grad;
+    for (std::int64_t f = begin; f < end; ++f) {
+      torch::Tensor product = result.select(0, f);
+      if (add) {
+        product.addmm_(a.select(0, f), b.select(0, f));
+      } else {
+        at::mm_out(product, a.select(0, f), b.select(0, f));
+      }
+    }
+  });
+}
+
+// The sum of zero-padded kernels with a common centre, output channel by output channel.
+template <typename T>
+class KernelSum {
+ public:
+  // weights: contiguous, [C_out, C_in, kh_j, kw_j]; an undefined one is not there. Keeps them.
+  explicit KernelSum(std::vector<torch::Tensor> weights, std::int64_t height, std::int64_t width, std::int64_t inputs)
+      : weights_(std::move(weights)), height_(height), width_(width), inputs_(inputs) {}
+
+  std::int64_t numel() const { return height_ * width_ * inputs_; }
+
+  // taps [kh, kw, C_in] = the sum's taps of one output channel.
+  void sum(std::int64_t output, T* taps) const {
+    std::fill(taps, taps + numel(), T(0));
+    each_part(output, [&](T* weight, std::int64_t tap, std::int64_t count, std::int64_t place) {
+      T* to = taps + place * inputs_;
+      for (std::int64_t i = 0; i < inputs_; ++i) to[i] += weight[i * count + tap];
+    });
+  }
+
+  // The reverse: each weight receives its part of the taps.
+  void spread(std::int64_t output, const T* taps) const {
+    each_part(output, [&](T* weight, std::int64_t tap, std::int64_t count, std::int64_t place) {
+      const T* from = taps + place * inputs_;
+      for (std::int64_t i = 0; i < inputs_; ++i) weight[i * count + tap] = from[i];
+    });
+  }
+
+ private:
+  template <typename Work>
+  void each_part(std::int64_t output, const Work& work) const {
+    for (const torch::Tensor& weight : weights_) {
+      if (!weight.defined()) continue;
+      const std::int64_t height = weight.size(2), width = weight.size(3), count = height * width;
+      const std::int64_t top = (height_ - height) / 2, left = (width_ - width) / 2;
+      T* data = weight.data_ptr<T>() + output * inputs_ * count;
+      for (std::int64_t tap = 0; tap < count; ++tap) {
+        work(data, tap, count, (top + tap / width) * width_ + left + tap % width);
+      }
+    }
+  }
+
+  std::vector<torch::Tensor> weights_;
+  std::int64_t height_, width_, inputs_;
 };
 
 // One axis: the image is cut into tiles that each give `outputs` outputs and, transformed, have `side` elements.
@@ -99,49 +163,42 @@ class SpectralConv {
         options_(input.options()),
         plan_(y_.side, x_.side) {}
 
-  // input [B, H, W, C_in], kernel [kh, kw, C_out, C_in] -> [B, H, W, C_out]
-  torch::Tensor forward(const torch::Tensor& input, const torch::Tensor& kernel) const {
-    Scratch inputs(options_);
+  // input [B, H, W, C_in] -> [B, H, W, C_out]
+  torch::Tensor forward(const torch::Tensor& input, const KernelSum<T>& kernel) const {
+    Scratch inputs(options_), kernels(options_), products(options_);
     const torch::Tensor input_spectrum = transformed_image(input, Margin::with, ThirdPlane::sum, 0, inputs_, inputs);
     torch::Tensor output = torch::empty({batch_, y_.length, x_.length, outputs_}, options_);
-    Scratch kernel_scratch(options_), products(options_);
     for_each_block([&](std::int64_t first, std::int64_t count) {
-      const torch::Tensor kernel_spectrum = transformed_kernel(kernel, first, count, kernel_scratch);
-      torch::Tensor product = products.take(spectrum_sizes(tiles(), count));
-      at::bmm_out(product, input_spectrum, kernel_spectrum.transpose(1, 2));
+      const torch::Tensor kernel_spectrum = transformed_kernel(kernel, first, count, kernels);
+      const torch::Tensor product = take(products, tiles(), count);
+      multiply(input_spectrum, kernel_spectrum.transpose(1, 2), product);
       inverse_outputs(product, first, count, output);
     });
     return output;
   }
 
-  // gradient [B, H, W, C_out] -> the kernel's gradient [kh, kw, C_out, C_in]
-  torch::Tensor kernel_gradient(const torch::Tensor& input, const torch::Tensor& gradient) const {
-    Scratch inputs(options_);
+  // gradient [B, H, W, C_out]; writes the weights of `kernel_gradient`.
+  void backward_kernel(const torch::Tensor& input, const torch::Tensor& gradient,
+                       const KernelSum<T>& kernel_gradient) const {
+    Scratch inputs(options_), gradients(options_), products(options_);
     const torch::Tensor input_spectrum = transformed_image(input, Margin::with, ThirdPlane::sum, 0, inputs_, inputs);
-    torch::Tensor result = torch::empty({y_.kernel, x_.kernel, outputs_, inputs_}, options_);
-    Scratch gradients(options_), products(options_);
     for_each_block([&](std::int64_t first, std::int64_t count) {
       const torch::Tensor spectrum =
           transformed_image(gradient, Margin::without, ThirdPlane::difference, first, count, gradients);
-      torch::Tensor product = products.take(spectrum_sizes(count, inputs_));
-      at::bmm_out(product, spectrum.transpose(1, 2), input_spectrum);
-      inverse_kernel(product, first, count, result);
+      const torch::Tensor product = take(products, count, inputs_);
+      multiply(spectrum.transpose(1, 2), input_spectrum, product);
+      inverse_kernel(product, first, count, kernel_gradient);
     });
-    return result;
   }
 
-  torch::Tensor input_gradient(const torch::Tensor& kernel, const torch::Tensor& gradient) const {
-    torch::Tensor sum;
-    Scratch gradients(options_), kernel_scratch(options_);
+  // gradient [B, H, W, C_out] -> [B, H, W, C_in]
+  torch::Tensor backward_input(const KernelSum<T>& kernel, const torch::Tensor& gradient) const {
+    Scratch sums(options_), gradients(options_), kernels(options_);
+    const torch::Tensor sum = take(sums, tiles(), inputs_);
     for_each_block([&](std::int64_t first, std::int64_t count) {
       const torch::Tensor spectrum =
           transformed_image(gradient, Margin::without, ThirdPlane::difference, first, count, gradients);
-      const torch::Tensor kernel_spectrum = transformed_kernel(kernel, first, count, kernel_scratch);
-      if (sum.defined()) {
-        sum.baddbmm_(spectrum, kernel_spectrum);
-      } else {
-        sum = torch::bmm(spectrum, kernel_spectrum);
-      }
+      multiply(spectrum, transformed_kernel(kernel, first, count, kernels), sum, /*add=*/first > 0);
     });
     torch::Tensor result = torch::zeros({batch_, y_.length, x_.length, inputs_}, options_);
     inverse_inputs(sum, result);
@@ -160,14 +217,14 @@ class SpectralConv {
     for (std::int64_t first = 0; first < outputs_; first += block) work(first, std::min(block, outputs_ - first));
   }
 
-  std::array<std::int64_t, 3> spectrum_sizes(std::int64_t rows, std::int64_t channels) const {
-    return {3 * plan_.frequencies(), rows, channels};
+  torch::Tensor take(Scratch& scratch, std::int64_t rows, std::int64_t channels) const {
+    return scratch.take(3 * plan_.frequencies(), rows, channels);
   }
 
   // The spectrum's part that belongs to one row, from one channel on.
   template <typename Element>
   SpectrumView<Element> row_of(const torch::Tensor& spectrum, std::int64_t row, std::int64_t channel) const {
-    const std::int64_t stride = spectrum.size(1) * spectrum.size(2);
+    const std::int64_t stride = spectrum.stride(0);
     return {spectrum.data_ptr<T>() + row * spectrum.size(2) + channel, plan_.frequencies() * stride, stride};
   }
 
@@ -189,7 +246,7 @@ class SpectralConv {
 
   torch::Tensor transformed_image(const torch::Tensor& image, Margin margin, ThirdPlane third,
                                   std::int64_t first_channel, std::int64_t channels, Scratch& scratch) const {
-    const torch::Tensor spectrum = scratch.take(spectrum_sizes(tiles(), channels));
+    const torch::Tensor spectrum = take(scratch, tiles(), channels);
     at::parallel_for(0, tiles(), 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t tile = begin; tile < end; ++tile) {
         kernels::tile_transform<T>().forward(plan_.tables(), tile_of<const T>(image, tile, margin, first_channel),
@@ -199,22 +256,23 @@ class SpectralConv {
     return spectrum;
   }
 
-  torch::Tensor transformed_kernel(const torch::Tensor& kernel, std::int64_t first, std::int64_t count,
+  torch::Tensor transformed_kernel(const KernelSum<T>& kernel, std::int64_t first, std::int64_t count,
                                    Scratch& scratch) const {
-    const torch::Tensor spectrum = scratch.take(spectrum_sizes(count, inputs_));
+    const torch::Tensor spectrum = take(scratch, count, inputs_);
     at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<T> taps(static_cast<std::size_t>(kernel.numel()));
       for (std::int64_t row = begin; row < end; ++row) {
-        kernels::tile_transform<T>().forward(plan_.tables(), kernel_view<const T>(kernel, first + row), inputs_,
-                                             ThirdPlane::difference, row_of<T>(spectrum, row, 0));
+        kernel.sum(first + row, taps.data());
+        kernels::tile_transform<T>().forward(plan_.tables(), view_of<const T>(taps), inputs_, ThirdPlane::difference,
+                                             row_of<T>(spectrum, row, 0));
       }
     });
     return spectrum;
   }
 
   template <typename Element>
-  TileView<Element> kernel_view(const torch::Tensor& kernel, std::int64_t output) const {
-    const std::int64_t stride_x = outputs_ * inputs_;
-    return {kernel.data_ptr<T>() + output * inputs_, x_.kernel * stride_x, stride_x, 0, y_.kernel, 0, x_.kernel};
+  TileView<Element> view_of(std::vector<T>& taps) const {
+    return {taps.data(), x_.kernel * inputs_, inputs_, 0, y_.kernel, 0, x_.kernel};
   }
 
   void inverse_outputs(const torch::Tensor& product, std::int64_t first, std::int64_t count,
@@ -229,11 +287,13 @@ class SpectralConv {
   }
 
   void inverse_kernel(const torch::Tensor& product, std::int64_t first, std::int64_t count,
-                      const torch::Tensor& kernel) const {
+                      const KernelSum<T>& kernel) const {
     at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<T> taps(static_cast<std::size_t>(kernel.numel()));
       for (std::int64_t row = begin; row < end; ++row) {
         kernels::tile_transform<T>().inverse(plan_.tables(), row_of<const T>(product, row, 0), inputs_,
-                                             Product::with_conjugate, false, kernel_view<T>(kernel, first + row));
+                                             Product::with_conjugate, false, view_of<T>(taps));
+        kernel.spread(first + row, taps.data());
       }
     });
   }
@@ -254,20 +314,6 @@ class SpectralConv {
   torch::TensorOptions options_;
   TilePlan<T> plan_;
 };
-
-// The part of [kh, kw, ...] that a smaller kernel with the same centre covers.
-torch::Tensor centre(const torch::Tensor& merged, std::int64_t height, std::int64_t width) {
-  return merged.narrow(0, (merged.size(0) - height) / 2, height).narrow(1, (merged.size(1) - width) / 2, width);
-}
-
-// [kh, kw, C_out, C_in]: the sum of the zero-padded kernels, taps outermost.
-torch::Tensor merged_kernel(const std::vector<torch::Tensor>& weights, std::int64_t height, std::int64_t width) {
-  const torch::Tensor& any = weights[0];
-  torch::Tensor merged = torch::zeros({height, width, any.size(0), any.size(1)}, any.options());
-  for (const torch::Tensor& weight : weights)
-    centre(merged, weight.size(2), weight.size(3)).add_(weight.permute({2, 3, 0, 1}));
-  return merged;
-}
 
 template <typename Work>
 auto with_type(const torch::Tensor& tensor, const Work& work) {
@@ -300,7 +346,8 @@ class SummedConvFunction : public torch::autograd::Function<SummedConvFunction> 
     context->save_for_backward(variables);
     const Call call(variables);
     return with_type(call.input, [&](auto zero) {
-      return call.algorithm<decltype(zero)>().forward(call.input, merged_kernel(call.weights, call.height, call.width));
+      using T = decltype(zero);
+      return call.algorithm<T>().forward(call.input, call.kernel_sum<T>(call.weights));
     });
   }
 
@@ -310,19 +357,20 @@ class SummedConvFunction : public torch::autograd::Function<SummedConvFunction> 
     const Call call(variables);
     const torch::Tensor gradient = gradients[0].contiguous();
     torch::autograd::variable_list result(variables.size());
+    std::vector<torch::Tensor> weight_gradients(call.weights.size());
     bool any_weight = false;
-    for (std::size_t i = 1; i < variables.size(); ++i) any_weight |= context->needs_input_grad(i);
+    for (std::size_t j = 0; j < call.weights.size(); ++j) {
+      if (!context->needs_input_grad(j + 1)) continue;
+      weight_gradients[j] = result[j + 1] = torch::empty_like(call.weights[j]);
+      any_weight = true;
+    }
     with_type(call.input, [&](auto zero) {
-      const auto algorithm = call.algorithm<decltype(zero)>();
+      using T = decltype(zero);
+      const auto algorithm = call.algorithm<T>();
       if (context->needs_input_grad(0)) {
-        result[0] = algorithm.input_gradient(merged_kernel(call.weights, call.height, call.width), gradient);
+        result[0] = algorithm.backward_input(call.kernel_sum<T>(call.weights), gradient);
       }
-      if (!any_weight) return 0;
-      const torch::Tensor merged = algorithm.kernel_gradient(call.input, gradient);
-      for (std::size_t i = 1; i < variables.size(); ++i) {
-        if (!context->needs_input_grad(i)) continue;
-        result[i] = centre(merged, variables[i].size(2), variables[i].size(3)).permute({2, 3, 0, 1}).contiguous();
-      }
+      if (any_weight) algorithm.backward_kernel(call.input, gradient, call.kernel_sum<T>(weight_gradients));
       return 0;
     });
     return result;
@@ -330,17 +378,22 @@ class SummedConvFunction : public torch::autograd::Function<SummedConvFunction> 
 
  private:
   struct Call {
-    explicit Call(const torch::autograd::variable_list& variables)
-        : input(variables[0].contiguous()), weights(variables.begin() + 1, variables.end()) {
-      for (const torch::Tensor& weight : weights) {
-        height = std::max(height, weight.size(2));
-        width = std::max(width, weight.size(3));
+    explicit Call(const torch::autograd::variable_list& variables) : input(variables[0].contiguous()) {
+      for (std::size_t j = 1; j < variables.size(); ++j) {
+        weights.push_back(variables[j].detach().contiguous());
+        height = std::max(height, variables[j].size(2));
+        width = std::max(width, variables[j].size(3));
       }
     }
 
     template <typename T>
     SpectralConv<T> algorithm() const {
       return SpectralConv<T>(input, weights[0].size(0), height, width);
+    }
+
+    template <typename T>
+    KernelSum<T> kernel_sum(const std::vector<torch::Tensor>& of) const {
+      return KernelSum<T>(of, height, width, input.size(3));
     }
 
     torch::Tensor input;

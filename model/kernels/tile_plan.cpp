@@ -9,11 +9,11 @@ namespace {
 
 template <typename T>
 void fill(std::int64_t n, std::vector<T>& cos, std::vector<T>& sin) {
-  const std::int64_t row = n / 2 + 1;
-  cos.resize(static_cast<std::size_t>(row * row));
+  const std::int64_t half = n / 2, row = table_row(n);
+  cos.resize(static_cast<std::size_t>((half + 1) * row));
   sin.resize(cos.size());
-  for (std::int64_t k = 0; k < row; ++k) {
-    for (std::int64_t j = 0; j < row; ++j) {
+  for (std::int64_t k = 0; k <= half; ++k) {
+    for (std::int64_t j = 0; j <= half; ++j) {
       const double angle = 2 * std::numbers::pi * static_cast<double>(k * j % n) / static_cast<double>(n);
       cos[static_cast<std::size_t>(k * row + j)] = static_cast<T>(std::cos(angle));
       sin[static_cast<std::size_t>(k * row + j)] = static_cast<T>(std::sin(angle));

@@ -16,7 +16,13 @@ namespace filo::kernels {
 
 constexpr std::int64_t largest_tile_side = 32;
 
-// cos and sin of 2 pi k j / n, [n / 2 + 1][n / 2 + 1] for k, j = 0 .. n / 2, of each axis.
+// Rows of the tables are padded to whole blocks of this many elements.
+constexpr std::int64_t tile_table_block = 4;
+constexpr std::int64_t table_row(std::int64_t n) {
+  return (n / 2 + 1 + tile_table_block - 1) / tile_table_block * tile_table_block;
+}
+
+// cos and sin of 2 pi k j / n, [n / 2 + 1][table_row(n)] for k, j = 0 .. n / 2 (zero beyond), of each axis.
 template <typename T>
 struct TileTables {
   std::int64_t height = 0, width = 0;  // 1 .. largest_tile_side

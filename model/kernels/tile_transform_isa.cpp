@@ -7,29 +7,38 @@ namespace filo::kernels::FILO_ISA {
 namespace {
 
 constexpr std::int64_t largest_side = largest_tile_side;
-constexpr std::int64_t largest_half = largest_side / 2 + 1;  // k = 0 .. side / 2
+constexpr std::int64_t largest_half = table_row(largest_side);
+constexpr std::int64_t lines = tile_table_block;  // results at once: each operand is loaded once for all of them
 
-// cosine[k] = sum over j of in[j] cos(2 pi k j / n), k = 0 .. n / 2; sine[k] likewise, k = 1 .. (n - 1) / 2, else zero.
-// Folding j with n - j halves the work.
+// cosine[k] = sum over j of in[j] cos(2 pi k j / n), k = 0 .. n / 2; sine[k] likewise, zero where k is 0 or n / 2.
+// Folding j with n - j halves the work. Up to lines - 1 more elements are written.
 template <typename T>
 inline void half_transform(std::int64_t n, const T* cos, const T* sin, const Vec<T>* in, Vec<T>* cosine, Vec<T>* sine) {
-  const std::int64_t half = n / 2, pairs = (n - 1) / 2, row = half + 1;
+  const std::int64_t half = n / 2, pairs = (n - 1) / 2, row = table_row(n);
   Vec<T> even[largest_half], odd[largest_half];
-  even[0] = in[0];
-  if (half != pairs) even[half] = in[half];
   for (std::int64_t j = 1; j <= pairs; ++j) {
     even[j] = in[j] + in[n - j];
     odd[j] = in[j] - in[n - j];
   }
-  for (std::int64_t k = 0; k <= half; ++k) {
-    Vec<T> c = even[0], s = {};
-    for (std::int64_t j = 1; j <= pairs; ++j) {
-      c += even[j] * cos[k * row + j];
-      s += odd[j] * sin[k * row + j];
+  for (std::int64_t k = 0; k <= half; k += lines) {
+    Vec<T> c[lines], s[lines];
+#pragma GCC unroll 8
+    for (std::int64_t i = 0; i < lines; ++i) {
+      c[i] = in[0];
+      s[i] = Vec<T>{};
     }
-    if (half != pairs) c += even[half] * cos[k * row + half];
-    cosine[k] = c;
-    sine[k] = s;
+    for (std::int64_t j = 1; j <= pairs; ++j) {
+#pragma GCC unroll 8
+      for (std::int64_t i = 0; i < lines; ++i) {
+        c[i] += even[j] * cos[j * row + k + i];
+        s[i] += odd[j] * sin[j * row + k + i];
+      }
+    }
+#pragma GCC unroll 8
+    for (std::int64_t i = 0; i < lines; ++i) {
+      cosine[k + i] = half != pairs ? c[i] + in[half] * cos[half * row + k + i] : c[i];
+      sine[k + i] = s[i];
+    }
   }
 }
 
@@ -37,15 +46,25 @@ inline void half_transform(std::int64_t n, const T* cos, const T* sin, const Vec
 template <typename T>
 inline void half_inverse(std::int64_t n, const T* cos, const T* sin, const Vec<T>* cosine, const Vec<T>* sine,
                          Vec<T>* out) {
-  const std::int64_t half = n / 2, pairs = (n - 1) / 2, row = half + 1;
-  for (std::int64_t i = 0; i <= half; ++i) {
-    Vec<T> c = cosine[0], s = {};
-    for (std::int64_t k = 1; k <= half; ++k) {
-      c += cosine[k] * cos[k * row + i];
-      s += sine[k] * sin[k * row + i];
+  const std::int64_t half = n / 2, pairs = (n - 1) / 2, row = table_row(n);
+  for (std::int64_t first = 0; first <= half; first += lines) {
+    Vec<T> c[lines], s[lines];
+#pragma GCC unroll 8
+    for (std::int64_t i = 0; i < lines; ++i) {
+      c[i] = cosine[0];
+      s[i] = Vec<T>{};
     }
-    out[i] = c + s;
-    if (i > 0 && i <= pairs) out[n - i] = c - s;
+    for (std::int64_t k = 1; k <= half; ++k) {
+#pragma GCC unroll 8
+      for (std::int64_t i = 0; i < lines; ++i) {
+        c[i] += cosine[k] * cos[k * row + first + i];
+        s[i] += sine[k] * sin[k * row + first + i];
+      }
+    }
+    for (std::int64_t i = 0; i < lines && first + i <= half; ++i) {
+      out[first + i] = c[i] + s[i];
+      if (first + i > 0 && first + i <= pairs) out[n - first - i] = c[i] - s[i];
+    }
   }
 }
 
