@@ -241,7 +241,7 @@ fs::path weights_path(const fs::path& folder) {
 
 }  // namespace
 
-std::shared_ptr<const ClipModel> ClipModel::load(const fs::path& folder, torch::Device device) {
+std::shared_ptr<const ClipModel> ClipModel::load(const fs::path& folder, torch::Device device, ClipTowers wanted) {
   const torch::NoGradGuard no_grad;
   const fs::path path = weights_path(folder);
   WeightReader reader(SafetensorsFile::open(path), device);
@@ -260,7 +260,7 @@ std::shared_ptr<const ClipModel> ClipModel::load(const fs::path& folder, torch::
   Towers towers = open_clip ? read_open_clip(reader, model->config_) : read_hugging_face(reader, model->config_);
   reader.expect_all_read();
   model->text_ = std::move(towers.text);
-  model->vision_ = std::move(towers.vision);
+  if (wanted == ClipTowers::both) model->vision_ = std::move(towers.vision);
   return model;
 }
 

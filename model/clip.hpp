@@ -94,12 +94,16 @@ struct VisionFeatures {
   std::map<int, torch::Tensor> vv;   // layer -> [B, patches, C_v] float32: P_i^vv; only layers >= vv_from
 };
 
+// Which towers stay in memory; both are always read and checked. encode_images() throws Error without the vision tower.
+enum class ClipTowers { both, text };
+
 // Immutable after loading; const members are thread-safe. Copies of tensors share storage: do not write to them.
 class ClipModel {
  public:
   // Throws UsageError naming file and tensor: missing or extra tensors, a shape other than the config's (found,
   // expected), NaN.
-  static std::shared_ptr<const ClipModel> load(const std::filesystem::path& folder, torch::Device device = torch::kCPU);
+  static std::shared_ptr<const ClipModel> load(const std::filesystem::path& folder, torch::Device device = torch::kCPU,
+                                               ClipTowers towers = ClipTowers::both);
 
   const ClipConfig& config() const { return config_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }

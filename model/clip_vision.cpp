@@ -89,6 +89,8 @@ void alias_as_filo_release(VisionFeatures& features, const torch::Tensor& vv_sta
 
 VisionFeatures ClipModel::encode_images(const torch::Tensor& pixels, const VisionOptions& options) const {
   const torch::NoGradGuard no_grad;
+  if (!vision_.class_embedding.defined())
+    throw Error("model: CLIP", "images cannot be encoded: only the text tower was loaded (ClipTowers::text)");
   const TowerConfig& tower = vision_.config;
   check_options(options, tower.layers);
   check_pixels(pixels, config_.patch);

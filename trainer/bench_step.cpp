@@ -37,7 +37,6 @@ ImageBatch random_features(const FiloModel& model, const BenchStepOptions& optio
   for (const int layer : vv_layers(settings))
     batch.vv[layer] = torch::randn({options.batch, patches, clip.vision.width});
   batch.classes.assign(static_cast<std::size_t>(options.batch), options.class_name);
-  batch.boxes.resize(static_cast<std::size_t>(options.batch));
   return batch;
 }
 
@@ -104,7 +103,7 @@ Json bench_step(const BenchStepOptions& options) {
   const Descriptions descriptions = settings.prompts.descriptions == "none"
                                         ? generic_descriptions({options.class_name})
                                         : load_descriptions(settings.prompts.descriptions);
-  const auto clip = ClipModel::load(options.clip);
+  const auto clip = ClipModel::load(options.clip, torch::kCPU, ClipTowers::text);  // as training does
   const FiloModel model(settings, descriptions, clip, 0);
   const std::int64_t prompts = learnable_prompts(settings, descriptions, *clip, options.class_name);
 

@@ -83,7 +83,8 @@ class Evaluation {
         spec_(spec),
         dataset_(load_dataset_of(stage, spec.dataset)),
         reader_(stage.features_folder(stage.input("features"))),
-        clip_(load_clip_of(stage, spec.clip)),
+        boxes_(load_boxes_of(stage, spec.model)),
+        clip_(load_clip_of(stage, spec.clip, spec.evaluate.shots > 0 ? ClipTowers::both : ClipTowers::text)),
         model_(spec.model, spec.descriptions, clip_, spec.seed) {
     for (std::size_t i = 0; i < reader_.size(); ++i) by_class_[reader_.info(i).class_name].push_back(i);
     total_ = reader_.size() * (spec_.evaluate.compare_untrained ? 2 : 1);
@@ -165,7 +166,7 @@ class Evaluation {
       std::vector<FeatureSample> samples;
       for (std::size_t i = first; i < std::min(first + images_per_batch, indices.size()); ++i)
         samples.push_back(prefetcher.next().value());
-      const FeatureBatch batch = make_batch(samples, reader_.layout());
+      const FeatureBatch batch = make_batch(samples, reader_.layout(), boxes_);
       const ForwardOutput output = model_.forward(batch.images, options);
       const torch::Tensor maps = output.map.to(torch::kCPU, torch::kFloat).contiguous();
       const torch::Tensor scores = output.score.to(torch::kCPU, torch::kFloat).contiguous();
@@ -246,6 +247,7 @@ class Evaluation {
   const EvaluateSpec& spec_;
   Dataset dataset_;
   ShardReader reader_;
+  ImageBoxes boxes_;
   std::shared_ptr<const ClipModel> clip_;
   FiloModel model_;
   std::map<std::string, std::vector<std::size_t>> by_class_;

@@ -24,7 +24,18 @@ torch::Tensor stack_layer(const std::vector<FeatureSample>& samples, HalfFeature
 
 }  // namespace
 
-FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const FeatureLayout& layout) {
+std::vector<std::vector<Box>> boxes_of_images(const ImageBoxes& boxes, const std::vector<std::string>& images) {
+  std::vector<std::vector<Box>> lists;
+  if (!boxes) return lists;
+  for (const std::string& image : images) {
+    const auto found = boxes->find(image);
+    lists.push_back(found == boxes->end() ? std::vector<Box>() : found->second);
+  }
+  return lists;
+}
+
+FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const FeatureLayout& layout,
+                        const ImageBoxes& boxes) {
   const auto count = static_cast<std::int64_t>(samples.size());
   const std::int64_t size = layout.mask_size;
   FeatureBatch batch;
@@ -43,7 +54,7 @@ FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const Feature
     batch.images.qkv[layer] = stack_layer(samples, &FeatureSample::qkv, layer, layout);
   for (const int layer : layout.vv_layers)
     batch.images.vv[layer] = stack_layer(samples, &FeatureSample::vv, layer, layout);
-  batch.images.boxes.resize(samples.size());
+  batch.images.boxes = boxes_of_images(boxes, batch.names);
   batch.images.global = global.to(compute_device());
   batch.masks = masks.to(compute_device()).to(torch::kFloat);
   batch.labels = labels.to(compute_device());

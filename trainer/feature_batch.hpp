@@ -5,6 +5,7 @@
 
 #include "data/shards.hpp"
 #include "model/filo_model.hpp"
+#include "trainer/spec.hpp"
 
 namespace filo {
 
@@ -16,6 +17,10 @@ struct FeatureBatch {
 };
 
 // Copies to compute_device(); float16 features become float32. `samples` is not empty.
-FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const FeatureLayout& layout);
+FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const FeatureLayout& layout,
+                        const ImageBoxes& boxes);
+
+// The lists that ImageBatch::boxes takes, one for each image; no lists when there is no source of boxes.
+std::vector<std::vector<Box>> boxes_of_images(const ImageBoxes& boxes, const std::vector<std::string>& images);
 
 }  // namespace filo

@@ -1,7 +1,5 @@
 #include "trainer/optimizer.hpp"
 
-#include <cmath>
-
 #include "base/error.hpp"
 
 namespace filo {
@@ -23,15 +21,14 @@ void AdamW::step(const TensorMap& gradients) {
   for (auto& [name, slot] : slots_) {
     const auto found = gradients.find(name);
     if (found == gradients.end()) continue;
-    const torch::Tensor& gradient = found->second;
+    const torch::Tensor gradient = found->second.contiguous();
     ++slot.step;
-    slot.parameter.mul_(1 - slot.learning_rate * options_.weight_decay);
-    slot.exp_avg.lerp_(gradient, 1 - options_.beta1);
-    slot.exp_avg_sq.mul_(options_.beta2).addcmul_(gradient, gradient, 1 - options_.beta2);
-    const double correction1 = 1 - std::pow(options_.beta1, static_cast<double>(slot.step));
-    const double correction2 = 1 - std::pow(options_.beta2, static_cast<double>(slot.step));
-    const torch::Tensor denominator = (slot.exp_avg_sq.sqrt() / std::sqrt(correction2)).add_(options_.epsilon);
-    slot.parameter.addcdiv_(slot.exp_avg, denominator, -slot.learning_rate / correction1);
+    const torch::Tensor step =
+        torch::full({}, static_cast<double>(slot.step), gradient.options().dtype(torch::kFloat32));
+    // One pass over the memory; the same formula, operation by operation, takes seven.
+    at::_fused_adamw_({slot.parameter}, {gradient}, {slot.exp_avg}, {slot.exp_avg_sq}, {}, {step}, slot.learning_rate,
+                      options_.beta1, options_.beta2, options_.weight_decay, options_.epsilon, /*amsgrad=*/false,
+                      /*maximize=*/false);
   }
 }
 

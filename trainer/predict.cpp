@@ -9,6 +9,7 @@
 #include "model/filo_model.hpp"
 #include "settings/clip_digest.hpp"
 #include "trainer/device.hpp"
+#include "trainer/feature_batch.hpp"
 
 namespace filo {
 namespace {
@@ -30,6 +31,17 @@ Json write_outputs(const std::filesystem::path& out, const std::filesystem::path
             join_horizontally({photo, overlay_heat_map(photo, shown.data_ptr<float>(), size, size)}));
   save_tensors(out / (stem + ".safetensors"), {{"map", map}});
   return {{"heat_map", (out / (stem + ".png")).string()}, {"map", (out / (stem + ".safetensors")).string()}};
+}
+
+// A key that is none of the images would quietly leave its image without boxes.
+ImageBoxes boxes_of_predict(const PredictOptions& options) {
+  if (!options.boxes) return std::nullopt;
+  ImageBoxes boxes = read_boxes(*options.boxes);
+  for (const auto& [image, list] : *boxes)
+    if (std::find(options.images.begin(), options.images.end(), std::filesystem::path(image)) == options.images.end())
+      throw UsageError("predict: " + options.boxes->string() + ": " + image,
+                       "is not one of the images to score; expected their paths as given");
+  return boxes;
 }
 
 }  // namespace
@@ -65,6 +77,7 @@ Json predict(const PredictOptions& options) {
   forward.memory = memory.empty() ? nullptr : &memory;
   if (options.out) std::filesystem::create_directories(*options.out);
 
+  const ImageBoxes boxes = boxes_of_predict(options);
   Json results = Json::array();
   for (const auto& path : options.images) {
     const VisionFeatures features = clip->encode_images(load_pixels(path, model_settings.image_size), vision);
@@ -73,7 +86,7 @@ Json predict(const PredictOptions& options) {
     batch.qkv = features.qkv;
     batch.vv = features.vv;
     batch.classes = {options.class_name};
-    batch.boxes.resize(1);
+    batch.boxes = boxes_of_images(boxes, {path.string()});
     const ForwardOutput output = model.forward(batch, forward);
     const torch::Tensor map = output.map[0].to(torch::kCPU).contiguous();
     Json result = {{"image", path.string()},

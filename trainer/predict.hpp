@@ -17,6 +17,7 @@ struct PredictOptions {
   std::string class_name;
   std::vector<std::filesystem::path> images;
   std::vector<std::filesystem::path> normal_images;  // few-shot references; empty: zero-shot
+  std::optional<std::filesystem::path> boxes;        // a file as data/boxes.hpp reads it; keys: paths as in `images`
   std::optional<std::filesystem::path>
       out;  // folder for IMAGE.png (photo beside its anomaly map) and IMAGE.safetensors (map [S, S])
   int threads = 1;

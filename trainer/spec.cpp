@@ -28,15 +28,6 @@ ClipReference parse_clip(const Json& json, const std::filesystem::path& where) {
   return {text(json, "path", where), text(json, "digest", where)};
 }
 
-// Boxes reach the model through the probe only; a stage that quietly went without them would give other numbers than
-// asked for.
-ModelSettings without_boxes(ModelSettings model, const std::filesystem::path& where) {
-  if (model.boxes.source != BoxSource::none)
-    throw UsageError("worker: " + where.string() + ": model.boxes.source",
-                     "found a source of boxes, but stages do not read boxes yet; expected none");
-  return model;
-}
-
 }  // namespace
 
 FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& where) {
@@ -52,15 +43,24 @@ FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& 
           .vv_from = checked.vv_from};
 }
 
+BoxesSpec parse_boxes_spec(const Json& spec, const std::filesystem::path& where) {
+  const Json& boxes = member(spec, "boxes", where);
+  if (const std::string source = text(boxes, "source", where); source != "file")
+    throw UsageError("worker: " + where.string() + ": boxes.source", "found \"" + source + "\", expected \"file\"");
+  return {.dataset = parse_dataset(member(spec, "dataset", where), where),
+          .path = text(boxes, "path", where),
+          .digest = text(boxes, "digest", where)};
+}
+
 TrainSpec parse_train_spec(const Json& spec, const std::filesystem::path& where) {
-  return {.model = without_boxes(model_settings_from_json(member(spec, "model", where), where.string()), where),
+  return {.model = model_settings_from_json(member(spec, "model", where), where.string()),
           .train = train_settings_from_json(member(spec, "train", where), where.string()),
           .descriptions = descriptions_from_json(member(spec, "descriptions", where), where.string()),
           .clip = parse_clip(member(spec, "clip", where), where)};
 }
 
 EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& where) {
-  return {.model = without_boxes(model_settings_from_json(member(spec, "model", where), where.string()), where),
+  return {.model = model_settings_from_json(member(spec, "model", where), where.string()),
           .evaluate = evaluate_settings_from_json(member(spec, "evaluate", where), where.string()),
           .descriptions = descriptions_from_json(member(spec, "descriptions", where), where.string()),
           .dataset = parse_dataset(member(spec, "dataset", where), where),
@@ -78,7 +78,7 @@ Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference) {
   return dataset;
 }
 
-std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference) {
+std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference, ClipTowers towers) {
   if (stage.is_root()) {
     const std::string digest = clip_digest(reference.path);
     if (digest != reference.digest)
@@ -86,7 +86,24 @@ std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipRefe
                                                    ", but this stage was planned for " + reference.digest +
                                                    "; plan again (filo run)");
   }
-  return ClipModel::load(reference.path, compute_device());
+  return ClipModel::load(reference.path, compute_device(), towers);
+}
+
+bool trains_with_boxes(const ModelSettings& model) {
+  return model.boxes.source != BoxSource::none && model.profile == Profile::paper &&
+         model.prompts.positions == PositionSource::boxes;
+}
+
+ImageBoxes load_boxes_of(const Stage& stage, const ModelSettings& model) {
+  const bool wanted =
+      stage.spec().value("kind", "") == "train" ? trains_with_boxes(model) : model.boxes.source != BoxSource::none;
+  const Json inputs = stage.spec().value("inputs", Json::object());
+  if (wanted != inputs.contains("boxes"))
+    throw UsageError("worker: " + (stage.folder() / "spec.json").string() + ": inputs.boxes",
+                     wanted ? "missing; expected the key of a boxes stage, because model.boxes.source names one"
+                            : "found a boxes stage, but these settings do not use boxes");
+  if (!wanted) return std::nullopt;
+  return read_boxes(stage.input_folder("boxes") / "boxes.json");
 }
 
 Json features_key(const FeaturesSpec& spec) {

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "data/boxes.hpp"
 #include "data/dataset.hpp"
 #include "data/shards.hpp"
 #include "model/clip.hpp"
@@ -31,6 +34,11 @@ struct FeaturesSpec {
   std::vector<int> layers;
   int vv_from;
 };
+struct BoxesSpec {
+  DatasetReference dataset;
+  std::string path;
+  std::string digest;  // SHA-256 of the file
+};
 struct TrainSpec {
   ModelSettings model;
   TrainSettings train;
@@ -49,6 +57,7 @@ struct EvaluateSpec {
 
 // All throw UsageError naming the file and the key.
 FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& where);
+BoxesSpec parse_boxes_spec(const Json& spec, const std::filesystem::path& where);
 TrainSpec parse_train_spec(const Json& spec, const std::filesystem::path& where);
 EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& where);
 
@@ -56,7 +65,18 @@ EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& 
 Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference);
 
 // Loads the frozen CLIP to compute_device(); throws Error when its digest is not the one the stage was planned with.
-std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference);
+std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference,
+                                              ClipTowers towers = ClipTowers::both);
+
+// Boxes by image; an image that is not named has none. Unset: the model goes without boxes altogether.
+using ImageBoxes = std::optional<std::map<std::string, std::vector<Box>>>;
+
+// What the stage named by inputs.boxes found. Throws UsageError when `model` names a source of boxes and the spec no
+// such stage, or the other way round.
+ImageBoxes load_boxes_of(const Stage& stage, const ModelSettings& model);
+
+// Whether training looks at boxes: FiLo trains on all nine positions, and so do prompts without positions from boxes.
+bool trains_with_boxes(const ModelSettings& model);
 
 // What made the features of such a cache; kept in every shard.
 Json features_key(const FeaturesSpec& spec);

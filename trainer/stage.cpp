@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/error.hpp"
+#include "base/files.hpp"
 #include "base/log.hpp"
 #include "base/signals.hpp"
 #include "cluster/session.hpp"
@@ -17,15 +18,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-int newest_attempt(const fs::path& attempts) {
+// The largest number that names an entry of the folder; 0 when none does.
+int newest_number(const fs::path& folder) {
   int newest = 0;
-  for (const auto& entry : fs::directory_iterator(attempts)) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     int number = 0;
     const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
     if (error == std::errc() && end == name.data() + name.size()) newest = std::max(newest, number);
   }
   return newest;
+}
+
+// Each start of an attempt takes the next number; mkdir is the test-and-set.
+int claim_start(const fs::path& attempt_folder) {
+  const fs::path starts = attempt_folder / "starts";
+  fs::create_directories(starts);
+  int start = newest_number(starts) + 1;
+  while (!fs::create_directory(starts / std::to_string(start))) ++start;
+  sync_path(starts);
+  return start;
 }
 
 }  // namespace
@@ -42,7 +54,7 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
                      "found " + spec_.value("kind", Json()).dump() + ", expected \"" + kind + "\"");
   if (is_root()) {
     const fs::path attempt_folder = folder() / "attempts" / std::to_string(arguments_.attempt);
-    fs::create_directories(attempt_folder);
+    start_ = claim_start(attempt_folder);
     events_ = EventLog(attempt_folder / "events.jsonl");
   }
 }
@@ -58,11 +70,16 @@ std::string Stage::input(const std::string& kind) const {
 void Stage::finish(const Json& metrics, const std::map<std::string, std::string>& artifacts) {
   communicator().barrier();  // every rank's files are written
   if (!is_root()) return;
-  const int newest = newest_attempt(folder() / "attempts");
+  const int newest = newest_number(folder() / "attempts");
   if (newest > arguments_.attempt)
     throw Error("worker: " + folder().string(), "attempt " + std::to_string(arguments_.attempt) +
                                                     " was superseded by attempt " + std::to_string(newest) +
                                                     "; its result is not recorded");
+  const int newest_start = newest_number(folder() / "attempts" / std::to_string(arguments_.attempt) / "starts");
+  if (newest_start > start_)
+    throw Error("worker: " + folder().string(), "start " + std::to_string(start_) + " of attempt " +
+                                                    std::to_string(arguments_.attempt) + " was superseded by start " +
+                                                    std::to_string(newest_start) + "; its result is not recorded");
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
   write_json(folder() / "result.json", {{"stage", arguments_.key},
                                         {"kind", spec_["kind"]},

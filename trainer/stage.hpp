@@ -47,13 +47,15 @@ class Stage {
 
   EventLog& events() { return events_; }  // writes on rank 0 only
 
-  // Writes result.json (rank 0; by rename, last of all). A newer attempt fences this one off: throws Error, nothing is
-  // written. `artifacts`: name -> path relative to the stage's folder.
+  // Writes result.json (rank 0; by rename, last of all). A newer attempt, or a newer start of this one (a requeued job
+  // whose first copy lives on beyond a lost node), fences this one off: throws Error, nothing is written. `artifacts`:
+  // name -> path relative to the stage's folder.
   void finish(const Json& metrics, const std::map<std::string, std::string>& artifacts);
 
  private:
   StageArguments arguments_;
   const Device& device_;
+  int start_ = 0;  // rank 0: which start of the attempt this is, 1 the first
   Json spec_;
   EventLog events_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();

@@ -1,4 +1,4 @@
-// The three kinds of stage that a worker runs, each readable from top to bottom as its recipe. All are collective:
+// The kinds of stage that a worker runs, each readable from top to bottom as its recipe. All are collective:
 // every rank calls them with the same spec. They throw Error on bad input and StoppedEarly after a snapshot; both leave
 // nothing half written.
 #pragma once
@@ -10,6 +10,10 @@ namespace filo {
 // Images of the data set's test split -> CLIP features in WORKSPACE/features/KEY (DESIGN section 5). Images are dealt
 // to the ranks in turn; a restart encodes only what no finished shard holds.
 void run_features(Stage& stage);
+
+// A file of boxes (data/boxes.hpp) -> STAGE/boxes.json, checked: the digest it was planned with, corners, and that the
+// data set has each image.
+void run_boxes(Stage& stage);
 
 // Cached features -> learnable parameters: phase `main` (prompts, MDCI, linear layers; local loss), then phase
 // `adapter` (global loss, on vectors computed once). Snapshots in STAGE/snapshots; the result is STAGE/checkpoint/.

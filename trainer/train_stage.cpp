@@ -46,7 +46,8 @@ class Training {
       : stage_(stage),
         spec_(spec),
         reader_(stage.features_folder(stage.input("features"))),
-        clip_(load_clip_of(stage, spec.clip)),
+        boxes_(load_boxes_of(stage, spec.model)),
+        clip_(load_clip_of(stage, spec.clip, ClipTowers::text)),
         model_(spec.model, spec.descriptions, clip_, spec.train.seed) {}
 
   void run() {
@@ -95,7 +96,7 @@ class Training {
         if (!mine.empty()) {
           std::vector<FeatureSample> samples;
           for (std::size_t i = 0; i < mine.size(); ++i) samples.push_back(prefetcher->next().value());
-          const FeatureBatch batch = make_batch(samples, reader_.layout());
+          const FeatureBatch batch = make_batch(samples, reader_.layout(), boxes_);
           ForwardOptions options;
           options.training = true;
           options.precision = spec_.train.precision;
@@ -138,8 +139,12 @@ class Training {
               torch::tensor(std::vector<std::int64_t>(mine.begin(), mine.end())).to(compute_device());
           ImageBatch images;
           images.global = frozen.global.index_select(0, rows);
-          for (const std::size_t index : mine) images.classes.push_back(reader_.info(index).class_name);
-          images.boxes.resize(mine.size());
+          std::vector<std::string> image_names;
+          for (const std::size_t index : mine) {
+            images.classes.push_back(reader_.info(index).class_name);
+            image_names.push_back(reader_.info(index).image);
+          }
+          images.boxes = boxes_of_images(boxes_, image_names);
           const torch::Tensor logits =
               text_is_frozen
                   ? model_.global_logits(
@@ -269,7 +274,7 @@ class Training {
       ImageBatch image;
       image.global = torch::tensor(sample.global).unsqueeze(0).to(compute_device());
       image.classes = {info.class_name};
-      image.boxes.resize(1);
+      image.boxes = boxes_of_images(boxes_, {info.image});
       table[row].narrow(0, 0, size).copy_(image.global[0]);
       if (!with_text) continue;
       ForwardOptions options;
@@ -304,6 +309,7 @@ class Training {
   Stage& stage_;
   const TrainSpec& spec_;
   ShardReader reader_;
+  ImageBoxes boxes_;
   std::shared_ptr<const ClipModel> clip_;
   FiloModel model_;
   Position position_;

@@ -7,6 +7,7 @@ namespace filo {
 
 void add_init_clip_command(CLI::App& program);          // init-clip
 void add_features_command(CLI::App& program);           // features
+void add_boxes_command(CLI::App& program);              // boxes
 void add_train_command(CLI::App& program);              // train
 void add_evaluate_command(CLI::App& program);           // evaluate
 void add_probe_command(CLI::App& program);              // probe text | vision | init | forward

@@ -6,6 +6,7 @@ int main(int argc, char** argv) {
   CLI::App program("Data plane of the FiLo++ training service: encodes, trains, evaluates. Started by mpirun or srun.",
                    "filo-worker");
   filo::add_features_command(program);
+  filo::add_boxes_command(program);
   filo::add_train_command(program);
   filo::add_evaluate_command(program);
   filo::add_predict_command(program);

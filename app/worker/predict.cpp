@@ -24,6 +24,12 @@ void add_predict_command(CLI::App& program) {
         command.add_option("--descriptions", options->descriptions,
                            "a descriptions file that knows the class (default: the checkpoint's own)");
         command.add_option("--clip", options->clip, "the CLIP folder, where it is not at the checkpoint's path");
+        command
+            .add_option(
+                "--boxes", options->boxes,
+                "JSON, IMAGE (as given here): [{\"box\": [x0, y0, x1, y1], \"score\": s}], corners relative to the\n"
+                "image: pick the positions in prompts, and what lies outside is suppressed")
+            ->check(CLI::ExistingFile);
         command.add_option("--out", options->out, "folder for heat maps (PNG) and maps (safetensors)");
         command.add_option("--threads", options->threads, "threads")->default_val(1)->check(CLI::PositiveNumber);
         command.add_flag("--json", *json, "print the results as JSON");

@@ -1,0 +1,51 @@
+#include <algorithm>
+#include <unordered_set>
+
+#include "base/error.hpp"
+#include "base/files.hpp"
+#include "base/hash.hpp"
+#include "data/boxes.hpp"
+#include "data/dataset.hpp"
+#include "trainer/spec.hpp"
+#include "trainer/stages.hpp"
+
+namespace filo {
+namespace {
+
+constexpr std::size_t names_shown = 3;
+
+// A box for an image that the data set does not have is a misspelt path whose image would quietly go without.
+void expect_images_of(const Dataset& dataset, const std::map<std::string, std::vector<Box>>& boxes,
+                      const std::string& path) {
+  std::unordered_set<std::string> known;
+  for (const DatasetImage& image : dataset.images) known.insert(image.path);
+  std::vector<std::string> unknown;
+  for (const auto& [image, list] : boxes)
+    if (!known.contains(image)) unknown.push_back(image);
+  if (unknown.empty()) return;
+  std::string names;
+  for (std::size_t i = 0; i < std::min(unknown.size(), names_shown); ++i) names += (i > 0 ? ", " : "") + unknown[i];
+  throw UsageError("boxes: " + path, "found " + std::to_string(unknown.size()) + " images that the data set " +
+                                         dataset.name + " does not have (" + names +
+                                         (unknown.size() > names_shown ? ", ..." : "") +
+                                         "), expected paths relative to " + dataset.root);
+}
+
+}  // namespace
+
+void run_boxes(Stage& stage) {
+  const BoxesSpec spec = parse_boxes_spec(stage.spec(), stage.folder() / "spec.json");
+  if (!stage.is_root()) return stage.finish({}, {});
+  const Dataset dataset = load_dataset_of(stage, spec.dataset);
+  if (const std::string digest = sha256_hex_of_file(spec.path); digest != spec.digest)
+    throw Error("boxes: " + spec.path, "its digest is " + digest + ", but this stage was planned for " + spec.digest +
+                                           "; plan again (filo run)");
+  const auto boxes = read_boxes(spec.path);
+  expect_images_of(dataset, boxes, spec.path);
+  std::size_t count = 0;
+  for (const auto& [image, list] : boxes) count += list.size();
+  write_json(stage.folder() / "boxes.json", to_json(boxes));
+  stage.finish({{"images", boxes.size()}, {"boxes", count}}, {{"boxes", "boxes.json"}});
+}
+
+}  // namespace filo
