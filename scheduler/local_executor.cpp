@@ -11,45 +11,21 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "scheduler/claim.hpp"
+#include "scheduler/resources.hpp"
 
 namespace filo {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr double foreign_claim_lifetime_s = 60;
-
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
+constexpr auto between_touches = std::chrono::seconds(2);
+constexpr auto until_sigkill = std::chrono::seconds(5);
 
 std::string first_line(const fs::path& path) {
   std::ifstream file(path);
   std::string line;
   std::getline(file, line);
   return line;
-}
-
-// Ticks since boot at which a process started, "" when there is none (or only its corpse). A pid alone may be reused.
-std::string process_start(long pid) {
-  const std::string stat = first_line("/proc/" + std::to_string(pid) + "/stat");
-  const auto name_end = stat.rfind(')');  // the name in parentheses may hold anything
-  if (name_end == std::string::npos) return "";
-  std::istringstream fields(stat.substr(name_end + 1));
-  std::string field;
-  fields >> field;  // state
-  if (field == "Z" || field == "X") return "";
-  for (int i = 0; i < 19; ++i) fields >> field;  // field 22 of proc(5)
-  return field;
-}
-
-Json make_claim() {
-  return {{"executor", "local"},
-          {"host", host_name()},
-          {"boot", first_line("/proc/sys/kernel/random/boot_id")},
-          {"pid", getpid()},
-          {"process_started", process_start(getpid())}};
 }
 
 std::vector<std::string> arguments_of(const fs::path& process_folder) {
@@ -87,7 +63,7 @@ void end_survivors(const Workspace& workspace, const std::string& key) {
     if (std::chrono::steady_clock::now() > deadline)
       throw Error("scheduler: stage " + key, "a worker of an earlier attempt (process " + std::to_string(pids[0]) +
                                                  ") does not end; end it, then run again");
-    for (const pid_t pid : pids) kill(pid, SIGKILL);
+    for (const pid_t pid : pids) ::kill(pid, SIGKILL);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }
@@ -116,71 +92,94 @@ LocalCapacity this_machine() {
   return capacity;
 }
 
-std::uint64_t memory_in_bytes(const std::string& text) {
-  const std::string units = "KMGT";
-  std::uint64_t bytes = std::stoull(text);
-  for (std::size_t i = 0; i <= units.find(text.back()); ++i) bytes *= 1024;
-  return bytes;
-}
-
 LocalExecutor::LocalExecutor(const Workspace& workspace, fs::path worker, LocalCapacity capacity, std::string mpirun)
     : workspace_(workspace),
       worker_(std::move(worker)),
       capacity_(capacity),
       mpirun_(std::move(mpirun)),
-      claim_(make_claim()) {}
+      claim_(process_claim()) {}
 
 LocalExecutor::~LocalExecutor() {
   end_all();
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  const auto deadline = std::chrono::steady_clock::now() + until_sigkill;
   for (auto& [id, entry] : running_)
     while (!entry.process.poll() && std::chrono::steady_clock::now() < deadline)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
 }  // ~Process kills the rest
 
 std::vector<Job> LocalExecutor::jobs() {
+  reserved_.clear();
+  const auto now = std::chrono::steady_clock::now();
+  const bool touch = now - touched_ > between_touches;
+  if (touch) touched_ = now;
   std::vector<Job> jobs;
   for (auto& [id, entry] : running_) {
     const auto result = entry.process.poll();
-    Job job{.stage = id.first, .attempt = id.second, .running = !result, .asked_to_stop = entry.asked_to_stop};
+    Job job{.stage = id.first, .attempt = id.second, .asked_to_stop = entry.asked_to_stop};
     if (result) {
+      job.state = JobState::ended;
       job.exit_code = result->exit_code;
       job.signal = result->signal;
+      job.cause = entry.killed ? EndCause::cancelled : result->signal != 0 ? EndCause::signalled : EndCause::exited;
+    } else if (touch) {
+      workspace_.touch_claim(id.first, id.second);
     }
-    jobs.push_back(job);
+    jobs.push_back(std::move(job));
   }
   return jobs;
 }
 
-bool LocalExecutor::has_room(const ResourceSettings& wanted) {
-  long cores = static_cast<long>(wanted.ranks) * wanted.threads;
-  long gpus = static_cast<long>(wanted.ranks) * wanted.gpus;
-  std::uint64_t memory = memory_in_bytes(wanted.memory);
+bool LocalExecutor::reserve(const ResourceSettings& wanted) {
+  long cores = 0;
+  long gpus = 0;
+  std::uint64_t memory = 0;
   bool alone = true;
-  for (auto& [id, entry] : running_) {
-    if (entry.process.poll()) continue;
+  const auto add = [&](const ResourceSettings& resources) {
+    cores += static_cast<long>(resources.ranks) * resources.threads;
+    gpus += static_cast<long>(resources.ranks) * resources.gpus;
+    memory += memory_in_bytes(resources.memory);
+  };
+  for (auto& [id, entry] : running_)
+    if (!entry.process.poll()) {
+      alone = false;
+      add(entry.resources);
+    }
+  for (const auto& resources : reserved_) {
     alone = false;
-    cores += static_cast<long>(entry.resources.ranks) * entry.resources.threads;
-    gpus += static_cast<long>(entry.resources.ranks) * entry.resources.gpus;
-    memory += memory_in_bytes(entry.resources.memory);
+    add(resources);
   }
-  return alone || (cores <= capacity_.cores && memory <= capacity_.memory_bytes && gpus <= capacity_.gpus);
+  add(wanted);
+  if (!alone && (cores > capacity_.cores || memory > capacity_.memory_bytes || gpus > capacity_.gpus)) return false;
+  reserved_.push_back(wanted);
+  return true;
 }
 
-Json LocalExecutor::claim() const { return claim_; }
+std::vector<Json> LocalExecutor::prepare(const std::vector<StartRequest>& requests) {
+  return std::vector<Json>(requests.size(), claim_);
+}
 
 bool LocalExecutor::may_be_running(const Json& claim, double age_s) const {
-  const auto text = [&](const char* key) {
-    return claim.contains(key) && claim[key].is_string() ? claim[key].get<std::string>() : "";
-  };
-  if (text("host") != claim_["host"]) return age_s < foreign_claim_lifetime_s;
-  if (text("boot") != claim_["boot"] || !claim.contains("pid") || !claim["pid"].is_number_integer()) return false;
-  return !text("process_started").empty() && process_start(claim["pid"].get<long>()) == text("process_started");
+  return claim != claim_ && claim_holds(claim, age_s);
 }
 
-void LocalExecutor::start(const PlannedStage& stage, int attempt) {
-  if (attempt > 1) end_survivors(workspace_, stage.key);
-  const ResourceSettings& resources = stage.resources;
+std::vector<std::string> LocalExecutor::start(const std::vector<StartRequest>& requests, const std::vector<Json>&) {
+  std::vector<std::string> refusals;
+  for (const auto& request : requests) {
+    try {
+      start_one(request);
+      refusals.emplace_back();
+    } catch (const Error& error) {
+      refusals.emplace_back(error.what());
+    }
+  }
+  reserved_.clear();
+  return refusals;
+}
+
+void LocalExecutor::start_one(const StartRequest& request) {
+  const PlannedStage& stage = *request.stage;
+  if (request.attempt > 1) end_survivors(workspace_, stage.key);
+  const ResourceSettings& resources = request.resources;
   ProcessOptions options;
   options.arguments = {mpirun_,
                        "-np",
@@ -195,35 +194,57 @@ void LocalExecutor::start(const PlannedStage& stage, int attempt) {
                        "--stage",
                        stage.key,
                        "--attempt",
-                       std::to_string(attempt),
+                       std::to_string(request.attempt),
                        "--threads",
                        std::to_string(resources.threads)};
   if (resources.gpus > 0) {
     options.arguments.push_back("--gpus");
     options.arguments.push_back(std::to_string(resources.gpus));
   }
-  options.environment = {{"OMP_NUM_THREADS", std::to_string(resources.threads)}};
+  options.environment = {{"OMP_NUM_THREADS", std::to_string(resources.threads)},
+                         {"FILO_SERVER_FILE", workspace_.server_file().string()}};
   if (geteuid() == 0) {
     options.environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1";
     options.environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
   }
-  options.output_file = workspace_.log_file(stage.key, attempt);
-  running_.emplace(std::make_pair(stage.key, attempt), Running{Process(options), resources});
+  options.output_file = workspace_.log_file(stage.key, request.attempt);
+  running_.emplace(std::make_pair(stage.key, request.attempt), Running{Process(options), resources, false, {}});
+}
+
+LocalExecutor::Running* LocalExecutor::find(const std::string& stage, int attempt) {
+  const auto found = running_.find({stage, attempt});
+  return found == running_.end() || found->second.process.poll() ? nullptr : &found->second;
+}
+
+void LocalExecutor::stop(const std::string& stage, int attempt) {
+  Running* entry = find(stage, attempt);
+  if (entry == nullptr || entry->asked_to_stop) return;
+  entry->asked_to_stop = true;
+  ::kill(entry->process.pid(), SIGUSR2);
+}
+
+void LocalExecutor::kill(const std::string& stage, int attempt) {
+  Running* entry = find(stage, attempt);
+  if (entry == nullptr) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (!entry->killed) {
+    entry->asked_to_stop = true;
+    entry->killed = now;
+    ::kill(entry->process.pid(), SIGTERM);
+  } else if (now - *entry->killed > until_sigkill) {
+    entry->process.signal_group(SIGKILL);
+  }
 }
 
 void LocalExecutor::forget(const std::string& stage, int attempt) { running_.erase({stage, attempt}); }
 
-void LocalExecutor::ask_to_stop() {
-  for (auto& [id, entry] : running_) {
-    if (entry.process.poll()) continue;
-    entry.asked_to_stop = true;
-    kill(entry.process.pid(), SIGUSR2);
-  }
+void LocalExecutor::stop_all() {
+  for (auto& [id, entry] : running_) stop(id.first, id.second);
 }
 
 void LocalExecutor::end_all() {
   for (auto& [id, entry] : running_)
-    if (!entry.process.poll()) kill(entry.process.pid(), SIGTERM);
+    if (!entry.process.poll()) ::kill(entry.process.pid(), SIGTERM);
 }
 
 fs::path find_worker() {

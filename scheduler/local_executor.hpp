@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,8 +23,6 @@ struct LocalCapacity {
 LocalCapacity
 this_machine();  // cores this process may run on; memory of the machine or its control group; /dev/nvidia*
 
-std::uint64_t memory_in_bytes(const std::string& text);  // "4G", as the settings' schema allows
-
 // Not thread-safe. The destructor ends what still runs (SIGTERM to mpirun, SIGKILL after 5 s).
 class LocalExecutor : public Executor {
  public:
@@ -32,28 +31,36 @@ class LocalExecutor : public Executor {
                 std::string mpirun = "mpirun");
   ~LocalExecutor() override;
 
+  std::string name() const override { return "local"; }
+  // Also touches the claims of what runs, every 2 s at most, for processes on other hosts.
   std::vector<Job> jobs() override;
   // A stage that asks for more than the machine has runs alone.
-  bool has_room(const ResourceSettings& resources) override;
-  Json claim() const override;
-  // The claiming process lives on this host; or, on another host, touched its claim within the last minute.
-  bool may_be_running(const Json& claim, double age_s) const override;
+  bool reserve(const ResourceSettings& resources) override;
+  std::vector<Json> prepare(const std::vector<StartRequest>& requests) override;
   // Ends first what an earlier attempt left running on this host (mpirun was killed, its ranks not yet).
-  void start(const PlannedStage& stage, int attempt) override;
+  std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override;
+  // By claim_holds(); this process's own claims do not hold: what it runs is listed by jobs().
+  bool may_be_running(const Json& claim, double age_s) const override;
+  // SIGUSR2 to mpirun, which hands it to the ranks: they write a snapshot and exit 75. (SIGTERM would have mpirun kill
+  // them at once.)
+  void stop(const std::string& stage, int attempt) override;
+  // SIGTERM to mpirun; SIGKILL when called again 5 s later.
+  void kill(const std::string& stage, int attempt) override;
   void forget(const std::string& stage, int attempt) override;
 
-  // SIGUSR2 to each mpirun, which hands it to the ranks: they write a snapshot and exit 75. (SIGTERM would have mpirun
-  // kill them at once.)
-  void ask_to_stop();
-  // SIGTERM to each mpirun: for those that did not heed ask_to_stop().
-  void end_all();
+  void stop_all();  // stop() for each that runs
+  void end_all();   // SIGTERM to each mpirun: for those that did not heed stop_all()
 
  private:
   struct Running {
     Process process;
     ResourceSettings resources;
     bool asked_to_stop = false;
+    std::optional<std::chrono::steady_clock::time_point> killed;
   };
+
+  void start_one(const StartRequest& request);           // throws Error
+  Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended
 
   Workspace workspace_;
   std::filesystem::path worker_;
@@ -61,6 +68,8 @@ class LocalExecutor : public Executor {
   std::string mpirun_;
   Json claim_;
   std::map<std::pair<std::string, int>, Running> running_;  // and ended ones until forget()
+  std::vector<ResourceSettings> reserved_;                  // since the last jobs() or start()
+  std::chrono::steady_clock::time_point touched_{};
 };
 
 // filo-worker: $FILO_WORKER, else beside this program. Throws Error when it is not there.

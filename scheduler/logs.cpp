@@ -6,14 +6,15 @@
 #include <thread>
 
 #include "base/error.hpp"
+#include "scheduler/claim.hpp"
 
 namespace filo {
 namespace {
 
-bool has_ended(const Workspace& workspace, const std::string& key, int attempt, const Executor& executor) {
+bool has_ended(const Workspace& workspace, const std::string& key, int attempt) {
   if (workspace.end(key, attempt) || workspace.newest_attempt(key) > attempt) return true;
   const auto claim = workspace.claim(key, attempt);
-  return !claim || !executor.may_be_running(*claim, workspace.claim_age_s(key, attempt));
+  return !claim || !claim_holds(*claim, workspace.claim_age_s(key, attempt));
 }
 
 // Copies what `log` has from where it stands.
@@ -39,8 +40,8 @@ std::string find_stage(const Workspace& workspace, const std::string& digits) {
                                                      "), expected enough digits for one");
 }
 
-void print_log(const Workspace& workspace, const std::string& key, int attempt, bool follow, const Executor& executor,
-               std::ostream& out, const std::function<bool()>& stop) {
+void print_log(const Workspace& workspace, const std::string& key, int attempt, bool follow, std::ostream& out,
+               const std::function<bool()>& stop) {
   const int newest = workspace.newest_attempt(key);
   if (attempt == 0) attempt = newest;
   if (attempt < 1 || attempt > newest)
@@ -49,7 +50,7 @@ void print_log(const Workspace& workspace, const std::string& key, int attempt, 
   const auto path = workspace.log_file(key, attempt);
   std::ifstream log(path, std::ios::binary);
   for (;;) {
-    const bool last = !follow || stop() || has_ended(workspace, key, attempt, executor);
+    const bool last = !follow || stop() || has_ended(workspace, key, attempt);
     if (!log.is_open()) log.open(path, std::ios::binary);
     if (log.is_open()) copy_rest(log, out);
     if (last) return;

@@ -5,7 +5,6 @@
 #include <iosfwd>
 #include <string>
 
-#include "scheduler/executor.hpp"
 #include "scheduler/workspace.hpp"
 
 namespace filo {
@@ -15,7 +14,7 @@ std::string find_stage(const Workspace& workspace, const std::string& digits);
 
 // Writes attempt `attempt` (0: the newest) of the stage's log to `out`; with `follow` goes on until the attempt has
 // ended or `stop()`. Throws UsageError when there is no such attempt.
-void print_log(const Workspace& workspace, const std::string& key, int attempt, bool follow, const Executor& executor,
-               std::ostream& out, const std::function<bool()>& stop);
+void print_log(const Workspace& workspace, const std::string& key, int attempt, bool follow, std::ostream& out,
+               const std::function<bool()>& stop);
 
 }  // namespace filo

@@ -39,16 +39,16 @@ std::string seconds_text(double seconds) {
 
 int failures_in(const std::vector<StageStatus>& statuses) {
   int failures = 0;
-  for (const auto& status : statuses) failures += status.failures;
+  for (const auto& status : statuses) failures += status.counts.failures;
   return failures;
 }
 
 bool any_running(std::vector<Job> jobs) {
-  return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.running; });
+  return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.state != JobState::ended; });
 }
 
 bool any_ended(std::vector<Job> jobs) {
-  return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return !job.running; });
+  return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.state == JobState::ended; });
 }
 
 }  // namespace
@@ -111,6 +111,8 @@ void RunProgress::tell_change(const PlannedStage& stage, const StageStatus& stat
            (was_running ? " in " + seconds_text(result->seconds) : " before"));
     if (status.state == StageState::failed)
       line(stage.label + " (" + stage.key + "): failed for good: " + status.reason);
+    if (status.state == StageState::stopped || status.state == StageState::cancelled)
+      line(stage.label + " (" + stage.key + "): " + to_string(status.state) + ": " + status.reason);
     if (status.state == StageState::blocked) line(stage.label + " (" + stage.key + "): blocked: " + status.reason);
   }
   if (status.state != StageState::running) seen.reader.clear();
@@ -158,8 +160,8 @@ void RunProgress::update(const std::vector<StageStatus>& statuses) {
 std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, LocalExecutor& executor,
                                   RunProgress& progress, const RunOptions& options) {
   ReconcileOptions pass_options;
-  pass_options.failure_limit = options.failure_limit;
-  pass_options.forgiven = forgive_all(workspace, plan);
+  pass_options.limits = options.limits;
+  retry_all(workspace, plan);
   std::vector<StageStatus> statuses;
   Clock::time_point last_pass{};
   int failures = 0;
@@ -168,7 +170,7 @@ std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, 
     if (!stop_deadline && options.stop()) {
       pass_options.start_new = false;
       stop_deadline = Clock::now() + std::chrono::milliseconds(static_cast<std::int64_t>(options.grace_s * 1000));
-      executor.ask_to_stop();
+      executor.stop_all();
     }
     if (stop_deadline && Clock::now() > *stop_deadline) executor.end_all();
     // A stage that could not even be started is tried again at once.

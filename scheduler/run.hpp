@@ -53,10 +53,11 @@ struct RunOptions {
     return false;
   };                     // asked for often; true once: stages write snapshots and the run ends
   double grace_s = 120;  // for those snapshots
-  int failure_limit = 3;
+  AttemptLimits limits{};
 };
 
-// Returns when every stage is done, failed or blocked, or after a stop. Failures of earlier runs are forgiven.
+// Returns when every stage is done, failed or blocked, stopped or cancelled, or after a stop. Failures of earlier runs
+// are forgiven.
 std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, LocalExecutor& executor,
                                   RunProgress& progress, const RunOptions& options);
 

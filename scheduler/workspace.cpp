@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <tuple>
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
@@ -37,6 +38,21 @@ bool stays_inside(const std::string& relative) {
 
 std::string text_of(const Json& object, const char* key) {
   return object.is_object() && object.contains(key) && object[key].is_string() ? object[key].get<std::string>() : "";
+}
+
+double number_of(const Json& object, const char* key) {
+  return object.is_object() && object.contains(key) && object[key].is_number() ? object[key].get<double>() : 0;
+}
+
+double seconds_since_1970() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+void remove_durably(const fs::path& path) {
+  if (unlink(path.c_str()) == 0)
+    sync_path(path.parent_path());
+  else if (errno != ENOENT)
+    throw Error("scheduler: " + path.string(), std::string("cannot be removed: ") + std::strerror(errno));
 }
 
 Json key_view(Json spec) {
@@ -169,13 +185,73 @@ double Workspace::claim_age_s(const std::string& key, int attempt) const {
 }
 
 void Workspace::write_end(const std::string& key, int attempt, const AttemptEnd& end) const {
-  write_json(attempt_folder(key, attempt) / "end.json", {{"outcome", end.outcome}, {"reason", end.reason}});
+  write_json(attempt_folder(key, attempt) / "end.json",
+             {{"outcome", end.outcome}, {"cause", end.cause}, {"reason", end.reason}});
 }
 
 std::optional<AttemptEnd> Workspace::end(const std::string& key, int attempt) const {
   const auto json = read_json_if_sound(attempt_folder(key, attempt) / "end.json");
   if (!json) return std::nullopt;
-  return AttemptEnd{text_of(*json, "outcome"), text_of(*json, "reason")};
+  return AttemptEnd{text_of(*json, "outcome"), text_of(*json, "cause"), text_of(*json, "reason")};
+}
+
+void Workspace::write_request(const std::string& key, const StageRequest& request) const {
+  write_json(stage_folder(key) / "request.json",
+             {{"want", request.want}, {"reason", request.reason}, {"time", seconds_since_1970()}});
+}
+
+std::optional<StageRequest> Workspace::request(const std::string& key) const {
+  const auto json = read_json_if_sound(stage_folder(key) / "request.json");
+  if (!json) return std::nullopt;
+  StageRequest request{text_of(*json, "want"), text_of(*json, "reason"), number_of(*json, "time")};
+  if (request.want != "cancel" && request.want != "stop") return std::nullopt;
+  return request;
+}
+
+void Workspace::remove_request(const std::string& key) const { remove_durably(stage_folder(key) / "request.json"); }
+
+int Workspace::retry_after(const std::string& key) const {
+  const auto json = read_json_if_sound(stage_folder(key) / "retry.json");
+  return json ? static_cast<int>(number_of(*json, "after_attempt")) : 0;
+}
+
+void Workspace::retry(const std::string& key) const {
+  const int newest = newest_attempt(key);
+  if (newest > retry_after(key)) write_json(stage_folder(key) / "retry.json", {{"after_attempt", newest}});
+  remove_request(key);
+}
+
+void Workspace::write_active(const ActiveExperiment& experiment) const {
+  const double since = experiment.since > 0 ? experiment.since : seconds_since_1970();
+  write_json(experiment_folder(experiment.name) / "active.json",
+             {{"executor", experiment.executor},
+              {"cluster", experiment.cluster.empty() ? Json() : Json(experiment.cluster)},
+              {"since", since},
+              {"cancelled", experiment.cancelled}});
+}
+
+std::optional<ActiveExperiment> Workspace::active(const std::string& name) const {
+  const auto json = read_json_if_sound(experiment_folder(name) / "active.json");
+  if (!json || !json->is_object()) return std::nullopt;
+  return ActiveExperiment{.name = name,
+                          .executor = text_of(*json, "executor"),
+                          .cluster = text_of(*json, "cluster"),
+                          .since = number_of(*json, "since"),
+                          .cancelled = json->contains("cancelled") && (*json)["cancelled"] == true};
+}
+
+void Workspace::remove_active(const std::string& name) const {
+  remove_durably(experiment_folder(name) / "active.json");
+}
+
+std::vector<ActiveExperiment> Workspace::active_experiments() const {
+  std::vector<ActiveExperiment> experiments;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(root_ / "experiments", error))
+    if (auto experiment = active(entry.path().filename().string())) experiments.push_back(std::move(*experiment));
+  std::sort(experiments.begin(), experiments.end(),
+            [](const auto& a, const auto& b) { return std::tie(a.since, a.name) < std::tie(b.since, b.name); });
+  return experiments;
 }
 
 std::string Workspace::log_tail(const std::string& key, int attempt, int lines) const {

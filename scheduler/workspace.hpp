@@ -32,8 +32,26 @@ struct StageResult {
 
 // How an attempt ended, as the scheduler saw it: attempts/N/end.json.
 struct AttemptEnd {
-  std::string outcome;  // "done", "failed", "stopped" (exit 75), "lost" (nobody runs it any more)
+  std::string outcome;  // "done", "failed", "stopped" (exit 75), "lost" (nobody runs it any more), "cancelled"
+  std::string cause;    // to_string(EndCause); "" in files of before there was one
   std::string reason;   // one line
+};
+
+// What people or a search want of a stage other than that it runs: stages/KEY/request.json. Only reconcile() acts on
+// it.
+struct StageRequest {
+  std::string want;    // "cancel": kill it now, state cancelled; "stop": snapshot and exit, state stopped
+  std::string reason;  // one line
+  double time = 0;     // seconds since 1970; set by Workspace
+};
+
+// experiments/NAME/active.json: the experiments that `filo reconcile` and `filo serve` look after.
+struct ActiveExperiment {
+  std::string name;
+  std::string executor;    // "local" or "slurm"
+  std::string cluster;     // path of the cluster's settings; "" with "local"
+  double since = 0;        // seconds since 1970; set by Workspace
+  bool cancelled = false;  // nothing of it is started any more; it is no longer active once nothing of it runs
 };
 
 class Workspace {
@@ -56,6 +74,7 @@ class Workspace {
     return attempt_folder(key, attempt) / "events.jsonl";
   }
   std::filesystem::path experiment_folder(const std::string& name) const { return root_ / "experiments" / name; }
+  std::filesystem::path server_file() const { return root_ / "server.json"; }  // of a running `filo serve`
   std::filesystem::path cache_folder() const { return root_ / "cache"; }
 
   // Makes stages/KEY/ with its spec.json. There already: spec.json is renewed when only paths in it changed and the
@@ -79,6 +98,20 @@ class Workspace {
 
   void write_end(const std::string& key, int attempt, const AttemptEnd& end) const;
   std::optional<AttemptEnd> end(const std::string& key, int attempt) const;
+
+  void write_request(const std::string& key, const StageRequest& request) const;
+  std::optional<StageRequest> request(const std::string& key) const;
+  void remove_request(const std::string& key) const;
+
+  // stages/KEY/retry.json: attempts up to this number no longer count against any limit. 0: all count.
+  int retry_after(const std::string& key) const;
+  // Has the stage tried again: no request any more, and its attempts so far no longer count.
+  void retry(const std::string& key) const;
+
+  void write_active(const ActiveExperiment& experiment) const;
+  std::optional<ActiveExperiment> active(const std::string& name) const;
+  void remove_active(const std::string& name) const;
+  std::vector<ActiveExperiment> active_experiments() const;  // the longest active first
 
   // The last `lines` lines of an attempt's log, at most 16 KiB; "" when there is none.
   std::string log_tail(const std::string& key, int attempt, int lines) const;

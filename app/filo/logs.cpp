@@ -6,7 +6,6 @@
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "base/signals.hpp"
-#include "scheduler/local_executor.hpp"
 
 namespace filo {
 namespace {
@@ -21,8 +20,7 @@ int logs(const Options& options, const std::string& workspace_path) {
   install_stop_handlers();
   const Workspace workspace(workspace_path);
   const std::string key = find_stage(workspace, options.stage);
-  const LocalExecutor executor(workspace, "");
-  print_log(workspace, key, options.attempt, options.follow, executor, std::cout, [] { return stop_requested() != 0; });
+  print_log(workspace, key, options.attempt, options.follow, std::cout, [] { return stop_requested() != 0; });
   return 0;
 }
 

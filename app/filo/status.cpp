@@ -4,7 +4,6 @@
 
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
-#include "scheduler/local_executor.hpp"
 #include "scheduler/reconcile.hpp"
 
 namespace filo {
@@ -17,8 +16,7 @@ struct Options {
 
 Json status_of(const Workspace& workspace, const std::string& name) {
   const Plan plan = load_plan(workspace, name);
-  const LocalExecutor executor(workspace, "");
-  const auto statuses = observe(workspace, plan, executor);
+  const auto statuses = observe(workspace, plan);
   Json json = {{"experiment", name}, {"counts", Json::object()}, {"stages", Json::array()}};
   std::map<std::string, int> counts;
   for (std::size_t i = 0; i < statuses.size(); ++i) {

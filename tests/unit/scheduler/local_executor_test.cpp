@@ -8,6 +8,8 @@
 #include <sstream>
 #include <thread>
 
+#include "scheduler/claim.hpp"
+#include "scheduler/resources.hpp"
 #include "scheduler/run.hpp"
 #include "scratch.hpp"
 
@@ -169,37 +171,45 @@ TEST_F(LocalRun, HasRoomByCoresAndMemory) {
   const ResourceSettings small{.ranks = 1, .threads = 1, .gpus = 0, .memory = "1G", .time = "01:00:00"};
   ResourceSettings large = small;
   large.ranks = 64;
-  EXPECT_TRUE(local.has_room(large));
+  EXPECT_TRUE(local.reserve(large));
   PlannedStage stage = plan.stages[0];
   stage.resources = small;
-  local.start(stage, workspace.make_attempt(stage.key));
-  EXPECT_TRUE(local.has_room(small));
-  EXPECT_FALSE(local.has_room(large));
+  const std::vector<StartRequest> requests = {{&stage, workspace.make_attempt(stage.key), stage.resources}};
+  local.start(requests, local.prepare(requests));
+  EXPECT_TRUE(local.reserve(small));
+  EXPECT_FALSE(local.reserve(large));
   ResourceSettings hungry = small;
   hungry.memory = "2T";
-  EXPECT_FALSE(local.has_room(hungry));
+  EXPECT_FALSE(local.reserve(hungry));
 }
 
-TEST(LocalExecutor, ReadsMemoryUnits) {
+TEST(Resources, ReadsMemoryUnits) {
   EXPECT_EQ(memory_in_bytes("4G"), 4ull << 30);
   EXPECT_EQ(memory_in_bytes("512M"), 512ull << 20);
   EXPECT_EQ(memory_in_bytes("8K"), 8ull << 10);
 }
 
-// Guards: a pid that was reused, another boot and an old foreign claim are all dead.
-TEST_F(LocalRun, JudgesClaims) {
-  const LocalExecutor local = executor("");
-  Json claim = local.claim();
-  EXPECT_TRUE(local.may_be_running(claim, 1e6));
+// Guards: a pid that was reused, another boot and an old foreign claim are all dead; of a cluster's nothing is known.
+TEST(Claims, HoldWhileTheirProcessLives) {
+  Json claim = process_claim();
+  EXPECT_TRUE(claim_holds(claim, 1e6));
   claim["process_started"] = "1";
-  EXPECT_FALSE(local.may_be_running(claim, 0));
-  claim = local.claim();
+  EXPECT_FALSE(claim_holds(claim, 0));
+  claim = process_claim();
   claim["boot"] = "another";
-  EXPECT_FALSE(local.may_be_running(claim, 0));
+  EXPECT_FALSE(claim_holds(claim, 0));
   claim["host"] = "another";
-  EXPECT_TRUE(local.may_be_running(claim, 5));
-  EXPECT_FALSE(local.may_be_running(claim, 500));
-  EXPECT_FALSE(local.may_be_running(Json::object(), 500));
+  EXPECT_TRUE(claim_holds(claim, 5));
+  EXPECT_FALSE(claim_holds(claim, 500));
+  EXPECT_FALSE(claim_holds(Json::object(), 500));
+  EXPECT_TRUE(claim_holds({{"executor", "slurm c"}}, 500));
+}
+
+// Guards: an executor knows what it runs; a claim of its own process without a job was cut short before the start.
+TEST_F(LocalRun, ItsOwnClaimWithoutAJobIsDead) {
+  LocalExecutor local = executor("");
+  const std::vector<StartRequest> requests(1);
+  EXPECT_FALSE(local.may_be_running(local.prepare(requests)[0], 0));
 }
 
 }  // namespace
