@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/error.hpp"
+#include "base/hash.hpp"
 #include "scheduler/digests.hpp"
 #include "settings/descriptions.hpp"
 
@@ -56,10 +57,7 @@ class Facts {
 
 void check_against_weights(const Experiment& experiment, const ModelSettings& model, const ClipFacts& clip) {
   const auto refuse = [&](const std::string& key, const std::string& problem) {
-    const SourceValue* written = experiment.source.find_dotted(key);
-    throw UsageError(
-        "settings: " + experiment.path + (written == nullptr ? "" : ":" + std::to_string(written->line)) + ": " + key,
-        problem);
+    throw UsageError(experiment.place(key), problem);
   };
   if (model.image_size % clip.patch != 0)
     refuse("model.image_size", "found " + std::to_string(model.image_size) + ", expected a multiple of " +
@@ -70,134 +68,253 @@ void check_against_weights(const Experiment& experiment, const ModelSettings& mo
   if (!model.mdci.kernels.empty() && model.vv_from > model.layers.back())
     refuse("model.vv_from", "found " + std::to_string(model.vv_from) + ", expected at most the last of model.layers, " +
                                 std::to_string(model.layers.back()) + ": MDCI reads the V-V path");
+  if (model.boxes.source == BoxSource::grounding_dino)
+    refuse("model.boxes.source", "found grounding-dino, which no stage runs yet, expected none or file");
+  if (model.boxes.source == BoxSource::file && model.boxes.file.empty())
+    refuse("model.boxes.file", "found nothing, expected the file of boxes that model.boxes.source: file reads");
 }
+
+// What training sees of the boxes: the positions in its prompts; FiLo's trains on all nine.
+bool training_uses_boxes(const ModelSettings& model) {
+  return model.boxes.source != BoxSource::none && model.prompts.positions == PositionSource::boxes &&
+         model.profile == Profile::paper;
+}
+
+bool evaluation_uses_boxes(const ModelSettings& model) { return model.boxes.source != BoxSource::none; }
+
+using Part = std::shared_ptr<const StageSpec::Part>;
 
 Json clip_json(const ClipFacts& clip) { return {{"path", clip.path}, {"digest", clip.digest}}; }
 Json dataset_json(const DatasetFacts& dataset) { return {{"name", dataset.name}, {"digest", dataset.digest}}; }
 
-// What the stages' specs take from one variant, made once for all folds.
-struct VariantSpec {
-  const ExperimentSettings& settings;
-  Json model;
-  Json train_model;  // without what acts at evaluation only
-  Json train;
-  Json evaluate;
-  std::string features_id;  // equal for variants with equal features
-  std::string train_id;     // equal for variants with equal trainings
+// What the stages' specs take from one `model:` section.
+struct ModelParts {
+  Part model;        // of evaluations
+  Part train_model;  // without what acts at evaluation only
+  Part clip;
+  std::vector<Part> features;  // of a features stage, but kind and data set
+  bool train_boxes = false;
+  bool evaluate_boxes = false;
 };
 
 class Planner {
  public:
-  Planner(const Experiment& experiment, const Workspace& workspace) : experiment_(experiment), facts_(workspace) {
+  explicit Planner(const Workspace& workspace) : facts_(workspace) {}
+
+  Plan make(const Experiment& experiment) {
     plan_.name = experiment.name;
     plan_.experiment = to_json(experiment);
-    plan_.tables = experiment.tables;
-    for (const auto& fold : experiment.folds) plan_.folds.push_back(fold.name);
-  }
-
-  Plan make() {
-    for (const auto& fold : experiment_.folds) check_fold(fold);
-    for (const auto& variant : expand(experiment_)) {
-      check_against_weights(experiment_, variant.settings.model, facts_.clip(variant.settings.model.clip));
-      const VariantSpec spec = spec_of(variant.settings);
-      for (const auto& fold : experiment_.folds) add_trial(fold, variant, spec);
-    }
+    add_experiment(experiment);
+    for (const auto& part : experiment.included) add_experiment(part);
     return std::move(plan_);
   }
 
  private:
+  void add_experiment(const Experiment& experiment) {
+    experiment_ = &experiment;
+    models_.clear();
+    sections_.clear();
+    plan_.tables.insert(plan_.tables.end(), experiment.tables.begin(), experiment.tables.end());
+    if (experiment.search) plan_.searches[experiment.name] = *experiment.search;
+    for (const auto& fold : experiment.folds) check_fold(fold);
+    for_each_variant(experiment, [&](const Variant& variant) {
+      for (const std::size_t fold : variant.folds) add_trial(fold, variant);
+    });
+  }
+
   void check_fold(const Fold& fold) {
-    const std::string& trained_on = facts_.dataset(fold.train).digest;
-    if (trained_on == facts_.dataset(fold.test).digest)
-      throw UsageError("settings: " + experiment_.path + ": folds",
-                       "found the same images under the names " + fold.train + " and " + fold.test + " in fold " +
-                           fold.name + ", expected two data sets: what is tested must be unseen");
+    std::vector<std::string> names = fold.train;
+    names.push_back(fold.test);
+    std::map<std::string, std::string> name_of;  // by digest
+    for (const auto& name : names) {
+      const auto [known, is_new] = name_of.emplace(facts_.dataset(name).digest, name);
+      if (!is_new)
+        throw UsageError(experiment_->place("folds"),
+                         "found the same images under the names " + known->second + " and " + name + " in fold " +
+                             fold.name + ", expected data sets that differ: what is tested must be unseen");
+    }
   }
 
-  VariantSpec spec_of(const ExperimentSettings& settings) {
-    VariantSpec spec{settings, to_json(settings.model), {}, to_json(settings.train), to_json(settings.evaluate), {},
-                     {}};
-    spec.model["clip"] = facts_.clip(settings.model.clip).path;
-    spec.train_model = spec.model;
-    spec.train_model["boxes"].erase("suppression");
-    Json features = Json::array();
-    for (const char* key : {"clip", "profile", "image_size", "layers", "vv_from"}) features.push_back(spec.model[key]);
-    spec.features_id = features.dump();
-    spec.train_id = spec.train_model.dump() + spec.train.dump();
-    return spec;
+  void add_trial(std::size_t fold_index, const Variant& variant) {
+    const Fold& fold = experiment_->folds[fold_index];
+    const ModelParts& model = model_parts(variant);
+    const std::string train = add_train(fold, variant, model);
+    const std::string evaluate = add_evaluate(fold, variant, model, train);
+    const bool searched = experiment_->search.has_value();
+    plan_.trials.push_back(
+        {experiment_->name, fold.name, variant.axis_values, train, evaluate,
+         searched ? static_cast<std::int64_t>(variant.grid_point * experiment_->folds.size() + fold_index) : -1});
   }
 
-  void add_trial(const Fold& fold, const Variant& variant, const VariantSpec& spec) {
-    const std::string train_features = add_features(fold.train, spec);
-    const std::string train = add_train(fold, spec, train_features);
-    const std::string test_features = add_features(fold.test, spec);
-    const std::string evaluate = add_evaluate(fold, spec, test_features, train);
-    plan_.trials.push_back({fold.name, variant.axis_values, train, evaluate});
+  // One object for equal parts, so that equal stages are found by comparing pointers.
+  Part part(const std::string& name, Json value) {
+    std::string text = name + " " + value.dump();
+    auto found = parts_.find(text);
+    if (found == parts_.end()) found = parts_.emplace(std::move(text), StageSpec::part(name, std::move(value))).first;
+    return found->second;
   }
 
-  std::string add_features(const std::string& dataset, const VariantSpec& variant) {
-    std::string& key = known_[dataset + " " + variant.features_id];
-    if (!key.empty()) return key;
-    return key = add(StageKind::features, "features " + dataset,
-                     {{"kind", "features"},
-                      {"format", 1},
-                      {"dataset", dataset_json(facts_.dataset(dataset))},
-                      {"clip", clip_json(facts_.clip(variant.settings.model.clip))},
-                      {"profile", variant.model["profile"]},
-                      {"image_size", variant.model["image_size"]},
-                      {"layers", variant.model["layers"]},
-                      {"vv_from", variant.model["vv_from"]},
-                      {"inputs", Json::object()}},
-                     variant.settings.resources);
+  // The part of a whole section ("train", "evaluate"); made once for each number that Variant::sections gives.
+  template <typename Make>
+  Part section_part(const std::string& name, std::size_t number, Make make) {
+    Part& known = sections_[name + std::to_string(number)];
+    if (!known) known = part(name, make());
+    return known;
   }
 
-  std::string add_train(const Fold& fold, const VariantSpec& variant, const std::string& features) {
-    std::string& key = known_[fold.train + " " + variant.train_id];
-    if (!key.empty()) return key;
-    const DatasetFacts& dataset = facts_.dataset(fold.train);
-    return key = add(StageKind::train, "train " + fold.train,
-                     {{"kind", "train"},
-                      {"format", 1},
-                      {"model", variant.train_model},
-                      {"train", variant.train},
-                      {"descriptions", facts_.descriptions(variant.settings.model.prompts.descriptions, dataset)},
-                      {"clip", clip_json(facts_.clip(variant.settings.model.clip))},
-                      {"dataset", dataset_json(dataset)},
-                      {"inputs", {{"features", features}}}},
-                     variant.settings.resources);
+  const ModelParts& model_parts(const Variant& variant) {
+    const auto [found, is_new] = models_.try_emplace(variant.sections[0]);
+    ModelParts& parts = found->second;
+    if (!is_new) return parts;
+    const ModelSettings& model = variant.settings.model;
+    const ClipFacts& clip = facts_.clip(model.clip);
+    check_against_weights(*experiment_, model, clip);
+    Json json = to_json(model);
+    json["clip"] = clip.path;
+    json["boxes"].erase("file");  // the key of the stage that reads it stands among the inputs
+    parts.model = part("model", json);
+    parts.clip = part("clip", clip_json(clip));
+    for (const char* key : {"profile", "image_size", "layers", "vv_from"})
+      parts.features.push_back(part(key, json.at(key)));
+    json["boxes"].erase("suppression");
+    parts.train_boxes = training_uses_boxes(model);
+    parts.evaluate_boxes = evaluation_uses_boxes(model);
+    if (!parts.train_boxes) json["boxes"]["source"] = "none";
+    parts.train_model = part("model", json);
+    return parts;
   }
 
-  std::string add_evaluate(const Fold& fold, const VariantSpec& variant, const std::string& features,
-                           const std::string& train) {
-    const DatasetFacts& dataset = facts_.dataset(fold.test);
-    return add(StageKind::evaluate, "evaluate " + fold.train + " on " + fold.test,
-               {{"kind", "evaluate"},
-                {"format", 1},
-                {"model", variant.model},
-                {"evaluate", variant.evaluate},
-                {"seed", variant.settings.train.seed},
-                {"descriptions", facts_.descriptions(variant.settings.model.prompts.descriptions, dataset)},
-                {"clip", clip_json(facts_.clip(variant.settings.model.clip))},
-                {"dataset", dataset_json(dataset)},
-                {"train_dataset", dataset_json(facts_.dataset(fold.train))},
-                {"inputs", {{"features", features}, {"train", train}}}},
-               variant.settings.resources);
-  }
-
-  std::string add(StageKind kind, const std::string& label, Json spec, const ResourceSettings& resources) {
-    std::string key = stage_key(spec);
-    if (!index_.emplace(key, plan_.stages.size()).second) return key;
-    std::vector<std::string> inputs;
-    for (const auto& [name, input] : spec.at("inputs").items()) inputs.push_back(input);
-    plan_.stages.push_back({key, kind, label, inputs, resources, std::move(spec)});
+  // Known stages, by what they are made of; `make` gives the spec's parts, inputs last.
+  template <typename Make>
+  std::string known_or(const std::string& identity, StageKind kind, const std::string& label, const Variant& variant,
+                       Make make) {
+    const auto found = known_.find(identity);
+    if (found != known_.end()) return found->second;
+    const std::string key = add(kind, label, make(), variant.settings.resources);
+    known_.emplace(identity, key);
     return key;
   }
 
-  const Experiment& experiment_;
+  static std::string identity(const Part& one) {
+    return std::to_string(reinterpret_cast<std::uintptr_t>(one.get())) + " ";
+  }
+
+  std::string add_features(const std::string& dataset, const Variant& variant, const ModelParts& model) {
+    std::string made_of = "features " + dataset + " " + identity(model.clip);
+    for (const auto& one : model.features) made_of += identity(one);
+    return known_or(made_of, StageKind::features, "features " + dataset, variant, [&] {
+      std::vector<Part> parts = model.features;
+      parts.push_back(model.clip);
+      parts.push_back(part("dataset", dataset_json(facts_.dataset(dataset))));
+      parts.push_back(part("inputs", Json::object()));
+      return parts;
+    });
+  }
+
+  std::string add_boxes(const std::string& dataset, const Variant& variant) {
+    std::string path = variant.settings.model.boxes.file;
+    for (auto at = path.find("{data}"); at != std::string::npos; at = path.find("{data}", at + dataset.size()))
+      path.replace(at, 6, dataset);
+    return known_or("boxes " + dataset + " " + path, StageKind::boxes, "boxes " + dataset, variant, [&] {
+      return std::vector<Part>{part("boxes", {{"source", "file"},
+                                              {"path", fs::absolute(path).lexically_normal().string()},
+                                              {"digest", boxes_digest(path)}}),
+                               part("dataset", dataset_json(facts_.dataset(dataset))), part("inputs", Json::object())};
+    });
+  }
+
+  std::string boxes_digest(const std::string& path) {
+    std::string& digest = digests_[path];
+    if (!digest.empty()) return digest;
+    std::error_code error;
+    if (!fs::is_regular_file(path, error))
+      throw UsageError(experiment_->place("model.boxes.file"),
+                       "found " + path + ", which is no file; expected boxes as JSON: {IMAGE: [{box, score, phrase}]}");
+    return digest = sha256_hex_of_file(path);
+  }
+
+  std::string add_train(const Fold& fold, const Variant& variant, const ModelParts& model) {
+    const Part train = section_part("train", variant.sections[1], [&] { return to_json(variant.settings.train); });
+    std::string label;
+    for (const auto& name : fold.train) label += (label.empty() ? "train " : "+") + name;
+    std::string made_of = label + " " + identity(model.train_model) + identity(train) + identity(model.clip);
+    if (model.train_boxes) made_of += variant.settings.model.boxes.file;
+    return known_or(made_of, StageKind::train, label, variant, [&] {
+      Json inputs = Json::object();
+      for (std::size_t i = 0; i < fold.train.size(); ++i) {
+        const std::string number = i == 0 ? "" : "." + std::to_string(i + 1);
+        inputs["features" + number] = add_features(fold.train[i], variant, model);
+        if (model.train_boxes) inputs["boxes" + number] = add_boxes(fold.train[i], variant);
+      }
+      return std::vector<Part>{model.train_model,
+                               train,
+                               model.clip,
+                               part("descriptions", descriptions(fold.train, variant.settings.model)),
+                               datasets_part("dataset", fold.train),
+                               part("inputs", inputs)};
+    });
+  }
+
+  // "dataset": {...} of one, "datasets": [...] of several.
+  Part datasets_part(const std::string& name, const std::vector<std::string>& names) {
+    if (names.size() == 1) return part(name, dataset_json(facts_.dataset(names[0])));
+    Json list = Json::array();
+    for (const auto& one : names) list.push_back(dataset_json(facts_.dataset(one)));
+    return part(name + "s", list);
+  }
+
+  Json descriptions(const std::vector<std::string>& datasets, const ModelSettings& model) {
+    Json all = facts_.descriptions(model.prompts.descriptions, facts_.dataset(datasets[0]));
+    for (std::size_t i = 1; i < datasets.size(); ++i)  // of one file: a class that two data sets have reads the same
+      all["classes"].update(facts_.descriptions(model.prompts.descriptions, facts_.dataset(datasets[i]))["classes"]);
+    return all;
+  }
+
+  std::string add_evaluate(const Fold& fold, const Variant& variant, const ModelParts& model,
+                           const std::string& train) {
+    const DatasetFacts& dataset = facts_.dataset(fold.test);
+    const Part evaluate =
+        section_part("evaluate", variant.sections[2], [&] { return to_json(variant.settings.evaluate); });
+    const Part seed = section_part("seed", variant.sections[1], [&] { return Json(variant.settings.train.seed); });
+    Json inputs = {{"features", add_features(fold.test, variant, model)}, {"train", train}};
+    if (model.evaluate_boxes) inputs["boxes"] = add_boxes(fold.test, variant);
+    Part& described = test_descriptions_[fold.test + " " + variant.settings.model.prompts.descriptions];
+    if (!described) described = part("descriptions", descriptions({fold.test}, variant.settings.model));
+    return add(StageKind::evaluate, evaluate_label(fold),
+               {model.model, evaluate, seed, model.clip, described, datasets_part("dataset", {dataset.name}),
+                datasets_part("train_dataset", fold.train), StageSpec::part("inputs", std::move(inputs))},
+               variant.settings.resources);
+  }
+
+  static std::string evaluate_label(const Fold& fold) {
+    std::string trained_on;
+    for (const auto& name : fold.train) trained_on += (trained_on.empty() ? "" : "+") + name;
+    return "evaluate " + trained_on + " on " + fold.test;
+  }
+
+  std::string add(StageKind kind, const std::string& label, std::vector<Part> parts,
+                  const ResourceSettings& resources) {
+    parts.push_back(part("kind", to_string(kind)));
+    parts.push_back(part("format", 1));
+    StageSpec spec(std::move(parts));
+    std::string key = spec.key();
+    if (!index_.emplace(key, plan_.stages.size()).second) return key;
+    std::vector<std::string> inputs;
+    for (const auto& [name, input] : spec.at("inputs").items()) inputs.push_back(input);
+    plan_.stages.push_back({key, kind, label, std::move(inputs), resources, std::move(spec)});
+    return key;
+  }
+
+  const Experiment* experiment_ = nullptr;  // the one whose trials are being added
   Facts facts_;
   Plan plan_;
   std::unordered_map<std::string, std::size_t> index_;
-  std::unordered_map<std::string, std::string> known_;  // features and trainings: what they are made of -> key
+  std::unordered_map<std::string, std::string> known_;  // features, boxes and trainings: what they are made of -> key
+  std::unordered_map<std::string, Part> parts_;
+  std::unordered_map<std::string, Part> sections_;
+  std::unordered_map<std::string, Part> test_descriptions_;
+  std::unordered_map<std::size_t, ModelParts> models_;
+  std::map<std::string, std::string> digests_;
 };
 
 // Keys become paths.
@@ -205,10 +322,6 @@ std::string checked_key(const Json& json, const fs::path& path) {
   const auto key = json.get<std::string>();
   if (key.size() == 16 && key.find_first_not_of("0123456789abcdef") == std::string::npos) return key;
   throw Error("scheduler: " + path.string(), "found " + json.dump() + ", expected a stage's key of 16 hex digits");
-}
-
-Json to_json(const Table& table) {
-  return {{"title", table.title}, {"rows", table.rows}, {"columns", table.columns}, {"metrics", table.metrics}};
 }
 
 }  // namespace
@@ -219,21 +332,59 @@ const PlannedStage& Plan::stage(const std::string& key) const {
   throw Error("scheduler: plan of " + name, "found no stage " + key);
 }
 
-Plan make_plan(const Experiment& experiment, const Workspace& workspace) {
-  return Planner(experiment, workspace).make();
+int Plan::max_concurrent() const {
+  int least = 0;
+  for (const auto& [owner, search] : searches)
+    if (search.max_concurrent > 0) least = least == 0 ? search.max_concurrent : std::min(least, search.max_concurrent);
+  return least;
 }
+
+std::shared_ptr<const StageSpec::Part> StageSpec::part(const std::string& name, Json value) {
+  std::string key_text = canonical_json(key_view({{name, value}}).at(name));
+  return std::make_shared<const Part>(Part{name, std::move(value), std::move(key_text)});
+}
+
+StageSpec::StageSpec(std::vector<std::shared_ptr<const Part>> parts) : parts_(std::move(parts)) {
+  std::sort(parts_.begin(), parts_.end(), [](const auto& a, const auto& b) { return a->name < b->name; });
+}
+
+Json StageSpec::json() const {
+  Json json = Json::object();
+  for (const auto& one : parts_) json[one->name] = one->value;
+  return json;
+}
+
+std::string StageSpec::key() const {
+  Sha256 hash;  // over what canonical_json(key_view(json())) would be, without making it
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    hash.update((i == 0 ? "{\"" : ",\"") + parts_[i]->name + "\":");
+    hash.update(parts_[i]->key_text);
+  }
+  hash.update("}");
+  return hash.hex().substr(0, 16);
+}
+
+const Json& StageSpec::at(const std::string& name) const {
+  for (const auto& one : parts_)
+    if (one->name == name) return one->value;
+  throw Error("scheduler: spec of a stage", "found no " + name);
+}
+
+Plan make_plan(const Experiment& experiment, const Workspace& workspace) { return Planner(workspace).make(experiment); }
 
 void save_plan(const Plan& plan, const Workspace& workspace) {
   Json json = {{"format", 1},
                {"name", plan.name},
                {"experiment", plan.experiment},
-               {"folds", plan.folds},
                {"tables", Json::array()},
+               {"searches", Json::object()},
+               {"max_concurrent", plan.max_concurrent()},
                {"stages", Json::array()},
                {"trials", Json::array()}};
   for (const auto& table : plan.tables) json["tables"].push_back(to_json(table));
+  for (const auto& [experiment, search] : plan.searches) json["searches"][experiment] = to_json(search);
   for (const auto& stage : plan.stages) {
-    workspace.create_stage(stage.key, stage.spec);
+    workspace.create_stage(stage.key, stage.spec.json());
     json["stages"].push_back({{"key", stage.key},
                               {"kind", to_string(stage.kind)},
                               {"label", stage.label},
@@ -241,10 +392,12 @@ void save_plan(const Plan& plan, const Workspace& workspace) {
                               {"resources", to_json(stage.resources)}});
   }
   for (const auto& trial : plan.trials)
-    json["trials"].push_back({{"fold", trial.fold},
+    json["trials"].push_back({{"experiment", trial.experiment},
+                              {"fold", trial.fold},
                               {"axis_values", trial.axis_values},
                               {"train", trial.train},
-                              {"evaluate", trial.evaluate}});
+                              {"evaluate", trial.evaluate},
+                              {"search_group", trial.search_group}});
   fs::create_directories(workspace.experiment_folder(plan.name));
   write_json(workspace.experiment_folder(plan.name) / "plan.json", json);
 }
@@ -263,18 +416,20 @@ Plan load_plan(const Workspace& workspace, const std::string& name) {
     Plan plan{.name = json.at("name"),
               .experiment = json.at("experiment"),
               .tables = {},
-              .folds = json.at("folds"),
+              .searches = {},
               .stages = {},
               .trials = {}};
-    for (const auto& table : json.at("tables"))
-      plan.tables.push_back({table.at("title"), table.at("rows"), table.at("columns"), table.at("metrics")});
+    for (const auto& table : json.at("tables")) plan.tables.push_back(table_from_json(table));
+    for (const auto& [experiment, search] : json.at("searches").items())
+      plan.searches[experiment] = search_from_json(search);
     for (const auto& stage : json.at("stages"))
       plan.stages.push_back({checked_key(stage.at("key"), path), stage_kind(stage.at("kind")), stage.at("label"),
                              stage.at("inputs"), resource_settings_from_json(stage.at("resources"), path.string()),
-                             Json()});
+                             StageSpec()});
     for (const auto& trial : json.at("trials"))
-      plan.trials.push_back({trial.at("fold"), trial.at("axis_values").get<std::map<std::string, Json>>(),
-                             checked_key(trial.at("train"), path), checked_key(trial.at("evaluate"), path)});
+      plan.trials.push_back(
+          {trial.at("experiment"), trial.at("fold"), trial.at("axis_values").get<std::map<std::string, Json>>(),
+           checked_key(trial.at("train"), path), checked_key(trial.at("evaluate"), path), trial.at("search_group")});
     return plan;
   } catch (const Json::exception& problem) {
     throw Error("scheduler: " + path.string(),

@@ -108,7 +108,7 @@ std::string curves_html(const std::vector<LossPoint>& curve) {
 
 std::string percent(const Json& metrics, const std::string& name) {
   if (!metrics.is_object() || !metrics.contains(name) || !metrics[name].is_number()) return "-";
-  return to_text({100 * metrics[name].get<double>(), std::nullopt});
+  return to_text({.mean = 100 * metrics[name].get<double>()});
 }
 
 std::string classes_html(const Json& metrics) {

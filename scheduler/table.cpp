@@ -21,14 +21,17 @@ std::optional<double> metric_of(const TrialResult& result, const std::string& me
 }
 
 Cell cell_of(const Values& values) {
-  if (values.empty()) return {};
+  Cell cell{.there = values.size()};
+  if (values.empty()) return cell;
   double sum = 0;
   for (const double value : values) sum += value;
   const double mean = sum / static_cast<double>(values.size());
-  if (values.size() == 1) return {mean, std::nullopt};
+  cell.mean = mean;
+  if (values.size() == 1) return cell;
   double squares = 0;
   for (const double value : values) squares += (value - mean) * (value - mean);
-  return {mean, std::sqrt(squares / static_cast<double>(values.size() - 1))};
+  cell.spread = std::sqrt(squares / static_cast<double>(values.size() - 1));
+  return cell;
 }
 
 std::string plain_text(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
@@ -36,10 +39,13 @@ std::string plain_text(const Json& value) { return value.is_string() ? value.get
 // "model.prompts.filter" -> "filter"; the full key where that would be ambiguous is not worth the width.
 std::string short_key(const std::string& key) { return key.substr(key.rfind('.') + 1); }
 
-// Where a trial stands on "fold", an axis, or ("") on all axes but the seed together.
+// Where a trial stands on "fold", on an axis, or ("") on all axes but the seed together.
 std::string position(const PlannedTrial& trial, const std::string& dimension, const std::string& other) {
   if (dimension == "fold") return trial.fold;
-  if (!dimension.empty()) return plain_text(trial.axis_values.at(dimension));
+  if (!dimension.empty()) {
+    const auto found = trial.axis_values.find(dimension);
+    return found == trial.axis_values.end() ? "" : plain_text(found->second);
+  }
   std::map<std::string, Json> values = trial.axis_values;
   values.erase("train.seed");
   values.erase(other);
@@ -50,51 +56,144 @@ void add_once(std::vector<std::string>& list, const std::string& text) {
   if (std::find(list.begin(), list.end(), text) == list.end()) list.push_back(text);
 }
 
-ResultTable make_table(const Table& table, const std::string& name, const std::vector<TrialResult>& results) {
-  std::vector<std::string> rows, columns;
-  std::map<std::pair<std::string, std::string>, std::vector<const TrialResult*>> cells;
-  for (const auto& result : results) {
-    const std::string row = position(*result.trial, table.rows, table.columns);
-    const std::string column = position(*result.trial, table.columns, table.rows);
-    add_once(rows, row);
-    add_once(columns, column);
-    cells[{row, column}].push_back(&result);
-  }
-  ResultTable made{.title = table.title.empty() ? name : table.title,
-                   .row_heading = table.rows.empty()     ? ""
-                                  : table.rows == "fold" ? "fold"
-                                                         : short_key(table.rows),
-                   .columns = {},
-                   .rows = {}};
-  for (const auto& column : columns)
-    for (const auto& metric : table.metrics)
-      made.columns.push_back(column + (column.empty() ? "" : " ") + metric_title(metric));
+using Trials = std::vector<const TrialResult*>;
 
-  const auto row_of = [&](const std::string& label, const std::vector<std::string>& from, bool untrained) {
+// One table of a plan, row by row.
+class TableMaker {
+ public:
+  TableMaker(const Table& table, const std::string& fallback_title, const std::vector<TrialResult>& results)
+      : table_(table) {
+    for (const auto& result : results)
+      if (result.trial->experiment == table.experiment) results_.push_back(&result);
+    made_.title = table.title.empty() ? fallback_title : table.title;
+    if (table.named_rows.empty() && !table.rows.empty())
+      made_.row_heading = table.rows == "fold" || table.rows == "name" ? table.rows : short_key(table.rows);
+  }
+
+  ResultTable make() {
+    collect_columns();
+    if (!table_.note.empty()) made_.notes.push_back(table_.note);
+    const std::size_t first_untrained = table_.named_rows.empty() ? add_rows_by_value() : add_named_rows();
+    mark_best(first_untrained);
+    return std::move(made_);
+  }
+
+ private:
+  bool by_name_alone() const { return !table_.named_rows.empty() && table_.columns.empty(); }
+
+  std::string column_of(const TrialResult& result) const {
+    return by_name_alone() ? "" : position(*result.trial, table_.columns, table_.rows);
+  }
+
+  void collect_columns() {
+    for (const TrialResult* result : results_) add_once(columns_, column_of(*result));
+    for (const auto& [row, columns] : table_.paper)  // also where no trial of ours is
+      for (const auto& [column, values] : columns) add_once(columns_, column);
+    for (const auto& column : columns_)
+      for (const auto& metric : table_.metrics) made_.columns.push_back({column, metric_title(metric)});
+  }
+
+  std::size_t add_rows_by_value() {
+    std::vector<std::string> labels;
+    std::map<std::string, Trials> rows;
+    for (const TrialResult* result : results_) {
+      const std::string label = position(*result->trial, table_.rows, table_.columns);
+      add_once(labels, label);
+      rows[label].push_back(result);
+    }
+    for (const auto& label : labels) {
+      add_row(label.empty() ? "trained" : label, rows[label], false);
+      add_paper(label);
+    }
+    const std::size_t trained = made_.rows.size();
+    // With the folds as rows, each has its own untrained model to be compared with.
+    if (table_.rows == "fold")
+      for (const auto& label : labels) add_untrained(label + ", untrained", rows[label]);
+    else
+      add_untrained("untrained", results_);
+    return trained;
+  }
+
+  std::size_t add_named_rows() {
+    Trials shown;
+    for (const auto& row : table_.named_rows) {
+      Trials trials;
+      if (row.where)
+        for (const TrialResult* result : results_)
+          if (row.where->matches(result->trial->fold, result->trial->axis_values)) trials.push_back(result);
+      shown.insert(shown.end(), trials.begin(), trials.end());
+      add_row(row.name, trials, false);
+      add_paper(row.name);
+      if (row.note.empty()) continue;
+      made_.rows.back().mark = std::string(1, static_cast<char>('a' + notes_++ % 26));
+      made_.notes.push_back(made_.rows.back().mark + ": " + row.note);
+    }
+    const std::size_t trained = made_.rows.size();
+    add_untrained("untrained", shown);
+    return trained;
+  }
+
+  void add_row(const std::string& label, const Trials& trials, bool untrained) {
     TableRow row{.label = label, .cells = {}};
-    for (const auto& column : columns)
-      for (const auto& metric : table.metrics) {
+    for (const auto& column : columns_)
+      for (const auto& metric : table_.metrics) {
         Values values;
-        for (const auto& source : from)
-          if (const auto found = cells.find({source, column}); found != cells.end())
-            for (const TrialResult* result : found->second)
-              if (const auto value = metric_of(*result, metric, untrained)) values.push_back(*value);
-        row.cells.push_back(cell_of(values));
+        std::size_t count = 0;
+        for (const TrialResult* result : trials) {
+          if (column_of(*result) != column) continue;
+          ++count;
+          if (const auto value = metric_of(*result, metric, untrained)) values.push_back(*value);
+        }
+        Cell cell = cell_of(values);
+        cell.trials = count;
+        row.cells.push_back(cell);
       }
-    return row;
-  };
-  for (const auto& row : rows) made.rows.push_back(row_of(row.empty() ? "trained" : row, {row}, false));
-  // With the folds as rows, each has its own untrained model to be compared with.
-  std::vector<TableRow> untrained;
-  if (table.rows == "fold")
-    for (const auto& row : rows) untrained.push_back(row_of(row + ", untrained", {row}, true));
-  else
-    untrained.push_back(row_of("untrained", rows, true));
-  for (auto& row : untrained)
-    if (std::any_of(row.cells.begin(), row.cells.end(), [](const Cell& cell) { return cell.mean.has_value(); }))
-      made.rows.push_back(std::move(row));
-  return made;
-}
+    made_.rows.push_back(std::move(row));
+  }
+
+  void add_untrained(const std::string& label, const Trials& trials) {
+    add_row(label, trials, true);
+    const auto& cells = made_.rows.back().cells;
+    if (std::none_of(cells.begin(), cells.end(), [](const Cell& cell) { return cell.mean.has_value(); }))
+      made_.rows.pop_back();
+  }
+
+  // The paper's values beside those of the last row.
+  void add_paper(const std::string& label) {
+    const auto row = table_.paper.find(label);
+    if (row == table_.paper.end()) return;
+    std::size_t cell = 0;
+    for (const auto& column : columns_) {
+      const auto found = row->second.find(column);
+      for (std::size_t i = 0; i < table_.metrics.size(); ++i, ++cell)
+        if (found != row->second.end() && found->second.at(i).is_number())
+          made_.rows.back().cells[cell].paper = found->second[i].get<double>();
+    }
+  }
+
+  void mark_best(std::size_t rows) {
+    if (table_.rows == "fold" && table_.named_rows.empty()) return;  // folds do not compete
+    for (std::size_t column = 0; column < made_.columns.size(); ++column) {
+      std::optional<double> best;
+      int compared = 0;
+      for (std::size_t row = 0; row < rows; ++row)
+        if (const auto& mean = made_.rows[row].cells[column].mean) {
+          ++compared;
+          best = std::max(best.value_or(*mean), *mean);
+        }
+      for (std::size_t row = 0; compared > 1 && row < rows; ++row) {
+        Cell& cell = made_.rows[row].cells[column];
+        cell.best = cell.mean && std::abs(*cell.mean - *best) < 0.05;  // what is printed alike is equally good
+      }
+    }
+  }
+
+  const Table& table_;
+  Trials results_;
+  std::vector<std::string> columns_;
+  int notes_ = 0;
+  ResultTable made_;
+};
 
 // Width on a terminal: bytes that are not UTF-8 continuations.
 std::size_t width(const std::string& text) {
@@ -107,17 +206,33 @@ std::string padded(const std::string& text, std::size_t to, bool right) {
   return right ? blanks + text : text + blanks;
 }
 
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
-  return quoted + "\"";
+std::string number(double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.1f", value);
+  return text;
 }
 
-std::string markdown_field(const std::string& text) {
-  std::string escaped;
-  for (const char c : text) escaped += c == '|' ? "\\|" : std::string(1, c);
-  return escaped;
+// Ours alone, without the paper's.
+std::string own_text(const Cell& cell, const char* plus_minus = " ± ") {
+  if (!cell.mean) return "-";
+  std::string text = number(*cell.mean);
+  if (cell.spread) text += plus_minus + number(*cell.spread);
+  if (cell.there < cell.trials) text += " [" + std::to_string(cell.there) + " of " + std::to_string(cell.trials) + "]";
+  return text;
+}
+
+std::string paper_text(const Cell& cell) { return cell.paper ? " (" + number(*cell.paper) + ")" : ""; }
+
+std::string unit_text(const ResultTable& table) { return table.has_paper() ? " (%; the paper's in brackets)" : " (%)"; }
+
+// Runs of equal groups: (group, columns).
+std::vector<std::pair<std::string, std::size_t>> column_groups(const ResultTable& table) {
+  std::vector<std::pair<std::string, std::size_t>> groups;
+  for (const auto& column : table.columns) {
+    if (groups.empty() || groups.back().first != column.group) groups.emplace_back(column.group, 0);
+    ++groups.back().second;
+  }
+  return groups;
 }
 
 }  // namespace
@@ -131,11 +246,30 @@ std::vector<TrialResult> trial_results(const Workspace& workspace, const Plan& p
 
 std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<TrialResult>& results) {
   std::vector<ResultTable> tables;
-  for (const auto& table : plan.tables) tables.push_back(make_table(table, plan.name, results));
-  if (tables.empty())
-    tables.push_back(make_table({.title = "", .rows = "", .columns = "fold", .metrics = {"image_auroc", "pixel_auroc"}},
-                                plan.name, results));
+  std::vector<std::string> experiments;
+  for (const auto& trial : plan.trials) add_once(experiments, trial.experiment);
+  for (const auto& table : plan.tables) tables.push_back(TableMaker(table, table.experiment, results).make());
+  for (const auto& experiment : experiments) {
+    const bool has_table = std::any_of(plan.tables.begin(), plan.tables.end(),
+                                       [&](const Table& table) { return table.experiment == experiment; });
+    if (has_table) continue;
+    const Table table{.experiment = experiment,
+                      .title = "",
+                      .rows = "",
+                      .named_rows = {},
+                      .columns = "fold",
+                      .metrics = {"image_auroc", "pixel_auroc"},
+                      .paper = {},
+                      .note = ""};
+    tables.push_back(TableMaker(table, experiment, results).make());
+  }
   return tables;
+}
+
+bool ResultTable::has_paper() const {
+  return std::any_of(rows.begin(), rows.end(), [](const TableRow& row) {
+    return std::any_of(row.cells.begin(), row.cells.end(), [](const Cell& cell) { return cell.paper.has_value(); });
+  });
 }
 
 std::string metric_title(const std::string& metric) {
@@ -150,99 +284,198 @@ std::string metric_title(const std::string& metric) {
   return found == titles.end() ? metric : found->second;
 }
 
-std::string to_text(const Cell& cell) {
-  if (!cell.mean) return "-";
-  char text[64];
-  if (cell.spread)
-    std::snprintf(text, sizeof text, "%.1f ± %.1f", *cell.mean, *cell.spread);
-  else
-    std::snprintf(text, sizeof text, "%.1f", *cell.mean);
-  return text;
-}
+std::string to_text(const Cell& cell) { return own_text(cell) + paper_text(cell); }
 
 std::string describe_axis_values(const std::map<std::string, Json>& axis_values) {
   std::string text;
+  if (const auto name = axis_values.find("name"); name != axis_values.end()) {
+    text = plain_text(name->second);
+    if (const auto seed = axis_values.find("train.seed"); seed != axis_values.end())
+      text += ", seed=" + plain_text(seed->second);
+    return text;
+  }
   for (const auto& [key, value] : axis_values)
     text += (text.empty() ? "" : ", ") + short_key(key) + "=" + plain_text(value);
   return text;
 }
 
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + "\"";
+}
+
+std::string markdown_field(const std::string& text) {
+  std::string escaped;
+  for (const char c : text) escaped += c == '|' ? "\\|" : c == '\n' ? " " : std::string(1, c);
+  return escaped;
+}
+
 std::string to_terminal(const ResultTable& table) {
+  const auto label = [](const TableRow& row) { return row.label + (row.mark.empty() ? "" : " [" + row.mark + "]"); };
   std::size_t label_width = width(table.row_heading);
-  for (const auto& row : table.rows) label_width = std::max(label_width, width(row.label));
+  for (const auto& row : table.rows) label_width = std::max(label_width, width(label(row)));
   std::vector<std::size_t> widths;
   for (std::size_t i = 0; i < table.columns.size(); ++i) {
-    widths.push_back(width(table.columns[i]));
+    widths.push_back(width(table.columns[i].title()));
     for (const auto& row : table.rows) widths[i] = std::max(widths[i], width(to_text(row.cells[i])));
   }
-  std::string text = table.title + " (%)\n" + padded(table.row_heading, label_width, false);
-  for (std::size_t i = 0; i < widths.size(); ++i) text += "  " + padded(table.columns[i], widths[i], true);
+  std::string text = table.title + unit_text(table) + "\n" + padded(table.row_heading, label_width, false);
+  for (std::size_t i = 0; i < widths.size(); ++i) text += "  " + padded(table.columns[i].title(), widths[i], true);
   text += "\n";
   for (const auto& row : table.rows) {
-    text += padded(row.label, label_width, false);
+    text += padded(label(row), label_width, false);
     for (std::size_t i = 0; i < widths.size(); ++i) text += "  " + padded(to_text(row.cells[i]), widths[i], true);
     text += "\n";
   }
+  for (const auto& note : table.notes) text += note + "\n";
   return text;
 }
 
 std::string to_markdown(const ResultTable& table) {
-  std::string text = "### " + table.title + " (%)\n\n| " + markdown_field(table.row_heading) + " |";
+  std::string text = "### " + table.title + unit_text(table) + "\n\n| " + markdown_field(table.row_heading) + " |";
   std::string line = "|---|";
   for (const auto& column : table.columns) {
-    text += " " + markdown_field(column) + " |";
+    text += " " + markdown_field(column.title()) + " |";
     line += "---:|";
   }
   text += "\n" + line + "\n";
   for (const auto& row : table.rows) {
-    text += "| " + markdown_field(row.label) + " |";
-    for (const auto& cell : row.cells) text += " " + to_text(cell) + " |";
+    text += "| " + markdown_field(row.label) + (row.mark.empty() ? "" : " <sup>" + row.mark + "</sup>") + " |";
+    for (const auto& cell : row.cells)
+      text += " " + (cell.best ? "**" + own_text(cell) + "**" : own_text(cell)) + paper_text(cell) + " |";
     text += "\n";
   }
+  for (const auto& note : table.notes) text += "\n" + note + "\n";
   return text;
 }
 
 std::string to_csv(const ResultTable& table) {
+  const bool paper = table.has_paper();
   std::string text = csv_field(table.row_heading.empty() ? "row" : table.row_heading);
-  for (const auto& column : table.columns)
-    text += "," + csv_field(column) + "," + csv_field(column + " standard deviation");
+  for (const auto& column : table.columns) {
+    text += "," + csv_field(column.title()) + "," + csv_field(column.title() + " standard deviation");
+    if (paper) text += "," + csv_field(column.title() + " paper");
+  }
   text += "\r\n";
+  const auto value = [](const std::optional<double>& number) { return "," + (number ? Json(*number).dump() : ""); };
   for (const auto& row : table.rows) {
     text += csv_field(row.label);
-    for (const auto& cell : row.cells)
-      text += "," + (cell.mean ? Json(*cell.mean).dump() : "") + "," + (cell.spread ? Json(*cell.spread).dump() : "");
+    for (const auto& cell : row.cells) text += value(cell.mean) + value(cell.spread) + (paper ? value(cell.paper) : "");
     text += "\r\n";
   }
   return text;
 }
 
-std::string to_html(const ResultTable& table) {
-  std::string text = "<table><caption>" + html_escaped(table.title) + " (%)</caption>\n<tr><th>" +
-                     html_escaped(table.row_heading) + "</th>";
-  for (const auto& column : table.columns) text += "<th>" + html_escaped(column) + "</th>";
-  text += "</tr>\n";
+std::string to_latex(const ResultTable& table) {
+  std::string text = "\\begin{table}\n\\centering\n\\caption{" + latex_escaped(table.title + unit_text(table)) +
+                     "}\n\\begin{tabular}{l" + std::string(table.columns.size(), 'r') + "}\n\\toprule\n";
+  const auto groups = column_groups(table);
+  if (groups.size() > 1 || (!groups.empty() && !groups[0].first.empty())) {
+    std::string rules;
+    std::size_t first = 2;
+    for (const auto& [group, columns] : groups) {
+      text += " & \\multicolumn{" + std::to_string(columns) + "}{c}{" + latex_escaped(group) + "}";
+      rules += "\\cmidrule(lr){" + std::to_string(first) + "-" + std::to_string(first + columns - 1) + "}";
+      first += columns;
+    }
+    text += " \\\\\n" + rules + "\n";
+  }
+  text += latex_escaped(table.row_heading);
+  for (const auto& column : table.columns) text += " & " + latex_escaped(column.metric);
+  text += " \\\\\n\\midrule\n";
   for (const auto& row : table.rows) {
-    text += "<tr><th>" + html_escaped(row.label) + "</th>";
-    for (const auto& cell : row.cells) text += "<td>" + to_text(cell) + "</td>";
+    text += latex_escaped(row.label) + (row.mark.empty() ? "" : "\\textsuperscript{" + row.mark + "}");
+    for (const auto& cell : row.cells) {
+      const std::string own = cell.mean ? own_text(cell, " $\\pm$ ") : "--";
+      text += " & " + (cell.best ? "\\textbf{" + own + "}" : own) + paper_text(cell);
+    }
+    text += " \\\\\n";
+  }
+  text += "\\bottomrule\n\\end{tabular}\n";
+  for (const auto& note : table.notes) text += "\n\\footnotesize " + latex_escaped(note) + "\n";
+  return text + "\\end{table}\n";
+}
+
+std::string to_html(const ResultTable& table) {
+  std::string text = "<table><caption>" + html_escaped(table.title + unit_text(table)) + "</caption>\n<thead>";
+  const auto groups = column_groups(table);
+  const bool grouped = groups.size() > 1 || (!groups.empty() && !groups[0].first.empty());
+  if (grouped) {
+    text += "<tr><td></td>";
+    for (const auto& [group, columns] : groups)
+      text += "<th class=\"group\" scope=\"colgroup\" colspan=\"" + std::to_string(columns) + "\">" +
+              html_escaped(group) + "</th>";
     text += "</tr>\n";
   }
-  return text + "</table>\n";
+  text += "<tr><th scope=\"col\">" + html_escaped(table.row_heading) + "</th>";
+  for (const auto& column : table.columns) text += "<th scope=\"col\">" + html_escaped(column.metric) + "</th>";
+  text += "</tr></thead>\n<tbody>";
+  for (const auto& row : table.rows) {
+    text += "<tr><th scope=\"row\">" + html_escaped(row.label) +
+            (row.mark.empty() ? "" : "<sup>" + row.mark + "</sup>") + "</th>";
+    for (const auto& cell : row.cells) {
+      text += "<td>" + (cell.best ? "<b>" + own_text(cell) + "</b>" : own_text(cell));
+      if (cell.paper) text += " <span class=\"paper\">" + paper_text(cell).substr(1) + "</span>";
+      text += "</td>";
+    }
+    text += "</tr>\n";
+  }
+  text += "</tbody></table>\n";
+  for (const auto& note : table.notes) text += "<p class=\"note\">" + html_escaped(note) + "</p>\n";
+  return text;
 }
 
 Json to_json(const ResultTable& table) {
-  Json json = {{"title", table.title},
-               {"unit", "percent"},
-               {"row_heading", table.row_heading},
-               {"columns", table.columns},
-               {"rows", Json::array()}};
+  const auto value = [](const std::optional<double>& number) { return number ? Json(*number) : Json(); };
+  Json json = {{"title", table.title},     {"unit", "percent"},     {"row_heading", table.row_heading},
+               {"columns", Json::array()}, {"rows", Json::array()}, {"notes", table.notes}};
+  for (const auto& column : table.columns) json["columns"].push_back(column.title());
   for (const auto& row : table.rows) {
     Json cells = Json::array();
     for (const auto& cell : row.cells)
-      cells.push_back({{"mean", cell.mean ? Json(*cell.mean) : Json()},
-                       {"standard_deviation", cell.spread ? Json(*cell.spread) : Json()}});
-    json["rows"].push_back({{"label", row.label}, {"cells", cells}});
+      cells.push_back({{"mean", value(cell.mean)},
+                       {"standard_deviation", value(cell.spread)},
+                       {"paper", value(cell.paper)},
+                       {"best", cell.best},
+                       {"trials_done", cell.there},
+                       {"trials", cell.trials}});
+    json["rows"].push_back({{"label", row.label}, {"note", row.mark}, {"cells", cells}});
   }
   return json;
+}
+
+std::string latex_escaped(const std::string& text) {
+  static const std::vector<std::pair<std::string, std::string>> replacements = {{"\\", "\\textbackslash{}"},
+                                                                                {"{", "\\{"},
+                                                                                {"}", "\\}"},
+                                                                                {"&", "\\&"},
+                                                                                {"%", "\\%"},
+                                                                                {"$", "\\$"},
+                                                                                {"#", "\\#"},
+                                                                                {"_", "\\_"},
+                                                                                {"~", "\\textasciitilde{}"},
+                                                                                {"^", "\\textasciicircum{}"},
+                                                                                {"<", "\\textless{}"},
+                                                                                {">", "\\textgreater{}"},
+                                                                                {"|", "\\textbar{}"},
+                                                                                {"\"", "''"},
+                                                                                {"--", "-{}-"},
+                                                                                {"±", "$\\pm$"},
+                                                                                {"→", "$\\rightarrow$"},
+                                                                                {"×", "$\\times$"},
+                                                                                {"λ", "$\\lambda$"},
+                                                                                {"\n", " "}};
+  std::string escaped;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto found = std::find_if(replacements.begin(), replacements.end(), [&](const auto& replacement) {
+      return text.compare(at, replacement.first.size(), replacement.first) == 0;
+    });
+    escaped += found == replacements.end() ? text.substr(at, 1) : found->second;
+    at += found == replacements.end() ? 1 : found->first.size();
+  }
+  return escaped;
 }
 
 std::string html_escaped(const std::string& text) {

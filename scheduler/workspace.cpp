@@ -55,6 +55,8 @@ void remove_durably(const fs::path& path) {
     throw Error("scheduler: " + path.string(), std::string("cannot be removed: ") + std::strerror(errno));
 }
 
+}  // namespace
+
 Json key_view(Json spec) {
   const auto erase = [](Json* object, std::initializer_list<const char*> path, const char* last) {
     for (const char* name : path) {
@@ -66,18 +68,22 @@ Json key_view(Json spec) {
   erase(&spec, {"clip"}, "path");
   erase(&spec, {"model"}, "clip");
   erase(&spec, {"model", "prompts"}, "descriptions");
+  erase(&spec, {"boxes"}, "path");
   erase(&spec, {"dataset"}, "name");
   erase(&spec, {"train_dataset"}, "name");
+  for (const char* list : {"datasets", "train_datasets"})
+    if (spec.contains(list) && spec[list].is_array())
+      for (auto& dataset : spec[list]) erase(&dataset, {}, "name");
   erase(&spec, {"train"}, "snapshot_every_steps");
   return spec;
 }
-
-}  // namespace
 
 std::string to_string(StageKind kind) {
   switch (kind) {
     case StageKind::features:
       return "features";
+    case StageKind::boxes:
+      return "boxes";
     case StageKind::train:
       return "train";
     case StageKind::evaluate:
@@ -87,9 +93,9 @@ std::string to_string(StageKind kind) {
 }
 
 StageKind stage_kind(const std::string& name) {
-  for (const StageKind kind : {StageKind::features, StageKind::train, StageKind::evaluate})
+  for (const StageKind kind : {StageKind::features, StageKind::boxes, StageKind::train, StageKind::evaluate})
     if (to_string(kind) == name) return kind;
-  throw Error("scheduler", "found the kind of stage \"" + name + "\", expected features, train or evaluate");
+  throw Error("scheduler", "found the kind of stage \"" + name + "\", expected features, boxes, train or evaluate");
 }
 
 std::string stage_key(const Json& spec) { return sha256_hex(canonical_json(key_view(spec))).substr(0, 16); }

@@ -13,14 +13,17 @@
 
 namespace filo {
 
-enum class StageKind { features, train, evaluate };
+enum class StageKind { features, boxes, train, evaluate };
 std::string to_string(StageKind kind);
 StageKind stage_kind(const std::string& name);  // throws Error on an unknown one
 
-// First 16 hex digits of SHA-256 over the canonical spec without what only says where things are or how often they are
-// saved: clip.path, model.clip, model.prompts.descriptions (the content stands in `descriptions`), the data sets' names
-// (their digests count) and train.snapshot_every_steps.
+// First 16 hex digits of SHA-256 over canonical_json(key_view(spec)).
 std::string stage_key(const Json& spec);
+
+// The spec without what only says where things are or how often they are saved: clip.path, model.clip,
+// model.prompts.descriptions (the content stands in `descriptions`), boxes.path, the data sets' names (their digests
+// count) and train.snapshot_every_steps.
+Json key_view(Json spec);
 
 // What result.json says, when it can be believed.
 struct StageResult {

@@ -1,8 +1,12 @@
-// An experiment file (DESIGN section 7): data sets, folds, settings, axes, tables.
+// An experiment file (docs/settings.md): data sets, folds, settings, the grid of trials, search, tables.
 #pragma once
 
+#include <array>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "settings/schema.hpp"
@@ -11,8 +15,8 @@
 namespace filo {
 
 struct Fold {
-  std::string name;   // "mvtec->visa" unless given
-  std::string train;  // data set names (not roles); never the same
+  std::string name;                // "mvtec->visa" unless given
+  std::vector<std::string> train;  // data set names (not roles), at least one; never `test`
   std::string test;
 };
 
@@ -23,46 +27,134 @@ struct ExperimentSettings {
   ResourceSettings resources;
 };
 
-struct Axis {
-  std::string key;  // dotted: "model.prompts.filter"
-  std::vector<SourceValue> values;
+// What one point of the grid sets: dotted key ("model.prompts.filter") -> value.
+using Assignment = std::vector<std::pair<std::string, SourceValue>>;
+
+// Keys that vary together, one assignment per step; an axis is a group of one key.
+struct AxisGroup {
+  std::vector<std::string> keys;
+  std::vector<Assignment> values;
+};
+
+// A point beside the product of the groups.
+struct ExtraPoint {
+  std::string name;  // what tables and `exclude` call it; "" unless given
+  Assignment values;
+  SourceValue written;
+};
+
+// Conditions that all have to hold: "fold", "name" or a dotted key -> value.
+struct Condition {
+  std::map<std::string, Json> values;
+  SourceValue written{};
+  bool may_match_nothing = false;  // it came from a base, which serves several experiments
+  bool matches(const std::string& fold, const std::map<std::string, Json>& axis_values) const;  // a key not there: no
+};
+
+struct TableRowSettings {
+  std::string name;
+  std::optional<Condition> where;  // unset: a row of the paper that no trial of ours belongs to
+  std::string note;                // shown below the table
 };
 
 struct Table {
+  std::string experiment;  // whose trials it shows (an included one keeps its own tables)
   std::string title;
-  std::string rows;     // "fold" or an axis's key; "": every combination of the axes is a row
-  std::string columns;  // likewise
+  std::string rows;  // "fold", "name" or a dotted key that varies; "": every combination of them is a row
+  std::vector<TableRowSettings> named_rows;  // when there are any, they are the rows
+  std::string columns;                       // as rows
   std::vector<std::string> metrics;
+  // Row -> column -> the paper's values in per cent, one per metric, null where it has none. Columns "": column "".
+  std::map<std::string, std::map<std::string, std::vector<Json>>> paper;
+  std::string note;
+};
+
+enum class SearchMethod { random, asha };
+
+struct SearchDimension {
+  std::string key;
+  enum class Kind { uniform, log_uniform, integer, choice } kind = Kind::uniform;
+  double low = 0, high = 0;  // not for choice; both ends belong to it
+  std::vector<SourceValue> choices;
+};
+
+// Hyperparameters drawn at random, by seed alone; with asha, trainings that fall behind are stopped early.
+struct SearchSettings {
+  SearchMethod method = SearchMethod::random;
+  std::vector<SearchDimension> space;
+  std::string metric = "loss";  // a field of training's events; with random also a metric of the evaluation
+  bool maximize = false;
+  int max_trials = 0;      // points drawn; each is a trial per fold, point of the grid and seed
+  int max_concurrent = 0;  // trainings at once; 0: no limit
+  std::uint64_t seed = 0;
+  // asha only: at `min` units and then at every `reduction`-th power of it, the best 1/reduction go on.
+  int reduction = 3;
+  int min = 1;
+  int max = 0;                 // no decisions from here on; 0: train.main.epochs, or no limit where unit is step
+  std::string unit = "epoch";  // of the main phase; or "step"
 };
 
 struct Experiment {
   std::string name;
   std::string path;                         // of the file
   std::map<std::string, std::string> data;  // role -> data set name
-  std::vector<Fold> folds;
+  std::vector<Fold> folds;                  // none: it only includes others
   ExperimentSettings base;
-  std::vector<Axis> axes;  // in the file's order; `seeds` is the last one
+  std::vector<AxisGroup> groups;   // axes in the file's order, then zip: their product is the grid
+  std::vector<ExtraPoint> points;  // beside it; with points and no group, the points are the grid
+  std::vector<AxisGroup> repeats;  // search, seeds: every point of the grid is run with each of these
+  std::vector<Condition> exclude;
+  std::optional<SearchSettings> search;
   std::vector<Table> tables;
-  SourceValue source;  // as written; axes are applied to it
+  std::vector<Experiment> included;  // each once
+  std::vector<std::string> files;    // by SourceValue::file: the file itself, then its bases
+  SourceValue source;                // with its bases; what varies is applied to it
+  Json resolved;                     // every key, in the shape of the file; included files by path
+
+  bool has_own_trials() const { return !folds.empty(); }
+  std::vector<std::string> varied_keys() const;            // dotted, each once, in the file's order
+  std::string place(const std::string& dotted_key) const;  // "settings: FILE:LINE: KEY", for messages
 };
 
-// One point of the axes' product.
+// One point of the grid.
 struct Variant {
-  std::map<std::string, Json> axis_values;  // dotted key -> value
+  std::map<std::string, Json> axis_values;  // every varied key, and "name" where the point has one
   ExperimentSettings settings;
+  std::vector<std::size_t> folds;  // indices of those that `exclude` leaves
+  // Of model, train, evaluate, resources: equal numbers, equal settings (but not the other way round).
+  std::array<std::size_t, 4> sections{};
+  std::size_t grid_point =
+      0;  // what the search's draws compete within: equal for variants that only the search tells apart
+};
+
+struct LoadOptions {
+  std::string base;  // this file takes the place of `base:`, also in the included ones; "": as written
 };
 
 // Throws UsageError "settings: FILE:LINE: KEY: found ..., expected ..." that also tells where the other problems are.
-Experiment load_experiment(const std::string& yaml_path);
+Experiment load_experiment(const std::string& yaml_path, const LoadOptions& options = {});
 
-// The product of the axes, last axis fastest; one variant with the base settings when there are none. Each is checked
-// as if it had been written in the file: the message names the axis value's line. Throws UsageError above a million
-// trials.
+// The grid, point by point: the product of the groups (last one fastest), then the extra points; included experiments
+// are left out. Each is checked as if it had been written in the file: the message names the value's line. Throws
+// UsageError on more than a million trials (before anything is expanded), on two equal points, on an `exclude` that
+// leaves out nothing.
+void for_each_variant(const Experiment& experiment, const std::function<void(const Variant&)>& use);
 std::vector<Variant> expand(const Experiment& experiment);
 
-Json to_json(const ExperimentSettings& settings);  // {"model", "train", "evaluate", "resources"}
-Json to_json(const Experiment& experiment);        // resolved, in the shape of the file
-std::string to_yaml(const Experiment& experiment);
+// The points that a search draws. A value depends on the search's seed, its key and the draw's number alone, so that
+// more trials later keep the first ones.
+std::vector<Assignment> search_draws(const SearchSettings& search);
+
+Json to_json(const ExperimentSettings& settings);   // {"model", "train", "evaluate", "resources"}
+Json to_json(const Experiment& experiment);         // resolved, with the included ones under "included"
+std::string to_yaml(const Experiment& experiment);  // included ones as further documents
+Json to_json(const Table& table);
+Table table_from_json(const Json& json);
+Json to_json(const SearchSettings& search);
+SearchSettings search_from_json(const Json& json);
+
+// What a program measures of an evaluation: image_auroc, ...
+const std::vector<std::string>& known_metrics();
 
 // What may stand in paths and job names: letters, digits, '.', '_', '-'; not first '.' or '-'; at most 100.
 bool is_plain_name(const std::string& name);

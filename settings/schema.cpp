@@ -76,6 +76,9 @@ bool has_type(const Schema& schema, const SourceValue& value) {
   return false;
 }
 
+// Where a field's name stands.
+SourceValue place_of(const SourceValue::Field& field) { return {.line = field.line, .file = field.value.file}; }
+
 Json resolve_record(const Schema& schema, const SourceValue& value, const std::string& key, Problems& problems) {
   std::vector<std::string> names;
   for (const auto& field : schema.fields) names.push_back(field.name);
@@ -83,13 +86,14 @@ Json resolve_record(const Schema& schema, const SourceValue& value, const std::s
   for (const auto& field : value.fields)
     if (std::find(names.begin(), names.end(), field.name) == names.end()) {
       sound = false;
-      problems.add(field.line, joined(key, field.name),
+      problems.add(place_of(field), joined(key, field.name),
                    "found an unknown key, expected " + one_of(names) + did_you_mean(field.name, names));
     }
   Json resolved = Json::object();
   SourceValue empty;
   empty.kind = SourceValue::Kind::map;
   empty.line = value.line;
+  empty.file = value.file;
   for (const auto& field : schema.fields) {
     const SourceValue* found = value.find(field.name);
     if (found != nullptr && !found->is_absent()) {
@@ -100,14 +104,14 @@ Json resolve_record(const Schema& schema, const SourceValue& value, const std::s
       resolved[field.name] = resolve(field.schema, empty, joined(key, field.name), problems);
     } else {
       sound = false;
-      problems.add(found == nullptr ? value.line : found->line, joined(key, field.name),
+      problems.add(found == nullptr ? value : *found, joined(key, field.name),
                    "found nothing, expected " + field.schema.expected());
     }
   }
   if (schema.record_check && sound && problems.empty())
     schema.record_check(resolved, [&](const std::string& dotted, const std::string& problem) {
       const SourceValue* place = value.find_dotted(dotted);
-      problems.add(place == nullptr ? value.line : place->line, joined(key, dotted), problem);
+      problems.add(place == nullptr ? value : *place, joined(key, dotted), problem);
     });
   return resolved;
 }
@@ -146,6 +150,10 @@ void write_yaml(const Schema& schema, const Json& value, int indent, std::ostrin
     if (field.schema.type == Schema::Type::record) {
       out << "\n";
       write_yaml(field.schema, content, indent + 2, out);
+    } else if (content.is_array() && !content.empty() && content[0].is_object()) {
+      out << "\n";
+      for (const auto& item : content)
+        out << std::string(static_cast<std::size_t>(indent) + 2, ' ') << "- " << yaml_inline(item) << "\n";
     } else {
       out << " " << yaml_inline(content) << "\n";
     }
@@ -185,11 +193,33 @@ void SourceValue::set_dotted(const std::string& dotted, SourceValue value) {
   }
   auto field =
       std::find_if(fields.begin(), fields.end(), [&](const Field& candidate) { return candidate.name == name; });
-  if (field == fields.end()) field = fields.insert(fields.end(), Field{name, value.line, {}});
+  if (field == fields.end()) field = fields.insert(fields.end(), Field{name, value.line, {.file = value.file}});
   if (dot == std::string::npos)
     field->value = std::move(value);
   else
     field->value.set_dotted(dotted.substr(dot + 1), std::move(value));
+}
+
+void SourceValue::erase(const std::string& name) {
+  std::erase_if(fields, [&](const Field& field) { return field.name == name; });
+}
+
+SourceValue merged(const SourceValue& base, const SourceValue& over) {
+  if (base.kind != SourceValue::Kind::map || over.kind != SourceValue::Kind::map) return over;
+  SourceValue value = base;
+  value.line = over.line;
+  value.file = over.file;
+  for (const auto& field : over.fields) {
+    auto below = std::find_if(value.fields.begin(), value.fields.end(),
+                              [&](const SourceValue::Field& candidate) { return candidate.name == field.name; });
+    if (below == value.fields.end()) {
+      value.fields.push_back(field);
+    } else {
+      below->line = field.line;
+      below->value = merged(below->value, field.value);
+    }
+  }
+  return value;
 }
 
 SourceValue source_value(const Json& json, int line) {
@@ -232,8 +262,13 @@ std::string describe(const SourceValue& value) {
   return value.scalar.is_string() ? "the text " + text : text;
 }
 
+void Problems::add(const SourceValue& at, const std::string& key, const std::string& problem) {
+  const std::string& file = files_.at(static_cast<std::size_t>(at.file));
+  problems_.push_back({file + (at.line > 0 ? ":" + std::to_string(at.line) : ""), key, problem});
+}
+
 void Problems::add(int line, const std::string& key, const std::string& problem) {
-  problems_.push_back({file_ + (line > 0 ? ":" + std::to_string(line) : ""), key, problem});
+  add(SourceValue{.line = line}, key, problem);
 }
 
 void Problems::throw_if_any() const {
@@ -312,7 +347,7 @@ std::string Schema::expected() const {
 
 Json resolve(const Schema& schema, const SourceValue& value, const std::string& key, Problems& problems) {
   const auto refuse = [&](const std::string& expected) {
-    problems.add(value.line, key, "found " + describe(value) + ", expected " + expected);
+    problems.add(value, key, "found " + describe(value) + ", expected " + expected);
     return Json();
   };
   if (!has_type(schema, value)) return refuse(schema.expected());

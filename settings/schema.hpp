@@ -23,6 +23,7 @@ struct SourceValue {
   Kind kind = Kind::scalar;
   Json scalar{};                     // null, boolean, number or text; null for lists and maps
   int line = 0;                      // from 1; 0: not known (JSON)
+  int file = 0;                      // which of the files that a value was put together from (Problems has their names)
   std::vector<SourceValue> items{};  // list
   std::vector<Field> fields{};       // map, in the order written
 
@@ -32,6 +33,7 @@ struct SourceValue {
 
   // Puts `value` at the dotted key, making maps on the way; what was there is replaced.
   void set_dotted(const std::string& dotted, SourceValue value);
+  void erase(const std::string& name);  // a field of a map, if it is there
 };
 
 struct SourceValue::Field {
@@ -43,7 +45,10 @@ struct SourceValue::Field {
 // YAML 1.2 core types; anchors and aliases allowed. Throws UsageError "settings: FILE:LINE: ..." where it is not YAML,
 // where a key stands twice, and where aliases expand to more than a million values.
 SourceValue parse_yaml(const std::string& text, const std::string& file);
-SourceValue read_yaml(const std::filesystem::path& path);  // throws UsageError also when the file cannot be read
+// Throws UsageError also when the file cannot be read. `file` becomes SourceValue::file of all that is in it.
+SourceValue read_yaml(const std::filesystem::path& path, int file = 0);
+// `over` on top of `base`: maps field by field, anything else replaced.
+SourceValue merged(const SourceValue& base, const SourceValue& over);
 SourceValue source_value(const Json& json, int line = 0);
 Json to_json(const SourceValue& value);  // unchecked
 
@@ -53,8 +58,10 @@ std::string describe(const SourceValue& value);
 // Gathers what is wrong, so that one run tells all of it; throws one UsageError of one line.
 class Problems {
  public:
-  explicit Problems(std::string file) : file_(std::move(file)) {}
-  void add(int line, const std::string& key, const std::string& problem);
+  explicit Problems(std::string file) : files_({std::move(file)}) {}
+  explicit Problems(std::vector<std::string> files) : files_(std::move(files)) {}  // by SourceValue::file
+  void add(const SourceValue& at, const std::string& key, const std::string& problem);
+  void add(int line, const std::string& key, const std::string& problem);  // in the first file
   bool empty() const { return problems_.empty(); }
   // "settings: FILE:LINE: KEY: PROBLEM (2 more: FILE:LINE KEY, ...)"; returns when there is none.
   void throw_if_any() const;
@@ -63,7 +70,7 @@ class Problems {
   struct Problem {
     std::string where, key, text;
   };
-  std::string file_;
+  std::vector<std::string> files_;
   std::vector<Problem> problems_;
 };
 

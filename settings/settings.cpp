@@ -162,6 +162,7 @@ Schema model_schema(Profile profile) {
       {"prompts", prompt_schema(release)},
       {"mdci", mdci_schema(release)},
       {"boxes", Schema::record({{"source", choice(fallback.boxes.source)},
+                                {"file", Schema::text(fallback.boxes.file)},
                                 {"suppression", Schema::number(fallback.boxes.suppression, 0, 1)}})},
   });
   schema.record_check = check_model;
@@ -246,7 +247,9 @@ ModelSettings model_settings_of(const Json& json) {
       .mdci = {.kernels = mdci.at("kernels").get<std::vector<std::array<int, 2>>>(),
                .deformable = mdci.at("deformable"),
                .modulated = mdci.at("modulated")},
-      .boxes = {.source = value_of<BoxSource>(boxes.at("source")), .suppression = boxes.at("suppression")},
+      .boxes = {.source = value_of<BoxSource>(boxes.at("source")),
+                .file = boxes.at("file"),
+                .suppression = boxes.at("suppression")},
   };
 }
 
@@ -301,7 +304,10 @@ Json to_json(const ModelSettings& settings) {
            {{"kernels", settings.mdci.kernels},
             {"deformable", settings.mdci.deformable},
             {"modulated", settings.mdci.modulated}}},
-          {"boxes", {{"source", name_of(settings.boxes.source)}, {"suppression", settings.boxes.suppression}}}};
+          {"boxes",
+           {{"source", name_of(settings.boxes.source)},
+            {"file", settings.boxes.file},
+            {"suppression", settings.boxes.suppression}}}};
 }
 
 Json to_json(const TrainSettings& settings) {

@@ -40,6 +40,7 @@ struct MdciSettings {
 
 struct BoxSettings {
   BoxSource source = BoxSource::none;
+  std::string file;          // where source is file: {data} in it stands for the data set's name
   double suppression = 0.7;  // lambda; 1 = off
 };
 

@@ -48,11 +48,12 @@ Json plain_scalar(const std::string& text) {
 
 class Reader {
  public:
-  explicit Reader(const std::string& file) : file_(file) {}
+  Reader(const std::string& file, int index) : file_(file), index_(index) {}
 
   SourceValue read(const YAML::Node& node, int depth) {
     SourceValue value;
     value.line = node.Mark().line + 1;
+    value.file = index_;
     if (++values_ > most_values || depth > most_depth)
       throw UsageError(place(file_, value.line),
                        "found values nested or repeated by aliases without end, expected at most " +
@@ -82,20 +83,23 @@ class Reader {
   }
 
   const std::string& file_;
+  int index_;
   std::size_t values_ = 0;
 };
 
-}  // namespace
-
-SourceValue parse_yaml(const std::string& text, const std::string& file) {
+SourceValue parse(const std::string& text, const std::string& file, int index) {
   try {
-    return Reader(file).read(YAML::Load(text), 0);
+    return Reader(file, index).read(YAML::Load(text), 0);
   } catch (const YAML::Exception& error) {
     throw UsageError(place(file, error.mark.line + 1), "found what is not YAML: " + error.msg);
   }
 }
 
-SourceValue read_yaml(const std::filesystem::path& path) {
+}  // namespace
+
+SourceValue parse_yaml(const std::string& text, const std::string& file) { return parse(text, file, 0); }
+
+SourceValue read_yaml(const std::filesystem::path& path, int file) {
   std::error_code error;
   const auto bytes = std::filesystem::file_size(path, error);
   if (error) throw UsageError(place(path.string(), 0), "cannot be read: " + error.message());
@@ -103,7 +107,7 @@ SourceValue read_yaml(const std::filesystem::path& path) {
     throw UsageError(
         place(path.string(), 0),
         "found " + std::to_string(bytes) + " bytes, expected a settings file of at most " + std::to_string(most_bytes));
-  return parse_yaml(read_file(path), path.string());
+  return parse(read_file(path), path.string(), file);
 }
 
 }  // namespace filo

@@ -2,20 +2,17 @@
 #include <memory>
 
 #include "app/filo/commands.hpp"
-#include "settings/experiment.hpp"
+#include "app/filo/experiment_option.hpp"
 
 namespace filo {
 namespace {
 
-struct Options {
-  std::string file;
-  bool json = false;
-};
-
-int show(const Options& options) {
-  const Experiment experiment = load_experiment(options.file);
-  expand(experiment);  // what the axes make of it is checked too
-  std::cout << (options.json ? to_json(experiment).dump(2) + "\n" : to_yaml(experiment));
+int show(const ExperimentOption& option, bool json) {
+  const Experiment experiment = option.read();
+  const auto check = [](const Variant&) {};  // what the axes make of it is checked too
+  for_each_variant(experiment, check);
+  for (const auto& part : experiment.included) for_each_variant(part, check);
+  std::cout << (json ? to_json(experiment).dump(2) + "\n" : to_yaml(experiment));
   return 0;
 }
 
@@ -26,10 +23,10 @@ void add_config_command(CLI::App& program) {
   config->require_subcommand(1);
   add_command(*config, "show", "Prints an experiment file with every setting resolved",
               [](CLI::App& command) -> Command {
-                auto options = std::make_shared<Options>();
-                command.add_option("FILE", options->file, "Experiment file (YAML)")->required();
-                command.add_flag("--json", options->json, "Print JSON in place of YAML");
-                return [options] { return show(*options); };
+                auto experiment = experiment_option(command);
+                auto json = std::make_shared<bool>(false);
+                command.add_flag("--json", *json, "Print JSON in place of YAML");
+                return [experiment, json] { return show(*experiment, *json); };
               });
 }
 

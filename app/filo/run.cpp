@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "app/filo/commands.hpp"
+#include "app/filo/experiment_option.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
 #include "base/signals.hpp"
@@ -16,7 +17,6 @@ namespace filo {
 namespace {
 
 struct Options {
-  std::string file;
   bool json = false;
   double grace_s = 120;
 };
@@ -26,9 +26,9 @@ void print_results(const Workspace& workspace, const Plan& plan, std::ostream& o
   for (const auto& table : result_tables(plan, trial_results(workspace, plan))) out << to_terminal(table) << "\n";
 }
 
-int run(const Options& options, const std::string& workspace_path) {
+int run(const ExperimentOption& file, const Options& options, const std::string& workspace_path) {
   install_stop_handlers();
-  const Experiment experiment = load_experiment(options.file);
+  const Experiment experiment = file.read();
   const Workspace workspace(workspace_path);
   const Plan plan = make_plan(experiment, workspace);
   LocalExecutor executor(workspace, find_worker());
@@ -78,13 +78,13 @@ void add_run_command(CLI::App& program) {
   add_command(program, "run", "Runs an experiment on this machine, in the foreground, and prints its tables",
               [](CLI::App& command) -> Command {
                 auto options = std::make_shared<Options>();
+                auto experiment = experiment_option(command);
                 auto workspace = workspace_option(command);
-                command.add_option("FILE", options->file, "Experiment file (YAML)")->required();
                 command.add_flag("--json", options->json, "Print the results as JSON on stdout, all else on stderr");
                 command.add_option("--grace", options->grace_s, "Seconds that stages get for a snapshot when stopped")
                     ->capture_default_str()
                     ->check(CLI::NonNegativeNumber);
-                return [options, workspace] { return run(*options, *workspace); };
+                return [experiment, options, workspace] { return run(*experiment, *options, *workspace); };
               });
 }
 

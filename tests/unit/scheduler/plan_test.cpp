@@ -71,8 +71,8 @@ TEST(Plan, TrainingDoesNotKnowTheTestDataSet) {
     return plan.stage(plan.trials[0].train);
   };
   const PlannedStage before = train_on_parts();
-  EXPECT_EQ(before.spec.dump().find("board"), std::string::npos);
-  EXPECT_EQ(before.spec["descriptions"]["classes"].size(), 1u);
+  EXPECT_EQ(before.spec.json().dump().find("board"), std::string::npos);
+  EXPECT_EQ(before.spec.at("descriptions")["classes"].size(), 1u);
   scratch.add_dataset("boards", "cccccccccccccccc", "other");
   EXPECT_EQ(train_on_parts().key, before.key);
 }
