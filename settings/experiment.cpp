@@ -467,7 +467,7 @@ class Reader {
     for (const auto& point : experiment_.points)
       if (!point.name.empty()) values_["name"].emplace_back(point.name);
     for (const auto& key : experiment_.varied_keys()) values_[key] = {};
-    const auto add = [&](const Assignment& assignment) {
+    const auto add = [&](const PointValues& assignment) {
       for (const auto& [key, value] : assignment) {
         auto& list = values_[key];
         if (list.size() > 1000) continue;  // seeds by the thousand: nobody is told the nearest one
@@ -894,8 +894,8 @@ class Expansion {
   };
 
   // Which assignment a point takes from each source of values: (source, index), outermost first.
-  std::vector<const Assignment*> assignments(std::size_t point, std::size_t repeat) const {
-    std::vector<const Assignment*> chosen;
+  std::vector<const PointValues*> assignments(std::size_t point, std::size_t repeat) const {
+    std::vector<const PointValues*> chosen;
     const auto choose = [&](const std::vector<AxisGroup>& groups, std::size_t rest) {
       const std::size_t first = chosen.size();
       for (auto group = groups.rbegin(); group != groups.rend(); ++group) {
@@ -943,16 +943,16 @@ class Expansion {
     return size_.repeats / searches;
   }
 
-  const Section& section(std::size_t index, const std::vector<const Assignment*>& chosen) {
+  const Section& section(std::size_t index, const std::vector<const PointValues*>& chosen) {
     std::string signature;
-    for (const Assignment* assignment : chosen)
+    for (const PointValues* assignment : chosen)
       for (const auto& [key, value] : *assignment)
         if (section_of(key) == index)
           signature += key + "@" + std::to_string(reinterpret_cast<std::uintptr_t>(&value)) + " ";
     auto& known = known_[index];
     if (const auto found = known.find(signature); found != known.end()) return found->second;
     SourceValue source = bases_[index];
-    for (const Assignment* assignment : chosen)
+    for (const PointValues* assignment : chosen)
       for (const auto& [key, value] : *assignment)
         if (section_of(key) == index) source.set_dotted(key.substr(sections[index].size() + 1), value);
     Section made{.number = known.size(), .resolved = {}, .settings = {}};
@@ -1093,8 +1093,8 @@ std::vector<Variant> expand(const Experiment& experiment) {
   return variants;
 }
 
-std::vector<Assignment> search_draws(const SearchSettings& search) {
-  std::vector<Assignment> draws(static_cast<std::size_t>(search.max_trials));
+std::vector<PointValues> search_draws(const SearchSettings& search) {
+  std::vector<PointValues> draws(static_cast<std::size_t>(search.max_trials));
   for (const auto& dimension : search.space)
     for (std::size_t draw = 0; draw < draws.size(); ++draw) {
       Random random(search.seed, "search " + dimension.key, draw);

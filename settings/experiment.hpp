@@ -28,18 +28,18 @@ struct ExperimentSettings {
 };
 
 // What one point of the grid sets: dotted key ("model.prompts.filter") -> value.
-using Assignment = std::vector<std::pair<std::string, SourceValue>>;
+using PointValues = std::vector<std::pair<std::string, SourceValue>>;
 
 // Keys that vary together, one assignment per step; an axis is a group of one key.
 struct AxisGroup {
   std::vector<std::string> keys;
-  std::vector<Assignment> values;
+  std::vector<PointValues> values;
 };
 
 // A point beside the product of the groups.
 struct ExtraPoint {
   std::string name;  // what tables and `exclude` call it; "" unless given
-  Assignment values;
+  PointValues values;
   SourceValue written;
 };
 
@@ -143,7 +143,7 @@ std::vector<Variant> expand(const Experiment& experiment);
 
 // The points that a search draws. A value depends on the search's seed, its key and the draw's number alone, so that
 // more trials later keep the first ones.
-std::vector<Assignment> search_draws(const SearchSettings& search);
+std::vector<PointValues> search_draws(const SearchSettings& search);
 
 Json to_json(const ExperimentSettings& settings);   // {"model", "train", "evaluate", "resources"}
 Json to_json(const Experiment& experiment);         // resolved, with the included ones under "included"
