@@ -1,0 +1,91 @@
+// Slurm through its own commands: sbatch, squeue, scancel, scontrol, sacct. Each runs as a child process without a
+// shell, in an environment of its own (none of this process's SLURM_*, SBATCH_*, SQUEUE_*), and is ended after
+// `command_timeout_s`: a controller that hangs never hangs the caller for longer.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "settings/cluster.hpp"
+
+namespace filo {
+
+// A job, or one task of a job array, as squeue or sacct shows it.
+struct SlurmJob {
+  long id = 0;    // of the job, or of its array
+  int index = 0;  // in the array; 0 when it is none
+  bool array = false;
+  std::string state;  // PENDING, RUNNING, ..., NODE_FAIL
+  int exit_code = 0;
+  int signal = 0;
+  int restarts = 0;  // requeued by Slurm
+  std::string reason{}, nodes{}, name{};
+
+  std::string label() const;  // "12_3", as the commands take it
+  bool has_ended() const;
+  bool is_pending() const;  // neither ended nor on a node
+};
+
+// What came of one sbatch.
+struct SlurmSubmission {
+  enum class Outcome {
+    taken,
+    refused,   // for a reason that will not go away by itself: wrong partition, account, limits of the request
+    full,      // the queue or the user's share of it is; not taken
+    uncertain  // the controller did not answer, or too late: the job may be there
+  };
+  Outcome outcome = Outcome::uncertain;
+  long id = 0;          // when taken
+  std::string message;  // one line, when not
+};
+
+// Not thread-safe.
+class SlurmCommands {
+ public:
+  explicit SlurmCommands(const ClusterSettings& settings);
+
+  // All jobs of this user that the controller still knows, array tasks one by one. Throws Error when it did not answer:
+  // that says nothing about any job.
+  std::vector<SlurmJob> queue();
+
+  // `arguments`: sbatch's, the script last.
+  SlurmSubmission submit(const std::vector<std::string>& arguments, std::optional<double> timeout_s = {});
+
+  // Labels as "12" or "12_3"; one command for all (several where there are very many). Returns why not, "" when done;
+  // jobs that are over by now are no error.
+  std::string release(const std::vector<std::string>& labels);
+  std::string cancel(const std::vector<std::string>& labels);
+  std::string signal_batch_script(const std::string& signal, const std::vector<std::string>& labels);
+
+  // slurm.conf as the controller has it: MaxArraySize, MessageTimeout, ...; asked for once. Empty when not allowed.
+  const std::map<std::string, std::string>& configuration();
+
+  // Ended jobs by the accounting data base; none when it cannot be asked.
+  std::vector<SlurmJob> accounted(const std::vector<std::string>& labels);
+
+  // Runs any of the commands. For doctor.
+  struct Answer {
+    bool ok = false;
+    bool timed_out = false;
+    std::string output;  // stdout and stderr
+  };
+  Answer run(std::vector<std::string> arguments, std::optional<double> timeout_s = {});
+
+  int commands_run() const { return commands_run_; }       // to the controller, so far
+  std::vector<std::string> environment_arguments() const;  // env -i NAME=VALUE ...: what commands and jobs start with
+
+ private:
+  std::string each(const std::vector<std::string>& command, const std::vector<std::string>& labels, bool joined);
+
+  const ClusterSettings settings_;
+  std::optional<std::map<std::string, std::string>> configuration_;
+  int commands_run_ = 0;
+};
+
+// "a|b|c|" of one line, the last field with whatever '|' is left.
+std::vector<std::string> split_fields(const std::string& line, std::size_t fields);
+
+}  // namespace filo
