@@ -9,8 +9,10 @@ void add_dataset_command(CLI::App& program);  // dataset add | verify | list | g
 void add_config_command(CLI::App& program);   // config show
 void add_plan_command(CLI::App& program);     // plan
 void add_run_command(CLI::App& program);      // run
+void add_submit_command(CLI::App& program);   // submit
 void add_status_command(CLI::App& program);   // status
 void add_logs_command(CLI::App& program);     // logs
 void add_report_command(CLI::App& program);   // report
+void add_doctor_command(CLI::App& program);   // doctor
 
 }  // namespace filo

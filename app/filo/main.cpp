@@ -8,8 +8,10 @@ int main(int argc, char** argv) {
   filo::add_config_command(program);
   filo::add_plan_command(program);
   filo::add_run_command(program);
+  filo::add_submit_command(program);
   filo::add_status_command(program);
   filo::add_logs_command(program);
   filo::add_report_command(program);
+  filo::add_doctor_command(program);
   return filo::run_program(program, argc, argv);
 }

@@ -1,0 +1,111 @@
+#include <filesystem>
+#include <iostream>
+#include <map>
+#include <memory>
+
+#include "app/filo/commands.hpp"
+#include "app/filo/workspace_option.hpp"
+#include "base/error.hpp"
+#include "scheduler/local_executor.hpp"
+#include "scheduler/reconcile.hpp"
+#include "scheduler/slurm_batch.hpp"
+#include "scheduler/slurm_executor.hpp"
+#include "scheduler/slurm_submit.hpp"
+
+namespace filo {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string file, cluster;
+  bool dry_run = false, watch = true, json = false;
+};
+
+void print_script(const Json& job) {
+  for (const auto& word : job["command"]) std::cout << shell_quoted(word.get<std::string>()) << " ";
+  const std::string script = job["script"];
+  std::cout << "\n\n  " << job["command"].back().get<std::string>() << ":\n";
+  std::size_t start = 0;
+  for (std::size_t end = script.find('\n'); end != std::string::npos; end = script.find('\n', start)) {
+    std::cout << "  | " << script.substr(start, end - start) << "\n";
+    start = end + 1;
+  }
+}
+
+void print_preview(const Json& preview) {
+  if (preview["batches"].empty()) std::cout << "nothing is left to submit\n";
+  for (const auto& batch : preview["batches"]) {
+    std::cout << batch["when"].get<std::string>() << ": " << batch["stages"].size() << " stages\n";
+    for (const auto& stage : batch["stages"])
+      std::cout << "  " << stage["key"].get<std::string>() << "  " << stage["label"].get<std::string>() << "  attempt "
+                << stage["attempt"] << "\n";
+    print_script(batch);
+    std::cout << "\n";
+  }
+  if (preview["watch"].is_null() || preview["batches"].empty()) return;
+  std::cout << "then, until nothing is left to do:\n";
+  print_script(preview["watch"]);
+}
+
+int submit(const Options& options, const std::string& workspace_path) {
+  const Experiment experiment = load_experiment(options.file);
+  const ClusterSettings settings = load_cluster_settings(options.cluster);
+  const Workspace workspace(workspace_path);
+  const Plan plan = make_plan(experiment, workspace);
+  const std::string worker = settings.worker.empty() ? find_worker().string() : settings.worker;
+  const fs::path filo = fs::read_symlink("/proc/self/exe");
+  if (options.dry_run) {
+    const Json preview = slurm_preview(workspace, plan, settings, worker, filo);
+    if (options.json)
+      std::cout << preview.dump(2) << "\n";
+    else
+      print_preview(preview);
+    return 0;
+  }
+  save_plan(plan, workspace);
+  retry_all(workspace, plan);
+  workspace.write_active({.name = plan.name, .executor = "slurm", .cluster = fs::absolute(options.cluster).string()});
+
+  SlurmExecutor executor(workspace, settings, worker);
+  const auto statuses = reconcile(workspace, plan, executor, ReconcileOptions{});
+  std::map<std::string, int> counts;
+  for (const auto& status : statuses) ++counts[to_string(status.state)];
+  std::string watch;
+  if (settings.watch && options.watch && !is_settled(statuses)) {
+    SlurmCommands commands(settings);
+    watch = submit_watch(workspace, settings, filo, commands);
+  }
+  if (options.json) {
+    Json json = {{"experiment", plan.name}, {"cluster", settings.name}, {"counts", counts}, {"watch", watch}};
+    std::cout << json.dump(2) << "\n";
+  } else {
+    std::cout << plan.name << " on " << settings.name << ":";
+    for (const auto& [state, count] : counts) std::cout << " " << count << " " << state;
+    std::cout << "\n";
+    if (!watch.empty()) std::cout << "job " << watch << " starts the rest as it becomes ready\n";
+    std::cout << "filo status " << plan.name << " --workspace " << workspace.root().string() << "\n";
+  }
+  for (const auto& status : statuses)
+    if (status.state == StageState::failed || !status.reason.empty())
+      std::cerr << "filo: " << plan.stage(status.key).label << " (" << status.key << "): " << status.reason << "\n";
+  return is_settled(statuses) && !all_done(statuses) ? static_cast<int>(ExitCode::failed) : 0;
+}
+
+}  // namespace
+
+void add_submit_command(CLI::App& program) {
+  add_command(program, "submit", "Hands an experiment to a Slurm cluster, and returns",
+              [](CLI::App& command) -> Command {
+                auto options = std::make_shared<Options>();
+                auto workspace = workspace_option(command);
+                command.add_option("FILE", options->file, "Experiment file (YAML)")->required();
+                command.add_option("--cluster", options->cluster, "Cluster file (configs/clusters/*.yaml)")->required();
+                command.add_flag("--dry-run", options->dry_run, "Print the scripts and commands, and send nothing");
+                command.add_flag("!--no-watch", options->watch, "Leave no job behind that starts the later stages");
+                command.add_flag("--json", options->json, "Print JSON");
+                return [options, workspace] { return submit(*options, *workspace); };
+              });
+}
+
+}  // namespace filo
