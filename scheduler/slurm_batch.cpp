@@ -1,6 +1,8 @@
 #include "scheduler/slurm_batch.hpp"
 
 #include <algorithm>
+#include <cctype>
+#include <string_view>
 
 #include "base/error.hpp"
 #include "scheduler/resources.hpp"
@@ -147,6 +149,11 @@ SlurmBatch slurm_batch_from_json(const Json& json, const std::string& where) {
 }
 
 std::string shell_quoted(const std::string& text) {
+  const auto plain = [](unsigned char c) {
+    return c < 128 && (std::isalnum(c) != 0 ||
+                       std::string_view("_-./=:@%+,").find(static_cast<char>(c)) != std::string_view::npos);
+  };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
   std::string quoted = "'";
   for (const char c : text) {
     if (c == '\'')

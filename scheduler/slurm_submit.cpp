@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
@@ -101,13 +102,13 @@ Json slurm_preview(const Workspace& workspace, const Plan& plan, const ClusterSe
     SlurmBatch batch;
     Json stages = Json::array();
   };
-  std::map<std::pair<bool, std::string>, std::vector<Group>> groups;  // by "must wait" and shape
+  std::map<std::tuple<bool, StageKind, std::string>, std::vector<Group>> groups;  // by "must wait", kind and shape
   for (const auto& stage : plan.stages) {
     if (workspace.result(stage.key, stage.kind)) continue;
     const bool waits = std::any_of(stage.inputs.begin(), stage.inputs.end(), [&](const std::string& input) {
       return !workspace.result(input, plan.stage(input).kind);
     });
-    auto& shape = groups[{waits, to_json(stage.resources).dump()}];
+    auto& shape = groups[{waits, waits ? stage.kind : StageKind::features, to_json(stage.resources).dump()}];
     if (shape.empty() || shape.back().batch.entries.size() == static_cast<std::size_t>(settings.max_array_size)) {
       shape.emplace_back();
       shape.back().batch.cluster = settings.name;
@@ -129,7 +130,7 @@ Json slurm_preview(const Workspace& workspace, const Plan& plan, const ClusterSe
       Json command = {"sbatch"};
       for (const auto& argument : slurm_arguments(group.batch, settings, workspace, script))
         command.push_back(argument);
-      preview["batches"].push_back({{"when", shape.first ? "when its inputs are done" : "now"},
+      preview["batches"].push_back({{"when", std::get<0>(shape) ? "when its inputs are done" : "now"},
                                     {"stages", group.stages},
                                     {"command", command},
                                     {"script", slurm_script(group.batch, settings, workspace, worker)}});
