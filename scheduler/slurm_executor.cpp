@@ -13,6 +13,7 @@
 #include "base/files.hpp"
 #include "base/log.hpp"
 #include "scheduler/failpoints.hpp"
+#include "scheduler/local_executor.hpp"
 
 namespace filo {
 namespace {
@@ -480,6 +481,11 @@ void SlurmExecutor::remove_when_over(const std::string& name) {
   fs::remove(record_file(name), ignored);
   std::erase_if(places_, [&](const auto& place) { return place.second.first == name; });
   batches_.erase(name);
+}
+
+std::unique_ptr<Executor> make_slurm_executor(const Workspace& workspace, const std::string& cluster_file) {
+  const ClusterSettings settings = load_cluster_settings(cluster_file);
+  return std::make_unique<SlurmExecutor>(workspace, settings, settings.worker.empty() ? find_worker() : "");
 }
 
 }  // namespace filo

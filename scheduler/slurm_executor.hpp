@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -90,5 +91,8 @@ class SlurmExecutor : public Executor {
   long room_ = 0;
   double full_until_ = 0;
 };
+
+// Of an active experiment that names this cluster file. Throws Error when the file or the worker cannot be had.
+std::unique_ptr<Executor> make_slurm_executor(const Workspace& workspace, const std::string& cluster_file);
 
 }  // namespace filo

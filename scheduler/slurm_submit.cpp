@@ -36,7 +36,7 @@ first=1
 while :; do
   timeout --kill-after=10 600 "$filo" reconcile --workspace "$workspace" --json >"$answer" </dev/null
   code=$?
-  if grep -q '"settled": *true' "$answer"; then rm -f "$answer"; exit 0; fi
+  if [ "$code" = 0 ] && grep -q '"settled": *true' "$answer"; then rm -f "$answer"; exit 0; fi
   [ -z "$first" ] || [ "$code" -le 1 ] || exit "$code"
   first=
   if waiting=$(timeout 30 squeue --noheader --me --states=PENDING --name="$name" --format=%i) && [ -z "$waiting" ]; then

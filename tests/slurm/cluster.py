@@ -195,6 +195,13 @@ class Cluster:
 
     def start_slurmctld(self, *options):
         self.run_daemon(["slurmctld", *options], self.folder / "log/slurmctld.log")
+        wait_for(self.controller_is_up, 20, "slurmctld up")
+
+    def controller_is_up(self):
+        try:
+            return " UP" in self.call("scontrol", "ping")
+        except Failure:
+            return False
 
     def start_slurmd(self, node):
         for name in (f"spool/{node}", f"tmp/{node}"):

@@ -1,0 +1,262 @@
+"""The scheduler on a real Slurm cluster of four virtual nodes: what a site does to jobs, and what must come of it."""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+from lab import FILO, SOURCE, Lab, running_cluster, skip_where_slurm_is_missing, wait_for
+
+
+class OnACluster(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = cls.enterClassContext(running_cluster("c"))
+        # A time limit takes Slurm a minute and a half to see: it runs while the other tests do.
+        cls.overdue = Lab(cls.cluster, "overdue", trainings=1, time_limit="00:01:00")
+        cls.overdue.fake("train", seconds=300, deaf=1, first_only=1)
+        cls.overdue.submit()
+        cls.overdue.until(lambda: cls.overdue.running("train"), 30, "the training runs")
+
+    def lab(self, name, **options):
+        return Lab(self.cluster, name, **options)
+
+    def test_a_grid_is_a_few_arrays_and_each_stage_runs_once(self):
+        """Guards arrays, 2-rank MPI jobs and inputs: 2 features, 5 trainings, 5 evaluations are 3 arrays."""
+        lab = self.lab("arrays", trainings=5)
+        lab.submit()
+        lab.until_done()
+        lab.check_once_each()
+        jobs = {job.split("_")[0] for job, _, _ in lab.queue()}
+        self.assertEqual(len(jobs), 3, lab.queue())
+        self.assertEqual(len(lab.queue()), 12)
+        for stage in lab.status().values():
+            self.assertIn("2 ranks", lab.log(stage["key"], 1))
+        self.assertEqual(list((lab.workspace / "slurm/batches").glob("*.json")), [])
+
+    def test_srun_starts_the_ranks_too(self):
+        """Guards launcher.program: srun."""
+        lab = self.lab("srun", trainings=1, settings="")
+        text = lab.settings.read_text().replace("program: mpirun", "program: srun").replace('"--oversubscribe"', "")
+        lab.settings.write_text(text)
+        lab.submit()
+        lab.until_done()
+        lab.check_once_each()
+
+    def test_a_requeued_job_goes_on_under_its_attempt(self):
+        """Guards preemption where the site requeues (requeue: true): the same attempt starts twice, its result counts once."""
+        lab = self.lab("requeued", trainings=1, settings="requeue: true\n")
+        lab.fake("train", seconds=60, first_only=1)
+        lab.submit()
+        lab.until(lambda: lab.running("train"), 30, "the training runs")
+        job = [job for job, state, _ in lab.queue() if state == "R"][0]
+        self.cluster.call("scontrol", "requeue", job)
+        lab.until_done()
+        lab.check_once_each()
+        training = lab.stages("train")[0]
+        self.assertEqual(training["attempt"], 1)
+        self.assertIn("start 2 on", lab.log(training["key"], 1))
+
+    def test_a_job_cancelled_from_outside_waits_for_retry(self):
+        """Guards scancel: the stage is cancelled, says so, is left alone, and runs again after filo retry."""
+        lab = self.lab("cancelled", trainings=1)
+        lab.fake("train", seconds=60, first_only=1)
+        lab.submit()
+        lab.until(lambda: lab.running("train"), 30, "the training runs")
+        self.cluster.call("scancel", [job for job, state, _ in lab.queue() if state == "R"][0])
+        lab.until(lambda: lab.stages("train")[0]["state"] == "cancelled", 20, "cancelled")
+        self.assertIn("cancelled from outside (Slurm job", lab.stages("train")[0]["reason"])
+        lab.reconcile()
+        self.assertEqual(lab.stages("train")[0]["attempt"], 1)
+        self.assertEqual(lab.stages("evaluate")[0]["state"], "blocked")
+        lab.filo("retry", lab.name)
+        lab.until_done()
+        lab.check_once_each()
+
+    def test_cancel_ends_the_jobs_of_an_experiment(self):
+        """Guards filo cancel: jobs leave the queue, running and pending ones."""
+        lab = self.lab("given-up", trainings=3)
+        lab.fake("train", seconds=60)
+        lab.submit()
+        lab.until(lambda: lab.running("train"), 30, "a training runs")
+        lab.filo("cancel", lab.name)
+        lab.until(lambda: not [j for j in lab.queue() if j[1] in ("R", "PD", "CG")], 20, "no job left")
+        self.assertEqual({stage["state"] for stage in lab.stages("train")}, {"cancelled"})
+
+    def test_a_full_queue_delays_and_loses_nothing(self):
+        """Guards max_submit: never more jobs in the queue than the site allows one user."""
+        most = len([1 for line in self.cluster.call("squeue", "-h", "-r").splitlines()]) + 3
+        lab = self.lab("full", trainings=8, settings=f"max_submit: {most}\n")
+        lab.submit()
+        seen = []
+
+        def done():
+            seen.append(len(self.cluster.call("squeue", "-h", "-r", "-t", "pending,running,completing").splitlines()))
+            return set(lab.states()) == {"done"}
+
+        lab.until(done, 120, "every stage done")
+        self.assertLessEqual(max(seen), most)
+        lab.check_once_each()
+
+    def test_a_coordinator_killed_at_any_step_submits_nothing_twice(self):
+        """Guards the two phases: kill -9 at each failpoint of a submission, then every stage ran exactly once."""
+        lab = self.lab("killed", trainings=6)
+        lab.submit("--no-watch", code=0)
+        for point in ("attempt made", "claimed", "submitted", "recorded", "released", "started", "end recorded"):
+            lab.fake("train", seconds=0.2)
+
+            def killed():
+                code = lab.reconcile(code=None, FILO_FAILPOINT=point).returncode
+                return code == -signal.SIGKILL or set(lab.states()) == {"done"}
+
+            wait_for(killed, 30, f"killed at {point}")
+        lab.until_done()
+        lab.check_once_each()
+
+    def test_doctor_runs_a_job_and_names_what_fails(self):
+        """Guards filo doctor: good on this cluster but for the fake worker; a partition that is not there is named."""
+        lab = self.lab("doctor")
+        real = lab.settings.read_text().replace(f"{SOURCE}/tests/slurm/fake-worker", os.environ["FILO_WORKER"])
+        lab.settings.write_text(real)
+        answer = json.loads(lab.filo("doctor", "--cluster", lab.settings, "--json").stdout)
+        verdicts = {check["name"]: check["verdict"] for check in answer["checks"]}
+        self.assertTrue(answer["works"], answer)
+        for name in ("controller", "test job", "MPI on the node", "file locks", "clock"):
+            self.assertEqual(verdicts[name], "good", answer)
+        lab.settings.write_text(real + "partition: nowhere\n")
+        answer = json.loads(lab.filo("doctor", "--cluster", lab.settings, "--json", code=1).stdout)
+        bad = {check["name"]: check for check in answer["checks"] if check["verdict"] == "bad"}
+        self.assertIn("partition", bad)
+        self.assertTrue(all(check["mend"] for check in bad.values()), bad)
+
+    def test_dry_run_prints_scripts_that_bash_accepts_and_sends_nothing(self):
+        """Guards --dry-run."""
+        lab = self.lab("dry", settings="prologue: [\"echo 'it''s' ready\"]\n")
+        preview = json.loads(lab.submit("--dry-run", "--json").stdout)
+        self.assertEqual([batch["when"] for batch in preview["batches"]], ["now"] + ["when its inputs are done"] * 2)
+        for batch in preview["batches"]:
+            subprocess.run(["bash", "-n"], input=batch["script"], text=True, check=True)
+        self.assertIn("sbatch", lab.submit("--dry-run").stdout)
+        self.assertEqual(lab.queue(), [])
+        self.assertFalse((lab.workspace / "experiments").exists())
+
+    def test_a_refused_submission_is_told_and_counts(self):
+        """Guards a wrong account or partition: no endless attempts, and sbatch's own words in the status."""
+        lab = self.lab("refused", trainings=1, settings="partition: nowhere\n")
+        lab.submit(code=None)
+        lab.until(lambda: "failed" in lab.states(), 20, "failed")
+        failed = [stage for stage in lab.status().values() if stage["state"] == "failed"][0]
+        self.assertIn("nvalid partition", failed["reason"])
+        self.assertEqual(failed["attempt"], 3)
+
+    def test_zz_a_job_over_its_time_gets_twice_the_time(self):
+        """Guards TIMEOUT, last because Slurm takes its time: told as such, and the next attempt has two minutes."""
+        lab = self.overdue
+        lab.until(lambda: lab.stages("train")[0]["attempt"] == 2, 120, "a second attempt")
+        training = lab.stages("train")[0]
+        end = lab.end(training["key"], 1)
+        self.assertEqual(end["cause"], "timeout", end)
+        self.assertIn("ran longer than its time of 00:01:00 (Slurm job", end["reason"])
+        lab.until_done()
+        lab.check_once_each()
+
+
+class Disasters(unittest.TestCase):
+    """Daemons are killed here: a cluster of its own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = cls.enterClassContext(running_cluster("d"))
+
+    def test_a_node_whose_slurmd_dies_loses_its_jobs_and_its_copies_commit_nothing(self):
+        """Guards kill -9 of slurmd: the old copy lives on, beside a new attempt on another node; one result counts."""
+        lab = Lab(self.cluster, "slurmd", trainings=1)
+        lab.fake("train", seconds=35, first_only=1)
+        lab.submit()
+        lab.until(lambda: lab.running("train"), 30, "the training runs")
+        job = [job for job, state, _ in lab.queue() if state == "R"][0]
+        node = self.cluster.call("squeue", "-h", "-j", job, "-o", "%N").strip()
+        self.assertTrue(self.cluster.kill_slurmd(node))
+        lab.until(lambda: lab.stages("train")[0]["attempt"] == 2, 60, "a second attempt")
+        training = lab.stages("train")[0]
+        end = lab.end(training["key"], 1)
+        self.assertEqual((end["outcome"], end["cause"]), ("lost", "node_failure"))
+        self.assertIn(f"the node failed (Slurm job {job} on {node})", end["reason"])
+        lab.until_done()
+        self.cluster.start_slurmd(node)
+        self.assertNotIn("attempt 2 start 1 on " + node, lab.log(training["key"], 2))
+        lab.check_once_each()
+
+    def test_jobs_run_on_while_the_controller_is_away(self):
+        """Guards kill -9 of slurmctld: nothing is concluded while it is down, and nothing is lost or doubled after."""
+        lab = Lab(self.cluster, "controller", trainings=3)
+        lab.fake("train", seconds=8)
+        lab.submit()
+        lab.until(lambda: len(lab.running("train")) == 3, 30, "the trainings run")
+        time.sleep(6)  # its state is saved every five seconds
+        before = {stage["key"]: stage["attempt"] for stage in lab.status().values()}
+        self.assertTrue(self.cluster.kill_slurmctld())
+        answer = lab.reconcile(code=None)
+        self.assertIn("slurm", answer.stdout + answer.stderr)
+        self.assertEqual({stage["key"]: stage["attempt"] for stage in lab.status().values()}, before)
+        doctor = json.loads(
+            lab.filo("doctor", "--cluster", lab.settings, "--wait", "0", "--json", code=1).stdout
+        )
+        self.assertEqual([c["verdict"] for c in doctor["checks"] if c["name"] == "controller"], ["bad"])
+        self.cluster.start_slurmctld()
+        lab.until_done(90)
+        lab.check_once_each()
+
+    def test_jobs_that_the_controller_forgot_in_a_crash_are_run_again(self):
+        """Guards the loss of what slurmctld had taken within its last seconds, and the reuse of its ids."""
+        lab = Lab(self.cluster, "forgotten", trainings=3)
+        lab.fake("features", seconds=20, first_only=1)
+        lab.submit()
+        self.cluster.kill_slurmctld()
+        self.cluster.start_slurmctld()
+        self.cluster.call("sbatch", "-o", "/dev/null", "--job-name=another", "--wrap", "sleep 5")
+        lab.until_done(150)
+        lab.check_once_each()
+
+
+class FullController(unittest.TestCase):
+    def test_a_controller_that_takes_no_more_jobs_fails_nobody(self):
+        """Guards MaxJobCount: sbatch waits and is cut short; the batch waits in the workspace, and all ends well."""
+        with running_cluster("f", settings=("MaxJobCount=6", "MinJobAge=2")) as cluster:
+            blockers = [
+                cluster.call("sbatch", "--parsable", "-o", "/dev/null", "--wrap", "sleep 1000").strip() for _ in range(5)
+            ]
+            lab = Lab(cluster, "crowded", trainings=2, settings="")
+            lab.settings.write_text(lab.settings.read_text().replace("command_timeout_s: 10", "command_timeout_s: 3"))
+            lab.submit()
+            self.assertEqual(lab.queue(), [])
+            self.assertNotIn("failed", lab.states())
+            cluster.call("scancel", *blockers)
+            lab.until_done(120)
+            lab.check_once_each()
+
+
+def run_beside_each_other(*groups):
+    """Each group of classes in a process of its own, since they mostly wait. Their output one after the other; 0 when all passed."""
+    processes = []
+    for group in groups:
+        command = [sys.executable, __file__, "--verbose", *group]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    codes = []
+    for process in processes:
+        print(process.communicate()[0], flush=True)
+        codes.append(process.returncode)
+    return max(codes)
+
+
+if __name__ == "__main__":
+    skip_where_slurm_is_missing()
+    if len(sys.argv) > 1:
+        unittest.main()
+    sys.exit(run_beside_each_other(["OnACluster"], ["Disasters", "FullController"]))
