@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -77,6 +78,39 @@ torch::Tensor activate_with_little_memory(const torch::Tensor& x, Activation act
   return activation == Activation::quick_gelu ? QuickGelu::apply(x) : activate(x, activation);
 }
 
+using Piece = std::function<torch::Tensor(const torch::Tensor&)>;
+
+class PieceHolder : public torch::CustomClassHolder {
+ public:
+  explicit PieceHolder(Piece held) : piece(std::move(held)) {}
+  Piece piece;
+};
+
+// A piece of the network that keeps its input alone and is run once more on the way back.
+class Recomputed : public torch::autograd::Function<Recomputed> {
+ public:
+  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& x, Piece piece) {
+    const torch::Tensor y = piece(x);
+    context->save_for_backward({x});
+    context->saved_data["piece"] = c10::IValue::make_capsule(c10::make_intrusive<PieceHolder>(std::move(piece)));
+    return y;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto holder = context->saved_data["piece"].toCapsule();
+    const torch::Tensor x = context->get_saved_variables()[0].detach().requires_grad_();
+    const c10::AutoGradMode record(true);
+    const torch::Tensor y = c10::static_intrusive_pointer_cast<PieceHolder>(holder)->piece(x);
+    return {torch::autograd::grad({y}, {x}, {gradients[0]})[0], torch::Tensor()};
+  }
+};
+
+torch::Tensor recomputed(const torch::Tensor& x, Piece piece) {
+  if (!c10::GradMode::is_enabled() || !x.requires_grad()) return piece(x);
+  return Recomputed::apply(x, std::move(piece));
+}
+
 }  // namespace
 
 PromptTree::PromptTree(const std::vector<std::vector<std::int64_t>>& sequences) {
@@ -106,6 +140,8 @@ torch::Tensor encode_prompt_tree(const TextTower& tower, const PromptTree& tree,
   const auto device = tower.token_embedding.device();
   const std::int64_t width = tower.config.width;
   const double eps = tower.config.layer_norm_eps;
+  const int heads = tower.config.heads;
+  const Activation activation = tower.config.activation;
   const auto all_nodes = std::make_shared<const AncestorPaths>(tree.parent());
   const auto end_nodes = std::make_shared<const AncestorPaths>(tree.parent(), tree.ends());
   const torch::Tensor ends = index_tensor(tree.ends(), device);
@@ -114,24 +150,29 @@ torch::Tensor encode_prompt_tree(const TextTower& tower, const PromptTree& tree,
   for (std::size_t i = 0; i < tower.layers.size(); ++i) {
     const LayerWeights& layer = tower.layers[i];
     const bool last = i + 1 == tower.layers.size();
-    const torch::Tensor normed = layer_norm(x, layer.ln1_weight, layer.ln1_bias, eps);
     torch::Tensor mixed;
     if (last) {
+      const torch::Tensor normed = layer_norm(x, layer.ln1_weight, layer.ln1_bias, eps);
       const torch::Tensor key_value = linear(normed, layer.qkv_weight.narrow(0, width, 2 * width),
                                              layer.qkv_bias.narrow(0, width, 2 * width), precision);
       const torch::Tensor query = linear(normed.index_select(0, ends), layer.qkv_weight.narrow(0, 0, width),
                                          layer.qkv_bias.narrow(0, 0, width), precision);
-      mixed = tree_attention(query, key_value, end_nodes, tower.config.heads);
+      mixed = tree_attention(query, key_value, end_nodes, heads);
       x = x.index_select(0, ends);
     } else {
-      const torch::Tensor qkv = linear(normed, layer.qkv_weight, layer.qkv_bias, precision);
-      mixed = tree_attention(qkv.narrow(1, 0, width), qkv.narrow(1, width, 2 * width), all_nodes, tower.config.heads);
+      mixed = recomputed(x, [layer, heads, all_nodes, width, eps, precision](const torch::Tensor& tokens) {
+        const torch::Tensor qkv = linear(layer_norm(tokens, layer.ln1_weight, layer.ln1_bias, eps), layer.qkv_weight,
+                                         layer.qkv_bias, precision);
+        return tree_attention(qkv.narrow(1, 0, width), qkv.narrow(1, width, 2 * width), all_nodes, heads);
+      });
     }
     x = x + linear(mixed, layer.out_weight, layer.out_bias, precision);
-    const torch::Tensor hidden =
-        linear(layer_norm(x, layer.ln2_weight, layer.ln2_bias, eps), layer.fc1_weight, layer.fc1_bias, precision);
-    x = x + linear(activate_with_little_memory(hidden, tower.config.activation), layer.fc2_weight, layer.fc2_bias,
-                   precision);
+    const torch::Tensor hidden = recomputed(x, [layer, activation, eps, precision](const torch::Tensor& tokens) {
+      return activate_with_little_memory(linear(layer_norm(tokens, layer.ln2_weight, layer.ln2_bias, eps),
+                                                layer.fc1_weight, layer.fc1_bias, precision),
+                                         activation);
+    });
+    x = x + linear(hidden, layer.fc2_weight, layer.fc2_bias, precision);
   }
   if (tower.layers.empty()) x = x.index_select(0, ends);
   return torch::linear(layer_norm(x, tower.ln_final_weight, tower.ln_final_bias, eps), tower.projection);

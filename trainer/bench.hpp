@@ -23,7 +23,7 @@ struct BenchStepOptions {
 // random mask each. Returns
 //   {"profile", "class", "batch", "dtype", "threads", "prompts" (learnable ones per image),
 //    "seconds_per_image": {"text_forward", "decoder_forward", "backward", "optimizer", "total"} (best of the timed
-//    steps, by total), "peak_rss_bytes" (of the process, its weights with it)}.
+//    steps, by total), "peak_rss_bytes" (of the process, its weights with it), "peak_rss_bytes_by_part"}.
 // Throws UsageError as FiloModel and ClipModel do.
 Json bench_step(const BenchStepOptions& options);
 

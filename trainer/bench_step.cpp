@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <map>
 #include <memory>
 
 #include "base/random.hpp"
@@ -40,25 +42,48 @@ ImageBatch random_features(const FiloModel& model, const BenchStepOptions& optio
   return batch;
 }
 
-struct StepTimes {
-  double text_forward = 0, decoder_forward = 0, backward = 0, optimizer = 0;
-  double total() const { return text_forward + decoder_forward + backward + optimizer; }
+// Largest resident memory since the last reset_peak_rss(), or since the start where the system cannot reset it.
+std::int64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
+// Of one step.
+struct StepProfile {
+  std::map<std::string, double> seconds;         // by part
+  std::map<std::string, std::int64_t> peak_rss;  // bytes while the part ran
+  double total() const {
+    double sum = 0;
+    for (const auto& [part, time] : seconds) sum += time;
+    return sum;
+  }
 };
 
-StepTimes run_step(const FiloModel& model, AdamW& optimizer, const ImageBatch& batch, const torch::Tensor& masks,
-                   Precision precision) {
+StepProfile run_step(const FiloModel& model, AdamW& optimizer, const ImageBatch& batch, const torch::Tensor& masks,
+                     Precision precision) {
   ForwardOptions options;
   options.training = true;
   options.precision = precision;
-  StepTimes times;
+  StepProfile profile;
   Stopwatch watch;
+  reset_peak_rss();
+  const auto part_ended = [&](const char* part) {
+    profile.seconds[part] = watch.lap();
+    profile.peak_rss[part] = peak_rss_bytes();
+    reset_peak_rss();
+  };
   const auto text = model.encode_text(batch, options);
-  times.text_forward = watch.lap();
-  const auto maps = model.stage_maps(batch, text, precision);
-  const LocalLoss loss = local_loss(maps.normal, maps.abnormal, masks, model.settings().profile);
-  times.decoder_forward = watch.lap();
-  loss.local.backward();
-  times.backward = watch.lap();
+  part_ended("text_forward");
+  const torch::Tensor loss = [&] {  // the maps themselves are not needed on the way back
+    const auto maps = model.stage_maps(batch, text, precision);
+    return local_loss(maps.normal, maps.abnormal, masks, model.settings().profile).local;
+  }();
+  part_ended("decoder_forward");
+  loss.backward();
+  part_ended("backward");
   TensorMap gradients;
   for (const auto& [name, parameter] : model.parameters()) {
     if (!parameter.grad().defined()) continue;
@@ -66,14 +91,8 @@ StepTimes run_step(const FiloModel& model, AdamW& optimizer, const ImageBatch& b
     parameter.mutable_grad() = torch::Tensor();
   }
   optimizer.step(gradients);
-  times.optimizer = watch.lap();
-  return times;
-}
-
-std::int64_t peak_rss_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+  part_ended("optimizer");
+  return profile;
 }
 
 // Learnable prompts that one image's text encoding runs: FiLo trains on all nine positions, the paper (no boxes) on
@@ -113,26 +132,25 @@ Json bench_step(const BenchStepOptions& options) {
       (torch::rand({options.batch, settings.image_size, settings.image_size}) < 0.05).to(torch::kFloat32);
   AdamW optimizer(model.parameters(), {{model.parameter_group(ParameterGroup::prompts), 1e-3},
                                        {model.parameter_group(ParameterGroup::mdci), 1e-4}});
+  std::int64_t peak = peak_rss_bytes();  // so far: loading
   run_step(model, optimizer, batch, masks, options.precision);
-  StepTimes best;
+  StepProfile best;
   for (int step = 0; step < options.steps; ++step) {
-    const StepTimes times = run_step(model, optimizer, batch, masks, options.precision);
-    if (step == 0 || times.total() < best.total()) best = times;
+    const StepProfile profile = run_step(model, optimizer, batch, masks, options.precision);
+    for (const auto& [part, bytes] : profile.peak_rss) peak = std::max(peak, bytes);
+    if (step == 0 || profile.total() < best.total()) best = profile;
   }
-  const double images = options.batch;
+  Json seconds = {{"total", best.total() / options.batch}};
+  for (const auto& [part, time] : best.seconds) seconds[part] = time / options.batch;
   return {{"profile", settings.profile == Profile::paper ? "paper" : "filo-release"},
           {"class", options.class_name},
           {"batch", options.batch},
           {"dtype", options.precision == Precision::bf16 ? "bf16" : "fp32"},
           {"threads", torch::get_num_threads()},
           {"prompts", prompts},
-          {"seconds_per_image",
-           {{"text_forward", best.text_forward / images},
-            {"decoder_forward", best.decoder_forward / images},
-            {"backward", best.backward / images},
-            {"optimizer", best.optimizer / images},
-            {"total", best.total() / images}}},
-          {"peak_rss_bytes", peak_rss_bytes()}};
+          {"seconds_per_image", seconds},
+          {"peak_rss_bytes", peak},
+          {"peak_rss_bytes_by_part", best.peak_rss}};
 }
 
 }  // namespace filo

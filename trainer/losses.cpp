@@ -17,6 +17,46 @@ void expect_mask(const torch::Tensor& maps, const torch::Tensor& mask) {
                                      std::to_string(maps.size(3)) + "]");
 }
 
+// Variables: the maps. Returns [focal, dice], summed over the stages.
+class LossOfStages : public torch::autograd::Function<LossOfStages> {
+ public:
+  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& normal,
+                               const torch::Tensor& abnormal, const torch::Tensor& mask, Profile profile) {
+    const bool differentiated = context->needs_input_grad(0) || context->needs_input_grad(1);
+    torch::Tensor normal_gradient, abnormal_gradient;
+    if (differentiated) {
+      normal_gradient = torch::empty(normal.sizes(), normal.options());
+      abnormal_gradient = torch::empty(abnormal.sizes(), abnormal.options());
+    }
+    torch::Tensor sums = torch::zeros({2}, abnormal.options());
+    const torch::Tensor target = mask.to(abnormal.dtype());
+    for (std::int64_t stage = 0; stage < normal.size(1); ++stage) {
+      const c10::AutoGradMode record(differentiated);
+      const torch::Tensor n = normal.select(1, stage).detach().requires_grad_(differentiated);
+      const torch::Tensor a = abnormal.select(1, stage).detach().requires_grad_(differentiated);
+      const torch::Tensor focal = focal_loss(n, a, target, profile);
+      const torch::Tensor dice = dice_loss(a, target, profile) + dice_loss(n, 1 - target, profile);
+      if (differentiated) {
+        const auto gradients = torch::autograd::grad({focal + dice}, {n, a});
+        normal_gradient.select(1, stage).copy_(gradients[0]);
+        abnormal_gradient.select(1, stage).copy_(gradients[1]);
+      }
+      sums[0] += focal.detach();
+      sums[1] += dice.detach();
+    }
+    context->save_for_backward({normal_gradient, abnormal_gradient});
+    return sums;
+  }
+
+  // Both sums get the same gradient: only their own sum is differentiable.
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const torch::Tensor scale = gradients[0][0];
+    return {saved[0] * scale, saved[1] * scale, torch::Tensor(), torch::Tensor()};
+  }
+};
+
 }  // namespace
 
 torch::Tensor focal_loss(const torch::Tensor& normal, const torch::Tensor& abnormal, const torch::Tensor& mask,
@@ -42,14 +82,8 @@ torch::Tensor dice_loss(const torch::Tensor& map, const torch::Tensor& mask, Pro
 LocalLoss local_loss(const torch::Tensor& maps_normal, const torch::Tensor& maps_abnormal, const torch::Tensor& mask,
                      Profile profile) {
   expect_mask(maps_abnormal, mask);
-  const auto stages = static_cast<double>(maps_abnormal.size(1));
-  const torch::Tensor target = mask.to(maps_abnormal.dtype()).unsqueeze(1).expand_as(maps_abnormal);
-  LocalLoss loss;
-  // Every mean below runs over images and stages alike; times the stages it is their sum.
-  loss.focal = stages * focal_loss(maps_normal, maps_abnormal, target, profile);
-  loss.dice = stages * (dice_loss(maps_abnormal, target, profile) + dice_loss(maps_normal, 1 - target, profile));
-  loss.local = loss.focal + loss.dice;
-  return loss;
+  const torch::Tensor sums = LossOfStages::apply(maps_normal, maps_abnormal, mask, profile);
+  return {.focal = sums[0].detach(), .dice = sums[1].detach(), .local = sums.sum()};
 }
 
 torch::Tensor global_loss(const torch::Tensor& logits, const torch::Tensor& labels) {

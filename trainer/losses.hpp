@@ -19,13 +19,13 @@ torch::Tensor focal_loss(const torch::Tensor& normal, const torch::Tensor& abnor
 torch::Tensor dice_loss(const torch::Tensor& map, const torch::Tensor& mask, Profile profile);
 
 struct LocalLoss {
-  torch::Tensor focal;  // scalar
-  torch::Tensor dice;   // scalar: Dice(M^a, mask) + Dice(M^n, 1 - mask)
-  torch::Tensor local;  // scalar: focal + dice
+  torch::Tensor focal;  // scalar, without gradient
+  torch::Tensor dice;   // scalar, without gradient: Dice(M^a, mask) + Dice(M^n, 1 - mask)
+  torch::Tensor local;  // scalar: focal + dice, differentiable once
 };
 
 // Equation 9 on the stage maps: summed over the stages, mean over the images. maps [B, stages, S, S], mask [B, S, S], 0
-// or 1.
+// or 1. Each stage's gradient is taken at once, so that memory holds the intermediate maps of one stage.
 LocalLoss local_loss(const torch::Tensor& maps_normal, const torch::Tensor& maps_abnormal, const torch::Tensor& mask,
                      Profile profile);
 

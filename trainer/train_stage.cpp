@@ -100,8 +100,10 @@ class Training {
           ForwardOptions options;
           options.training = true;
           options.precision = spec_.train.precision;
-          const ForwardOutput output = model_.forward(batch.images, options);
-          const LocalLoss loss = local_loss(output.maps_normal, output.maps_abnormal, batch.masks, spec_.model.profile);
+          const LocalLoss loss = [&] {  // the maps themselves are not needed on the way back
+            const ForwardOutput output = model_.forward(batch.images, options);
+            return local_loss(output.maps_normal, output.maps_abnormal, batch.masks, spec_.model.profile);
+          }();
           const auto count = static_cast<double>(mine.size());
           (loss.local * (count / static_cast<double>(global_count)))
               .backward();  // the ranks' sum is the mean over the batch
