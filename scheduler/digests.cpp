@@ -70,13 +70,39 @@ DatasetFacts dataset_facts(const Workspace& workspace, const std::string& name) 
   if (!digest.is_string() || digest.get<std::string>().size() < 16)
     refuse("digest: found " + digest.dump() + ", expected text");
   if (!classes.is_object() || classes.empty()) refuse("classes: found none, expected at least one class");
-  DatasetFacts facts{.name = name, .digest = digest, .classes = {}, .test_images = 0};
+  DatasetFacts facts{.name = name, .digest = digest, .classes = {}, .test_images = 0, .anomalous_images = 0};
   for (const auto& [class_name, counts] : classes.items()) {
     facts.classes.push_back(class_name);
     if (counts.is_object() && counts.contains("test") && counts["test"].is_number_integer())
       facts.test_images += counts["test"].get<int>();
+    if (counts.is_object() && counts.contains("anomalous") && counts["anomalous"].is_number_integer())
+      facts.anomalous_images += counts["anomalous"].get<int>();
   }
   return facts;
+}
+
+ClipSizes clip_sizes(const std::string& folder) {
+  ClipSizes sizes;
+  Json config;
+  try {
+    config = read_json(fs::path(folder) / "config.json");
+  } catch (const Error&) {
+    return sizes;
+  }
+  const auto read = [&](const char* section, const char* key, int& size) {
+    const Json part = *section == '\0' ? config : config.value(section, Json::object());
+    if (const Json value = part.value(key, Json()); value.is_number_integer() && value > 0 && value < 1'000'000)
+      size = value.get<int>();
+  };
+  if (!config.is_object()) return sizes;
+  read("vision_config", "patch_size", sizes.patch);
+  read("vision_config", "num_hidden_layers", sizes.layers);
+  read("vision_config", "hidden_size", sizes.width);
+  read("vision_config", "intermediate_size", sizes.mlp);
+  read("text_config", "num_hidden_layers", sizes.text_layers);
+  read("text_config", "hidden_size", sizes.text_width);
+  read("", "projection_dim", sizes.projection);
+  return sizes;
 }
 
 ClipFacts clip_facts(const Workspace& workspace, const std::string& folder) {

@@ -13,6 +13,7 @@ struct DatasetFacts {
   std::string digest;
   std::vector<std::string> classes;
   int test_images = 0;
+  int anomalous_images = 0;  // of those
 };
 
 // From WORKSPACE/datasets/NAME.json. Throws UsageError that says which command adds the data set.
@@ -24,6 +25,15 @@ struct ClipFacts {
   int patch = 0;       // pixels
   int layers = 0;      // of the vision tower
 };
+
+// The sizes that the costs of a stage follow from; those of ViT-L/14@336 where config.json does not say.
+struct ClipSizes {
+  int patch = 14;  // pixels
+  int layers = 24, width = 1024, mlp = 4096;
+  int text_layers = 12, text_width = 768;
+  int projection = 768;
+};
+ClipSizes clip_sizes(const std::string& folder);
 
 // The digest is remembered in WORKSPACE/cache by path, size and modification time. Throws UsageError on missing files.
 ClipFacts clip_facts(const Workspace& workspace, const std::string& folder);

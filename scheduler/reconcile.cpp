@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/error.hpp"
+#include "scheduler/artifacts.hpp"
 #include "scheduler/claim.hpp"
 #include "scheduler/resources.hpp"
 
@@ -240,6 +241,7 @@ class Pass {
   }
 
   void record(const PlannedStage& stage, StageFacts& facts, const AttemptEnd& end) {
+    if (end.outcome == "done" && stage.kind == StageKind::train) collect_checkpoint(workspace_, stage.key);
     workspace_.write_end(stage.key, facts.attempt, end);
     options_.at_point("end recorded");
     act(stage.key,

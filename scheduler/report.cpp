@@ -7,6 +7,8 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "scheduler/artifacts.hpp"
+#include "scheduler/search.hpp"
 #include "scheduler/table.hpp"
 
 namespace filo {
@@ -23,7 +25,9 @@ body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; font: 16px/1.5 syst
 h1, h2, h3 { line-height: 1.2; } .faint { color: var(--faint); } .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; } caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem; text-align: right; font-variant-numeric: tabular-nums; }
-th:first-child { text-align: left; } pre { overflow-x: auto; border: 1px solid var(--line); padding: .8rem; font-size: .85rem; }
+th:first-child { text-align: left; } th.group { text-align: center; border-bottom-color: var(--faint); }
+table.text td { text-align: left; } .paper, .note { color: var(--faint); } .note { font-size: .85rem; margin: .2rem 0; max-width: 60rem; }
+tbody tr:hover { background: color-mix(in srgb, var(--curve) 8%, transparent); } pre { overflow-x: auto; border: 1px solid var(--line); padding: .8rem; font-size: .85rem; }
 svg { max-width: 100%; height: auto; } svg polyline { fill: none; stroke: var(--curve); stroke-width: 1.5; }
 svg line { stroke: var(--line); } svg text { fill: var(--faint); font-size: 12px; }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: .8rem; }
@@ -192,9 +196,46 @@ std::string heat_maps_html(const Workspace& workspace, const std::string& key, c
 }
 
 std::optional<std::string> checkpoint_of(const Workspace& workspace, const PlannedTrial& trial) {
-  const auto train = workspace.result(trial.train, StageKind::train);
-  if (!train || !train->artifacts.contains("checkpoint")) return std::nullopt;
-  return (workspace.stage_folder(trial.train) / train->artifacts["checkpoint"].get<std::string>()).string();
+  const auto folder = checkpoint_folder(workspace, trial.train);
+  return folder ? std::optional(folder->string()) : std::nullopt;
+}
+
+std::string value_text(const std::optional<double>& value) { return value ? number(*value) : "-"; }
+
+// A search's draws, best first, however many there are: who asks for the report wants to see which one.
+TextTable search_table(const Workspace& workspace, const Plan& plan, const std::string& experiment) {
+  const SearchSettings& search = plan.searches.at(experiment);
+  TextTable table{.title = experiment + ": search by " + search.metric, .columns = {"draw"}, .rows = {}};
+  for (const auto& dimension : search.space) table.columns.push_back(dimension.key);
+  for (const char* column : {"fold", "state", "after", "last", "image AUROC (%)", "pixel AUROC (%)"})
+    table.columns.emplace_back(column);
+  table.columns[table.columns.size() - 3] = search.metric;
+  int rank = 0;
+  for (const auto& outcome : search_outcomes(workspace, plan, experiment)) {
+    std::vector<std::string> row = {std::to_string(++rank)};
+    for (const auto& dimension : search.space) {
+      const auto value = outcome.trial->axis_values.find(dimension.key);
+      row.push_back(value == outcome.trial->axis_values.end() ? "-" : value->second.dump());
+    }
+    row.push_back(outcome.trial->fold);
+    row.push_back(outcome.state + (outcome.reason.empty() ? "" : ": " + outcome.reason));
+    row.push_back(outcome.resource == 0
+                      ? "-"
+                      : std::to_string(outcome.resource) + " " + search.unit + (outcome.resource == 1 ? "" : "s"));
+    row.push_back(value_text(outcome.last));
+    const auto result = workspace.result(outcome.trial->evaluate, StageKind::evaluate);
+    for (const char* metric : {"image_auroc", "pixel_auroc"})
+      row.push_back(result ? percent(result->metrics, metric) : "-");
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+// Calls `use` with each table, in the order of the report.
+template <typename Use>
+void each_table(const Workspace& workspace, const Plan& plan, const std::vector<TrialResult>& results, Use use) {
+  for (const auto& table : result_tables(plan, results)) use(table);
+  for (const auto& [experiment, search] : plan.searches) use(search_table(workspace, plan, experiment));
 }
 
 std::string trial_html(const Workspace& workspace, const TrialResult& result, const fs::path* copy_to) {
@@ -222,7 +263,8 @@ std::string page(const Workspace& workspace, const Plan& plan, const fs::path* c
       std::count_if(results.begin(), results.end(), [](const auto& result) { return result.evaluate.has_value(); });
   html += "<p class=\"faint\">" + std::to_string(there) + " of " + std::to_string(results.size()) +
           " trials have a result. \"untrained\": the same model and data before training.</p>\n";
-  for (const auto& table : result_tables(plan, results)) html += "<div class=\"scroll\">" + to_html(table) + "</div>";
+  each_table(workspace, plan, results,
+             [&](const auto& table) { html += "<div class=\"scroll\">" + to_html(table) + "</div>\n"; });
   for (std::size_t i = 0; i < results.size() && i < most_trials_with_details; ++i)
     html += trial_html(workspace, results[i], copy_to);
   if (results.size() > most_trials_with_details)
@@ -238,10 +280,14 @@ Json report_json(const Workspace& workspace, const Plan& plan) {
   Json json = {
       {"experiment", plan.name}, {"settings", plan.experiment}, {"tables", Json::array()}, {"trials", Json::array()}};
   for (const auto& table : result_tables(plan, results)) json["tables"].push_back(to_json(table));
+  json["searches"] = Json::array();
+  for (const auto& [experiment, search] : plan.searches)
+    json["searches"].push_back(to_json(search_table(workspace, plan, experiment)));
   for (const auto& result : results) {
     const PlannedTrial& trial = *result.trial;
     const auto checkpoint = checkpoint_of(workspace, trial);
-    json["trials"].push_back({{"fold", trial.fold},
+    json["trials"].push_back({{"experiment", trial.experiment},
+                              {"fold", trial.fold},
                               {"axis_values", trial.axis_values},
                               {"train", trial.train},
                               {"evaluate", trial.evaluate},
@@ -254,9 +300,12 @@ Json report_json(const Workspace& workspace, const Plan& plan) {
 std::string report_text(const Workspace& workspace, const Plan& plan, ReportFormat format) {
   if (format == ReportFormat::html) return page(workspace, plan, nullptr);
   if (format == ReportFormat::json) return report_json(workspace, plan).dump(2) + "\n";
-  std::string text;
-  for (const auto& table : result_tables(plan, trial_results(workspace, plan)))
-    text += (text.empty() ? "" : "\n") + (format == ReportFormat::csv ? to_csv(table) : to_markdown(table));
+  const bool latex = format == ReportFormat::latex;
+  std::string text = latex ? "% \\usepackage{booktabs}\n" : "";
+  each_table(workspace, plan, trial_results(workspace, plan), [&](const auto& table) {
+    if (!text.empty()) text += "\n";
+    text += format == ReportFormat::csv ? to_csv(table) : latex ? to_latex(table) : to_markdown(table);
+  });
   return text;
 }
 
@@ -270,6 +319,7 @@ fs::path write_report(const Workspace& workspace, const Plan& plan) {
   write("results.json", report_text(workspace, plan, ReportFormat::json));
   write("results.csv", report_text(workspace, plan, ReportFormat::csv));
   write("results.md", report_text(workspace, plan, ReportFormat::markdown));
+  write("results.tex", report_text(workspace, plan, ReportFormat::latex));
   folder.commit();
   return final_path;
 }

@@ -72,7 +72,8 @@ class TableMaker {
 
   ResultTable make() {
     collect_columns();
-    if (!table_.note.empty()) made_.notes.push_back(table_.note);
+    for (const auto& note : {table_.experiment_note, table_.note})
+      if (!note.empty()) made_.notes.push_back(note);
     const std::size_t first_untrained = table_.named_rows.empty() ? add_rows_by_value() : add_named_rows();
     mark_best(first_untrained);
     return std::move(made_);
@@ -260,7 +261,8 @@ std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<Trial
                       .columns = "fold",
                       .metrics = {"image_auroc", "pixel_auroc"},
                       .paper = {},
-                      .note = ""};
+                      .note = "",
+                      .experiment_note = ""};
     tables.push_back(TableMaker(table, experiment, results).make());
   }
   return tables;
@@ -444,6 +446,78 @@ Json to_json(const ResultTable& table) {
     json["rows"].push_back({{"label", row.label}, {"note", row.mark}, {"cells", cells}});
   }
   return json;
+}
+
+std::string to_terminal(const TextTable& table) {
+  std::vector<std::size_t> widths;
+  for (const auto& column : table.columns) widths.push_back(width(column));
+  for (const auto& row : table.rows)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+  std::string text = table.title + "\n";
+  const auto add = [&](const std::vector<std::string>& cells) {
+    std::string line;
+    for (std::size_t i = 0; i < cells.size(); ++i) line += (i == 0 ? "" : "  ") + padded(cells[i], widths[i], false);
+    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+  };
+  add(table.columns);
+  for (const auto& row : table.rows) add(row);
+  return text;
+}
+
+std::string to_markdown(const TextTable& table) {
+  std::string text = "### " + table.title + "\n\n|", line = "|";
+  for (const auto& column : table.columns) {
+    text += " " + markdown_field(column) + " |";
+    line += "---|";
+  }
+  text += "\n" + line + "\n";
+  for (const auto& row : table.rows) {
+    text += "|";
+    for (const auto& cell : row) text += " " + markdown_field(cell) + " |";
+    text += "\n";
+  }
+  return text;
+}
+
+std::string to_csv(const TextTable& table) {
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& cells) {
+    for (std::size_t i = 0; i < cells.size(); ++i) text += (i == 0 ? "" : ",") + csv_field(cells[i]);
+    text += "\r\n";
+  };
+  add(table.columns);
+  for (const auto& row : table.rows) add(row);
+  return text;
+}
+
+std::string to_latex(const TextTable& table) {
+  std::string text = "\\begin{table}\n\\centering\n\\caption{" + latex_escaped(table.title) + "}\n\\begin{tabular}{" +
+                     std::string(table.columns.size(), 'l') + "}\n\\toprule\n";
+  const auto add = [&](const std::vector<std::string>& cells) {
+    for (std::size_t i = 0; i < cells.size(); ++i) text += (i == 0 ? "" : " & ") + latex_escaped(cells[i]);
+    text += " \\\\\n";
+  };
+  add(table.columns);
+  text += "\\midrule\n";
+  for (const auto& row : table.rows) add(row);
+  return text + "\\bottomrule\n\\end{tabular}\n\\end{table}\n";
+}
+
+std::string to_html(const TextTable& table) {
+  std::string text = "<table class=\"text\"><caption>" + html_escaped(table.title) + "</caption>\n<thead><tr>";
+  for (const auto& column : table.columns) text += "<th scope=\"col\">" + html_escaped(column) + "</th>";
+  text += "</tr></thead>\n<tbody>";
+  for (const auto& row : table.rows) {
+    text += "<tr>";
+    for (std::size_t i = 0; i < row.size(); ++i)
+      text += (i == 0 ? "<th scope=\"row\">" : "<td>") + html_escaped(row[i]) + (i == 0 ? "</th>" : "</td>");
+    text += "</tr>\n";
+  }
+  return text + "</tbody></table>\n";
+}
+
+Json to_json(const TextTable& table) {
+  return {{"title", table.title}, {"columns", table.columns}, {"rows", table.rows}};
 }
 
 std::string latex_escaped(const std::string& text) {

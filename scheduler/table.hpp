@@ -65,6 +65,19 @@ std::string to_latex(const ResultTable& table);  // a table environment; needs t
 std::string to_html(const ResultTable& table);
 Json to_json(const ResultTable& table);
 
+// A table of text, for what is not per cent.
+struct TextTable {
+  std::string title;
+  std::vector<std::string> columns;
+  std::vector<std::vector<std::string>> rows;  // the first cell is the row's name
+};
+std::string to_terminal(const TextTable& table);
+std::string to_markdown(const TextTable& table);
+std::string to_csv(const TextTable& table);
+std::string to_latex(const TextTable& table);
+std::string to_html(const TextTable& table);
+Json to_json(const TextTable& table);
+
 std::string html_escaped(const std::string& text);
 std::string latex_escaped(const std::string& text);
 std::string csv_field(const std::string& text);       // quoted where it must be

@@ -77,6 +77,7 @@ class Workspace {
     return attempt_folder(key, attempt) / "events.jsonl";
   }
   std::filesystem::path experiment_folder(const std::string& name) const { return root_ / "experiments" / name; }
+  std::filesystem::path artifact_folder(const std::string& digest) const { return root_ / "artifacts" / digest; }
   std::filesystem::path server_file() const { return root_ / "server.json"; }  // of a running `filo serve`
   std::filesystem::path cache_folder() const { return root_ / "cache"; }
 

@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t most_trials = 1'000'000;
 const std::vector<std::string> sections = {"model", "train", "evaluate", "resources"};
-const std::vector<std::string> base_keys = {"base",     "data",      "folds", "model",  "train",
-                                            "evaluate", "resources", "seeds", "exclude"};
+const std::vector<std::string> base_keys = {"base",     "data",      "folds", "model",   "train",
+                                            "evaluate", "resources", "seeds", "exclude", "note"};
 
 Schema plain_name(std::optional<std::string> fallback) {
   Schema schema = Schema::text(std::move(fallback));
@@ -84,6 +84,7 @@ Schema experiment_schema(Profile profile, bool own_trials) {
     return schema;
   }
   schema.fields.push_back({"base", Schema::text("")});
+  schema.fields.push_back({"note", Schema::text("")});
   schema.fields.push_back({"data", Schema::map(plain_name(std::nullopt), std::nullopt, 1)});
   schema.fields.push_back({"folds", Schema::any(std::nullopt)});
   for (auto& section : settings_schema(profile).fields) schema.fields.push_back(section);
@@ -556,7 +557,8 @@ class Reader {
                   .columns = entry.at("columns"),
                   .metrics = entry.at("metrics"),
                   .paper = {},
-                  .note = entry.at("note")};
+                  .note = entry.at("note"),
+                  .experiment_note = resolved_.at("note")};
       check_dimension(written, shown, "columns", table.columns);
       if (entry.at("rows").is_array()) {
         read_named_rows(*written.find("rows"), shown, entry.at("paper"), table);
@@ -685,6 +687,7 @@ class Reader {
     for (const auto& table : experiment_.tables) {
       json["tables"].push_back(to_json(table));
       json["tables"].back().erase("experiment");
+      json["tables"].back().erase("experiment_note");
     }
     return json;
   }
@@ -1141,8 +1144,13 @@ std::string to_yaml(const Experiment& experiment) {
 }
 
 Json to_json(const Table& table) {
-  Json json = {{"experiment", table.experiment}, {"title", table.title},     {"rows", table.rows},
-               {"columns", table.columns},       {"metrics", table.metrics}, {"note", table.note}};
+  Json json = {{"experiment", table.experiment},
+               {"title", table.title},
+               {"rows", table.rows},
+               {"columns", table.columns},
+               {"metrics", table.metrics},
+               {"note", table.note},
+               {"experiment_note", table.experiment_note}};
   if (!table.named_rows.empty()) json["rows"] = Json::array();
   for (const auto& row : table.named_rows) {
     Json entry = {{"name", row.name}, {"note", row.note}};
@@ -1167,7 +1175,8 @@ Table table_from_json(const Json& json) {
               .columns = json.at("columns"),
               .metrics = json.at("metrics"),
               .paper = {},
-              .note = json.at("note")};
+              .note = json.at("note"),
+              .experiment_note = json.at("experiment_note")};
   if (json.at("rows").is_string()) table.rows = json.at("rows");
   if (json.at("rows").is_array())
     for (const auto& entry : json.at("rows")) {

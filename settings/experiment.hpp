@@ -67,6 +67,7 @@ struct Table {
   // Row -> column -> the paper's values in per cent, one per metric, null where it has none. Columns "": column "".
   std::map<std::string, std::map<std::string, std::vector<Json>>> paper;
   std::string note;
+  std::string experiment_note;  // the experiment's own, shown below each of its tables
 };
 
 enum class SearchMethod { random, asha };

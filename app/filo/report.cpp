@@ -33,10 +33,11 @@ void add_report_command(CLI::App& program) {
     auto workspace = workspace_option(command);
     command.add_option("FILE", options->file, "Experiment file, or the name of an experiment")->required();
     const std::map<std::string, ReportFormat> formats = {{"md", ReportFormat::markdown},
+                                                         {"tex", ReportFormat::latex},
                                                          {"csv", ReportFormat::csv},
                                                          {"html", ReportFormat::html},
                                                          {"json", ReportFormat::json}};
-    command.add_option("--format", options->format, "md, csv, html or json (default: md)")
+    command.add_option("--format", options->format, "md, tex, csv, html or json (default: md)")
         ->transform(CLI::CheckedTransformer(formats))
         ->option_text("FORMAT");
     command.add_flag("--json", options->json, "Short for --format json");

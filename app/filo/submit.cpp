@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "app/filo/commands.hpp"
+#include "app/filo/experiment_option.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
 #include "scheduler/local_executor.hpp"
@@ -18,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string file, cluster;
+  std::string cluster;
   bool dry_run = false, watch = true, json = false;
 };
 
@@ -48,8 +49,8 @@ void print_preview(const Json& preview) {
   print_script(preview["watch"]);
 }
 
-int submit(const Options& options, const std::string& workspace_path) {
-  const Experiment experiment = load_experiment(options.file);
+int submit(const ExperimentOption& file, const Options& options, const std::string& workspace_path) {
+  const Experiment experiment = file.read();
   const ClusterSettings settings = load_cluster_settings(options.cluster);
   const Workspace workspace(workspace_path);
   const Plan plan = make_plan(experiment, workspace);
@@ -98,13 +99,13 @@ void add_submit_command(CLI::App& program) {
   add_command(program, "submit", "Hands an experiment to a Slurm cluster, and returns",
               [](CLI::App& command) -> Command {
                 auto options = std::make_shared<Options>();
+                auto experiment = experiment_option(command);
                 auto workspace = workspace_option(command);
-                command.add_option("FILE", options->file, "Experiment file (YAML)")->required();
                 command.add_option("--cluster", options->cluster, "Cluster file (configs/clusters/*.yaml)")->required();
                 command.add_flag("--dry-run", options->dry_run, "Print the scripts and commands, and send nothing");
                 command.add_flag("!--no-watch", options->watch, "Leave no job behind that starts the later stages");
                 command.add_flag("--json", options->json, "Print JSON");
-                return [options, workspace] { return submit(*options, *workspace); };
+                return [experiment, options, workspace] { return submit(*experiment, *options, *workspace); };
               });
 }
 

@@ -120,16 +120,34 @@ TEST(Report, ShowsWhatIsMissing) {
   EXPECT_THAT(report_text(workspace, plan, ReportFormat::html), HasSubstr("0 of 2 trials have a result"));
 }
 
-// Guards: the estimate goes by what ran here, and by nothing else.
+// Guards: the estimate goes by what ran here, in proportion to the work, and says what it goes by.
 TEST(PlanSummary, EstimatesFromPastStages) {
   const Scratch scratch;
   scratch.add_all();
   const Workspace workspace = scratch.workspace();
-  EXPECT_TRUE(plan_summary(workspace, make_plan(scratch.experiment(), workspace))["estimate_s"].is_null());
-  complete(workspace, make_plan(scratch.experiment(), workspace));
-  const Json summary = plan_summary(workspace, make_plan(scratch.experiment("train: {seed: 5}\n"), workspace));
-  EXPECT_EQ(summary["stages_done"], 2);   // the features
-  EXPECT_EQ(summary["estimate_s"], 8.0);  // two trainings and two evaluations of 2 s
+  const Json before = plan_summary(workspace, make_plan(scratch.experiment(), workspace));
+  EXPECT_EQ(before["kinds"][1]["basis"], "arithmetic");
+  EXPECT_THAT(plan_summary_text(before), HasSubstr("arithmetic alone"));
+  complete(workspace, make_plan(scratch.experiment(), workspace));  // 2 s each, on one thread
+  const auto summary = [&](const std::string& more) {
+    return plan_summary(workspace, make_plan(scratch.experiment("resources: {ranks: 1}\n" + more), workspace));
+  };
+  const Json other_seed = summary("train: {seed: 5}\n");
+  EXPECT_EQ(other_seed["stages_done"], 2);                         // the features
+  EXPECT_NEAR(other_seed["estimate_s"].get<double>(), 8.0, 1e-6);  // two trainings and two evaluations of 2 s
+  EXPECT_EQ(other_seed["kinds"][1]["basis"], "experience");
+  const Json longer = summary("train: {main: {epochs: 30}}\n");
+  EXPECT_NEAR(longer["kinds"][1]["seconds"].get<double>(), 8.0, 0.5);  // twice the epochs
+}
+
+// Guards: the size of features is that of the shards: 4 + 3 stages of 37 x 37 patches of 1024 halves, a mask, a vector.
+TEST(PlanSummary, BytesOfFeaturesAreThoseOfTheShards) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Json summary = plan_summary(
+      scratch.workspace(), make_plan(scratch.experiment("axes: {model.image_size: [518]}\n"), scratch.workspace()));
+  const double image = 7 * 1369 * 1024 * 2 + 518 * 518 + 768 * 4;
+  EXPECT_EQ(summary["kinds"][0]["bytes"].get<double>(), 4 * image);
 }
 
 TEST(Logs, StagesAreFoundByTheirFirstDigits) {
