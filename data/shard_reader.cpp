@@ -26,7 +26,7 @@ struct Place {
 struct Manifest {
   FeatureLayout layout;
   Json key;
-  std::vector<std::pair<std::string, std::uint64_t>> shards;  // file name, bytes
+  std::vector<std::pair<fs::path, std::uint64_t>> shards;  // file, bytes
   std::vector<SampleInfo> samples;
   std::vector<Place> places;
 };
@@ -49,7 +49,13 @@ void check_digest(Json manifest, const std::string& where) {
   if (found != expected) throw Error(where, "altered: digest found: " + found + ", expected " + expected);
 }
 
-Manifest parse_manifest(const Json& json, const std::string& where) {
+// A shard's file lies in its manifest's own folder.
+fs::path shard_path(const fs::path& folder, const std::string& name) {
+  if (fs::path(name).filename() != name) throw Error("shards: " + folder.string(), "file name found: '" + name + "'");
+  return folder / name;
+}
+
+Manifest parse_manifest(const Json& json, const fs::path& folder, const std::string& where) {
   if (const Json& format = json.at("format"); format != shard_format)
     throw Error(where, "format found: " + format.dump() + ", expected " + std::to_string(shard_format));
   check_digest(json, where);
@@ -60,7 +66,7 @@ Manifest parse_manifest(const Json& json, const std::string& where) {
                     .places = {}};
   const std::size_t tensors = shard_tensors(manifest.layout).size();
   for (const Json& shard : json.at("shards"))
-    manifest.shards.emplace_back(shard.at("file").get<std::string>(), shard.at("bytes").get<std::uint64_t>());
+    manifest.shards.emplace_back(shard_path(folder, shard.at("file")), shard.at("bytes").get<std::uint64_t>());
   for (const Json& sample : json.at("samples")) {
     manifest.samples.push_back(sample_from_json(sample));
     Place place{.shard = sample.at("shard"), .row = sample.at("row"), .checksums = sample.at("crc32")};
@@ -78,10 +84,30 @@ Manifest read_manifest(const fs::path& folder) {
   const std::string where = "shards: " + path.string();
   if (!fs::exists(path)) throw Error(where, "not there: the features are not finished");
   try {
-    return parse_manifest(read_json(path), where);
+    return parse_manifest(read_json(path), folder, where);
   } catch (const Json::exception& error) {
     throw Error(where, std::string("not a manifest: ") + error.what());
   }
+}
+
+Manifest read_manifests(const std::vector<fs::path>& folders) {
+  if (folders.empty()) throw Error("shards", "no folder found, expected at least one");
+  Manifest all = read_manifest(folders[0]);
+  for (std::size_t folder = 1; folder < folders.size(); ++folder) {
+    Manifest next = read_manifest(folders[folder]);
+    if (next.layout != all.layout)
+      throw Error("shards: " + (folders[folder] / "manifest.json").string(),
+                  "layout found: " + canonical_json(to_json(next.layout)) + ", expected that of " +
+                      folders[0].string() + ", " + canonical_json(to_json(all.layout)));
+    for (std::size_t i = 0; i < next.samples.size(); ++i) {
+      next.samples[i].folder = folder;
+      next.places[i].shard += all.shards.size();
+      all.samples.push_back(std::move(next.samples[i]));
+      all.places.push_back(std::move(next.places[i]));
+    }
+    all.shards.insert(all.shards.end(), next.shards.begin(), next.shards.end());
+  }
+  return all;
 }
 
 // Where each tensor of a sample goes; an empty span is not read.
@@ -116,17 +142,13 @@ struct ShardReader::State {
   std::unordered_map<std::string, std::size_t> index;
   mutable std::vector<std::atomic<bool>> verified;  // [sample * tensors + tensor]
 
-  State(const fs::path& folder, Verify how)
-      : manifest(read_manifest(folder)),
+  State(const std::vector<fs::path>& folders, Verify how)
+      : manifest(read_manifests(folders)),
         verify(how),
         tensors(shard_tensors(manifest.layout)),
         verified(manifest.samples.size() * tensors.size()) {
     std::vector<ShardContent> contents;
-    for (const auto& [name, bytes] : manifest.shards) {
-      if (fs::path(name).filename() != name)
-        throw Error("shards: " + folder.string(), "file name found: '" + name + "'");
-      contents.push_back(open(folder / name, bytes));
-    }
+    for (const auto& [path, bytes] : manifest.shards) contents.push_back(open(path, bytes));
     for (std::size_t i = 0; i < manifest.samples.size(); ++i) {
       check_place(contents[manifest.places[i].shard], manifest.places[i], manifest.samples[i].image);
       index.emplace(manifest.samples[i].image, i);
@@ -200,11 +222,14 @@ struct ShardReader::State {
 };
 
 ShardReader::ShardReader(const fs::path& folder, Verify verify, const std::optional<Json>& expected_key)
-    : state_(std::make_unique<State>(folder, verify)) {
+    : ShardReader(std::vector{folder}, verify) {
   if (expected_key && state_->manifest.key != *expected_key)
     throw Error("shards: " + (folder / "manifest.json").string(),
                 "key found: " + canonical_json(state_->manifest.key) + ", expected " + canonical_json(*expected_key));
 }
+
+ShardReader::ShardReader(const std::vector<fs::path>& folders, Verify verify)
+    : state_(std::make_unique<State>(folders, verify)) {}
 
 ShardReader::~ShardReader() = default;
 

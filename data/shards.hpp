@@ -47,6 +47,7 @@ struct SampleInfo {
   std::string split;  // "train" or "test"
   std::string defect;
   std::optional<std::string> boxes;  // JSON, as data/boxes reads it
+  std::size_t folder = 0;            // of those that a reader opened
 };
 
 struct FeatureSample : SampleInfo {
@@ -117,6 +118,9 @@ class ShardReader {
   // must be this.
   explicit ShardReader(const std::filesystem::path& folder, Verify verify = Verify::first_read,
                        const std::optional<Json>& expected_key = std::nullopt);
+  // The samples of several folders, one after another, as one: they must have one layout. key() is the first one's; an
+  // image that two folders have is found in the first.
+  explicit ShardReader(const std::vector<std::filesystem::path>& folders, Verify verify = Verify::first_read);
   ~ShardReader();
   ShardReader(const ShardReader&) = delete;
   ShardReader& operator=(const ShardReader&) = delete;

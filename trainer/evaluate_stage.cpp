@@ -247,7 +247,7 @@ class Evaluation {
   const EvaluateSpec& spec_;
   Dataset dataset_;
   ShardReader reader_;
-  ImageBoxes boxes_;
+  std::vector<ImageBoxes> boxes_;  // of the reader's one folder
   std::shared_ptr<const ClipModel> clip_;
   FiloModel model_;
   std::map<std::string, std::vector<std::size_t>> by_class_;
@@ -261,9 +261,10 @@ class Evaluation {
 
 void run_evaluate(Stage& stage) {
   const EvaluateSpec spec = parse_evaluate_spec(stage.spec(), stage.folder() / "spec.json");
-  if (spec.dataset.digest == spec.train_dataset.digest)
-    throw UsageError("evaluate: " + spec.dataset.name,
-                     "is the data set that was trained on; expected another one (cross-data-set fold)");
+  for (const DatasetReference& trained_on : spec.train_datasets)
+    if (spec.dataset.digest == trained_on.digest)
+      throw UsageError("evaluate: " + spec.dataset.name,
+                       "is the data set that was trained on; expected another one (cross-data-set fold)");
   Evaluation evaluation(stage, spec);
   evaluation.run();
 }

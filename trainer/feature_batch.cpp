@@ -24,18 +24,22 @@ torch::Tensor stack_layer(const std::vector<FeatureSample>& samples, HalfFeature
 
 }  // namespace
 
-std::vector<std::vector<Box>> boxes_of_images(const ImageBoxes& boxes, const std::vector<std::string>& images) {
+std::vector<Box> boxes_of_image(const ImageBoxes& boxes, const std::string& image) {
+  if (!boxes) return {};
+  const auto found = boxes->find(image);
+  return found == boxes->end() ? std::vector<Box>() : found->second;
+}
+
+std::vector<std::vector<Box>> boxes_of_samples(const std::vector<ImageBoxes>& boxes,
+                                               const std::vector<const SampleInfo*>& samples) {
   std::vector<std::vector<Box>> lists;
-  if (!boxes) return lists;
-  for (const std::string& image : images) {
-    const auto found = boxes->find(image);
-    lists.push_back(found == boxes->end() ? std::vector<Box>() : found->second);
-  }
+  if (!boxes.at(0)) return lists;
+  for (const SampleInfo* sample : samples) lists.push_back(boxes_of_image(boxes.at(sample->folder), sample->image));
   return lists;
 }
 
 FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const FeatureLayout& layout,
-                        const ImageBoxes& boxes) {
+                        const std::vector<ImageBoxes>& boxes) {
   const auto count = static_cast<std::int64_t>(samples.size());
   const std::int64_t size = layout.mask_size;
   FeatureBatch batch;
@@ -54,7 +58,9 @@ FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const Feature
     batch.images.qkv[layer] = stack_layer(samples, &FeatureSample::qkv, layer, layout);
   for (const int layer : layout.vv_layers)
     batch.images.vv[layer] = stack_layer(samples, &FeatureSample::vv, layer, layout);
-  batch.images.boxes = boxes_of_images(boxes, batch.names);
+  std::vector<const SampleInfo*> infos;
+  for (const FeatureSample& sample : samples) infos.push_back(&sample);
+  batch.images.boxes = boxes_of_samples(boxes, infos);
   batch.images.global = global.to(compute_device());
   batch.masks = masks.to(compute_device()).to(torch::kFloat);
   batch.labels = labels.to(compute_device());

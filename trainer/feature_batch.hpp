@@ -16,11 +16,16 @@ struct FeatureBatch {
   std::vector<std::string> names;  // B image paths, relative to the data set's root
 };
 
-// Copies to compute_device(); float16 features become float32. `samples` is not empty.
+// Copies to compute_device(); float16 features become float32. `samples` is not empty; `boxes`: of each folder that the
+// samples' reader opened.
 FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const FeatureLayout& layout,
-                        const ImageBoxes& boxes);
+                        const std::vector<ImageBoxes>& boxes);
 
-// The lists that ImageBatch::boxes takes, one for each image; no lists when there is no source of boxes.
-std::vector<std::vector<Box>> boxes_of_images(const ImageBoxes& boxes, const std::vector<std::string>& images);
+// The boxes of one image; none when it has none.
+std::vector<Box> boxes_of_image(const ImageBoxes& boxes, const std::string& image);
+
+// The lists that ImageBatch::boxes takes, one for each sample; no lists when there is no source of boxes.
+std::vector<std::vector<Box>> boxes_of_samples(const std::vector<ImageBoxes>& boxes,
+                                               const std::vector<const SampleInfo*>& samples);
 
 }  // namespace filo

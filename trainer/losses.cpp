@@ -17,12 +17,12 @@ void expect_mask(const torch::Tensor& maps, const torch::Tensor& mask) {
                                      std::to_string(maps.size(3)) + "]");
 }
 
-// Variables: the maps. Returns [focal, dice], summed over the stages.
+// Variables: the maps. Returns [focal, dice], summed over the stages. `differentiated`: a backward pass may follow.
 class LossOfStages : public torch::autograd::Function<LossOfStages> {
  public:
   static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& normal,
-                               const torch::Tensor& abnormal, const torch::Tensor& mask, Profile profile) {
-    const bool differentiated = context->needs_input_grad(0) || context->needs_input_grad(1);
+                               const torch::Tensor& abnormal, const torch::Tensor& mask, Profile profile,
+                               bool differentiated) {
     torch::Tensor normal_gradient, abnormal_gradient;
     if (differentiated) {
       normal_gradient = torch::empty(normal.sizes(), normal.options());
@@ -53,7 +53,7 @@ class LossOfStages : public torch::autograd::Function<LossOfStages> {
                                                  torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
     const torch::Tensor scale = gradients[0][0];
-    return {saved[0] * scale, saved[1] * scale, torch::Tensor(), torch::Tensor()};
+    return {saved[0] * scale, saved[1] * scale, torch::Tensor(), torch::Tensor(), torch::Tensor()};
   }
 };
 
@@ -82,7 +82,9 @@ torch::Tensor dice_loss(const torch::Tensor& map, const torch::Tensor& mask, Pro
 LocalLoss local_loss(const torch::Tensor& maps_normal, const torch::Tensor& maps_abnormal, const torch::Tensor& mask,
                      Profile profile) {
   expect_mask(maps_abnormal, mask);
-  const torch::Tensor sums = LossOfStages::apply(maps_normal, maps_abnormal, mask, profile);
+  const bool differentiated =
+      c10::GradMode::is_enabled() && (maps_normal.requires_grad() || maps_abnormal.requires_grad());
+  const torch::Tensor sums = LossOfStages::apply(maps_normal, maps_abnormal, mask, profile, differentiated);
   return {.focal = sums[0].detach(), .dice = sums[1].detach(), .local = sums.sum()};
 }
 

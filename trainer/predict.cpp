@@ -86,7 +86,7 @@ Json predict(const PredictOptions& options) {
     batch.qkv = features.qkv;
     batch.vv = features.vv;
     batch.classes = {options.class_name};
-    batch.boxes = boxes_of_images(boxes, {path.string()});
+    if (boxes) batch.boxes = {boxes_of_image(boxes, path.string())};
     const ForwardOutput output = model.forward(batch, forward);
     const torch::Tensor map = output.map[0].to(torch::kCPU).contiguous();
     Json result = {{"image", path.string()},

@@ -28,6 +28,14 @@ ClipReference parse_clip(const Json& json, const std::filesystem::path& where) {
   return {text(json, "path", where), text(json, "digest", where)};
 }
 
+// "train_dataset": {...} of one, "train_datasets": [...] of several.
+std::vector<DatasetReference> parse_train_datasets(const Json& spec, const std::filesystem::path& where) {
+  if (!spec.contains("train_datasets")) return {parse_dataset(member(spec, "train_dataset", where), where)};
+  std::vector<DatasetReference> datasets;
+  for (const Json& one : spec.at("train_datasets")) datasets.push_back(parse_dataset(one, where));
+  return datasets;
+}
+
 }  // namespace
 
 FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& where) {
@@ -64,7 +72,7 @@ EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& 
           .evaluate = evaluate_settings_from_json(member(spec, "evaluate", where), where.string()),
           .descriptions = descriptions_from_json(member(spec, "descriptions", where), where.string()),
           .dataset = parse_dataset(member(spec, "dataset", where), where),
-          .train_dataset = parse_dataset(member(spec, "train_dataset", where), where),
+          .train_datasets = parse_train_datasets(spec, where),
           .clip = parse_clip(member(spec, "clip", where), where),
           .seed = spec.value("seed", std::uint64_t{0})};
 }
@@ -94,7 +102,7 @@ bool trains_with_boxes(const ModelSettings& model) {
          model.prompts.positions == PositionSource::boxes;
 }
 
-ImageBoxes load_boxes_of(const Stage& stage, const ModelSettings& model) {
+std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& model) {
   const bool wanted =
       stage.spec().value("kind", "") == "train" ? trains_with_boxes(model) : model.boxes.source != BoxSource::none;
   const Json inputs = stage.spec().value("inputs", Json::object());
@@ -102,8 +110,16 @@ ImageBoxes load_boxes_of(const Stage& stage, const ModelSettings& model) {
     throw UsageError("worker: " + (stage.folder() / "spec.json").string() + ": inputs.boxes",
                      wanted ? "missing; expected the key of a boxes stage, because model.boxes.source names one"
                             : "found a boxes stage, but these settings do not use boxes");
-  if (!wanted) return std::nullopt;
-  return read_boxes(stage.input_folder("boxes") / "boxes.json");
+  const std::size_t folders = stage.all_inputs("features").size();
+  if (!wanted) return std::vector<ImageBoxes>(folders);
+  std::vector<ImageBoxes> boxes;
+  for (const std::string& key : stage.all_inputs("boxes"))
+    boxes.push_back(read_boxes(stage.stage_folder(key) / "boxes.json"));
+  if (boxes.size() != folders)
+    throw UsageError("worker: " + (stage.folder() / "spec.json").string() + ": inputs",
+                     "found " + std::to_string(boxes.size()) + " boxes stages, expected one for each of " +
+                         std::to_string(folders) + " features stages");
+  return boxes;
 }
 
 Json features_key(const FeaturesSpec& spec) {

@@ -50,7 +50,7 @@ struct EvaluateSpec {
   EvaluateSettings evaluate;
   Descriptions descriptions;
   DatasetReference dataset;
-  DatasetReference train_dataset;
+  std::vector<DatasetReference> train_datasets;
   ClipReference clip;
   std::uint64_t seed;
 };
@@ -71,9 +71,9 @@ std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipRefe
 // Boxes by image; an image that is not named has none. Unset: the model goes without boxes altogether.
 using ImageBoxes = std::optional<std::map<std::string, std::vector<Box>>>;
 
-// What the stage named by inputs.boxes found. Throws UsageError when `model` names a source of boxes and the spec no
-// such stage, or the other way round.
-ImageBoxes load_boxes_of(const Stage& stage, const ModelSettings& model);
+// What the boxes stages among the inputs found, one for each features stage. Throws UsageError when `model` names a
+// source of boxes and the spec no such stage, or the other way round.
+std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& model);
 
 // Whether training looks at boxes: FiLo trains on all nine positions, and so do prompts without positions from boxes.
 bool trains_with_boxes(const ModelSettings& model);

@@ -67,6 +67,14 @@ std::string Stage::input(const std::string& kind) const {
   return inputs[kind];
 }
 
+std::vector<std::string> Stage::all_inputs(const std::string& kind) const {
+  std::vector<std::string> keys = {input(kind)};
+  const Json inputs = spec_.at("inputs");
+  for (int number = 2; inputs.contains(kind + "." + std::to_string(number)); ++number)
+    keys.push_back(input(kind + "." + std::to_string(number)));
+  return keys;
+}
+
 void Stage::finish(const Json& metrics, const std::map<std::string, std::string>& artifacts) {
   communicator().barrier();  // every rank's files are written
   if (!is_root()) return;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/error.hpp"
 #include "base/json.hpp"
@@ -35,15 +36,16 @@ class Stage {
   Communicator& gradient_communicator() const { return device_.device ? *device_.device : *device_.host; }
   bool is_root() const { return communicator().rank() == 0; }
 
-  std::filesystem::path folder() const { return arguments_.workspace / "stages" / arguments_.key; }
+  std::filesystem::path folder() const { return stage_folder(arguments_.key); }
   std::filesystem::path features_folder(const std::string& features_key) const {
     return arguments_.workspace / "features" / features_key;
   }
   // The key of a stage this one needs, from spec.inputs.
   std::string input(const std::string& kind) const;
-  std::filesystem::path input_folder(const std::string& kind) const {
-    return arguments_.workspace / "stages" / input(kind);
-  }
+  // Of several: inputs KIND, KIND.2, KIND.3, ... in this order; at least one.
+  std::vector<std::string> all_inputs(const std::string& kind) const;
+  std::filesystem::path stage_folder(const std::string& key) const { return arguments_.workspace / "stages" / key; }
+  std::filesystem::path input_folder(const std::string& kind) const { return stage_folder(input(kind)); }
 
   EventLog& events() { return events_; }  // writes on rank 0 only
 

@@ -40,12 +40,23 @@ struct StepReport {
   std::map<std::string, double> parts;
 };
 
+std::vector<std::filesystem::path> feature_folders(const Stage& stage) {
+  std::vector<std::filesystem::path> folders;
+  for (const std::string& key : stage.all_inputs("features")) folders.push_back(stage.features_folder(key));
+  return folders;
+}
+
+// {"name", "digest"}, or a list of them.
+const Json& trained_on(const Json& spec) {
+  return spec.contains("datasets") ? spec.at("datasets") : spec.at("dataset");
+}
+
 class Training {
  public:
   Training(Stage& stage, const TrainSpec& spec)
       : stage_(stage),
         spec_(spec),
-        reader_(stage.features_folder(stage.input("features"))),
+        reader_(feature_folders(stage)),
         boxes_(load_boxes_of(stage, spec.model)),
         clip_(load_clip_of(stage, spec.clip, ClipTowers::text)),
         model_(spec.model, spec.descriptions, clip_, spec.train.seed) {}
@@ -141,12 +152,12 @@ class Training {
               torch::tensor(std::vector<std::int64_t>(mine.begin(), mine.end())).to(compute_device());
           ImageBatch images;
           images.global = frozen.global.index_select(0, rows);
-          std::vector<std::string> image_names;
+          std::vector<const SampleInfo*> samples;
           for (const std::size_t index : mine) {
-            images.classes.push_back(reader_.info(index).class_name);
-            image_names.push_back(reader_.info(index).image);
+            samples.push_back(&reader_.info(index));
+            images.classes.push_back(samples.back()->class_name);
           }
-          images.boxes = boxes_of_images(boxes_, image_names);
+          images.boxes = boxes_of_samples(boxes_, samples);
           const torch::Tensor logits =
               text_is_frozen
                   ? model_.global_logits(
@@ -276,7 +287,7 @@ class Training {
       ImageBatch image;
       image.global = torch::tensor(sample.global).unsqueeze(0).to(compute_device());
       image.classes = {info.class_name};
-      image.boxes = boxes_of_images(boxes_, {info.image});
+      image.boxes = boxes_of_samples(boxes_, {&info});
       table[row].narrow(0, 0, size).copy_(image.global[0]);
       if (!with_text) continue;
       ForwardOptions options;
@@ -301,7 +312,7 @@ class Training {
                                                    {"train", to_json(spec_.train)},
                                                    {"clip", stage_.spec().at("clip")},
                                                    {"descriptions", to_json(spec_.descriptions)},
-                                                   {"trained_on", stage_.spec().at("dataset")},
+                                                   {"trained_on", trained_on(stage_.spec())},
                                                    {"world_size", stage_.communicator().world_size()}});
       folder.commit();
     }
@@ -311,7 +322,7 @@ class Training {
   Stage& stage_;
   const TrainSpec& spec_;
   ShardReader reader_;
-  ImageBoxes boxes_;
+  std::vector<ImageBoxes> boxes_;  // of each of the reader's folders
   std::shared_ptr<const ClipModel> clip_;
   FiloModel model_;
   Position position_;
