@@ -26,7 +26,7 @@ h1, h2, h3 { line-height: 1.2; } .faint { color: var(--faint); } .scroll { overf
 table { border-collapse: collapse; margin: 1rem 0; } caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem; text-align: right; font-variant-numeric: tabular-nums; }
 th:first-child { text-align: left; } th.group { text-align: center; border-bottom-color: var(--faint); }
-table.text td { text-align: left; } .paper, .note { color: var(--faint); } .note { font-size: .85rem; margin: .2rem 0; max-width: 60rem; }
+table.text td { text-align: left; } .paper, .note { color: var(--faint); } td .paper { display: inline-block; min-width: 3.2rem; } .note { font-size: .85rem; margin: .2rem 0; max-width: 60rem; }
 tbody tr:hover { background: color-mix(in srgb, var(--curve) 8%, transparent); } pre { overflow-x: auto; border: 1px solid var(--line); padding: .8rem; font-size: .85rem; }
 svg { max-width: 100%; height: auto; } svg polyline { fill: none; stroke: var(--curve); stroke-width: 1.5; }
 svg line { stroke: var(--line); } svg text { fill: var(--faint); font-size: 12px; }

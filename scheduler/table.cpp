@@ -403,6 +403,7 @@ std::string to_latex(const ResultTable& table) {
 std::string to_html(const ResultTable& table) {
   std::string text = "<table><caption>" + html_escaped(table.title + unit_text(table)) + "</caption>\n<thead>";
   const auto groups = column_groups(table);
+  const bool paper = table.has_paper();
   const bool grouped = groups.size() > 1 || (!groups.empty() && !groups[0].first.empty());
   if (grouped) {
     text += "<tr><td></td>";
@@ -419,7 +420,7 @@ std::string to_html(const ResultTable& table) {
             (row.mark.empty() ? "" : "<sup>" + row.mark + "</sup>") + "</th>";
     for (const auto& cell : row.cells) {
       text += "<td>" + (cell.best ? "<b>" + own_text(cell) + "</b>" : own_text(cell));
-      if (cell.paper) text += " <span class=\"paper\">" + paper_text(cell).substr(1) + "</span>";
+      if (paper) text += " <span class=\"paper\">" + (cell.paper ? paper_text(cell).substr(1) : "") + "</span>";
       text += "</td>";
     }
     text += "</tr>\n";

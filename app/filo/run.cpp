@@ -10,6 +10,7 @@
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
 #include "base/signals.hpp"
+#include "scheduler/artifacts.hpp"
 #include "scheduler/report.hpp"
 #include "scheduler/table.hpp"
 
@@ -55,11 +56,11 @@ int run(const ExperimentOption& file, const Options& options, const std::string&
   print_results(workspace, plan, out);
   if (options.json) std::cout << report_json(workspace, plan).dump(2) << "\n";
   out << "report   " << (report / "report.html").string() << "\n"
-      << "results  " << (report / "results.json").string() << ", results.csv, results.md\n";
+      << "results  " << (report / "results.json").string() << ", results.csv, results.md, results.tex\n";
   for (const auto& stage : plan.stages)
-    if (const auto result = workspace.result(stage.key, stage.kind); result && result->artifacts.contains("checkpoint"))
-      out << "checkpoint " << stage.label << "  "
-          << (workspace.stage_folder(stage.key) / result->artifacts["checkpoint"].get<std::string>()).string() << "\n";
+    if (stage.kind == StageKind::train)
+      if (const auto checkpoint = checkpoint_folder(workspace, stage.key))
+        out << "checkpoint " << stage.label << "  " << checkpoint->string() << "\n";
   out << std::flush;
   if (all_done(statuses)) return 0;
   std::size_t failed = 0;

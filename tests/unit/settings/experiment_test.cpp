@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "base/error.hpp"
 #include "temporary_file.hpp"
 
@@ -279,6 +281,43 @@ TEST(Search, StandsBesideTheGrid) {
   for (const auto& [group, size] : groups) EXPECT_EQ(size, 50);
   const SearchSettings& settings = *experiment.search;
   EXPECT_EQ(to_json(search_from_json(to_json(settings))), to_json(settings));
+}
+
+// Guards: what is shipped loads at each of its sizes, and every table of the paper is there.
+TEST(ShippedExperiments, LoadAtEachSize) {
+  const std::string folder = FILO_SOURCE_DIR "/configs/experiments/";
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with("size-")) continue;
+    EXPECT_EQ(error_of([&] {
+                const Experiment experiment = load_experiment(entry.path().string());
+                expand(experiment);
+                for (const auto& part : experiment.included) expand(part);
+              }),
+              "")
+        << entry.path();
+  }
+  for (const char* size : {"size-demo.yaml", "size-paper.yaml", "size-paper-without-boxes.yaml"}) {
+    const Experiment paper = load_experiment(folder + "paper.yaml", {.base = folder + size});
+    EXPECT_EQ(paper.included.size(), 9u);
+    for (const auto& part : paper.included) {
+      EXPECT_FALSE(expand(part).empty()) << part.name << " at " << size;
+      EXPECT_FALSE(part.tables.at(0).paper.empty()) << part.name;
+    }
+  }
+}
+
+// Guards: the complete method's zero-shot numbers, which six tables repeat, are the same in each.
+TEST(ShippedExperiments, CompleteMethodHasTheSameNumbersEverywhere) {
+  const std::vector<std::pair<std::string, std::string>> rows = {
+      {"table-1", "FiLo++"}, {"table-3", "+ RTPF"}, {"table-4", "+ Deformable"}, {"table-6", "CoCoOp, class name"},
+      {"table-7", "GPT-4o"}, {"figure-3", "12"},    {"figure-4", "all"}};
+  const Experiment paper = load_experiment(FILO_SOURCE_DIR "/configs/experiments/paper.yaml");
+  for (const auto& [name, row] : rows)
+    for (const auto& part : paper.included)
+      if (part.name == name) {
+        EXPECT_EQ(part.tables[0].paper.at(row).at("MVTec-AD"), (std::vector<Json>{92.1, 92.8})) << name;
+        EXPECT_EQ(part.tables[0].paper.at(row).at("VisA"), (std::vector<Json>{84.5, 96.2})) << name;
+      }
 }
 
 struct Case {
