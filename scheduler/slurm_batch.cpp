@@ -117,11 +117,17 @@ Json to_json(const SlurmBatch& batch) {
                        {"inputs", entry.inputs}});
     if (entry.dropped) entries.back()["dropped"] = true;
   }
-  return {{"name", batch.name},         {"cluster", batch.cluster},
-          {"folder", batch.folder},     {"resources", to_json(batch.resources)},
-          {"entries", entries},         {"state", name_of(batch.state)},
-          {"since", batch.since},       {"job_id", batch.job_id},
-          {"released", batch.released}, {"message", batch.message}};
+  return {{"name", batch.name},
+          {"cluster", batch.cluster},
+          {"folder", batch.folder},
+          {"resources", to_json(batch.resources)},
+          {"entries", entries},
+          {"state", name_of(batch.state)},
+          {"since", batch.since},
+          {"job_id", batch.job_id},
+          {"released_at", batch.released_at},
+          {"released", batch.released},
+          {"message", batch.message}};
 }
 
 SlurmBatch slurm_batch_from_json(const Json& json, const std::string& where) {
@@ -134,6 +140,7 @@ SlurmBatch slurm_batch_from_json(const Json& json, const std::string& where) {
                      .state = state_of(json.at("state")),
                      .since = json.at("since"),
                      .job_id = json.at("job_id"),
+                     .released_at = json.at("released_at"),
                      .released = json.at("released"),
                      .message = json.at("message")};
     for (const auto& entry : json.at("entries"))

@@ -37,10 +37,11 @@ struct SlurmBatch {
   ResourceSettings resources;
   std::vector<Entry> entries;  // by array index
   State state = State::prepared;
-  double since = 0;  // seconds since 1970
-  long job_id = 0;   // when submitted
-  bool released = false;
-  std::string message;  // why it is not in the queue yet
+  double since = 0;        // seconds since 1970
+  long job_id = 0;         // when submitted
+  double released_at = 0;  // seconds since 1970, when submitted; 0: it is held
+  bool released = false;   // and it was seen to be, later than a controller that is killed could have forgotten it
+  std::string message;     // why it is not in the queue yet
 };
 
 Json to_json(const SlurmBatch& batch);

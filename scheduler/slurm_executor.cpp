@@ -20,7 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr double between_tries_when_full_s = 60;
-constexpr double timeout_when_full_s = 5;        // sbatch itself would wait for room
+constexpr double timeout_when_full_s = 5;  // sbatch itself would wait for room
+constexpr double release_saved_s = 15;     // slurmctld saves its state every 5 s: a kill -9 undoes what came later
 constexpr double keep_unrecorded_s = 24 * 3600;  // a batch that never got an id: its job may still turn up
 
 double now_s() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
@@ -220,12 +221,24 @@ void SlurmExecutor::look_at(Known& known, const std::vector<const SlurmJob*>& ro
     else if (!row->has_ended())
       strays_.insert(row->label());  // submitted twice: the first answer came too late
   }
-  if (batch.state != SlurmBatch::State::submitted) {
+  const bool was_submitted = batch.state == SlurmBatch::State::submitted;
+  if (!was_submitted) {
     const bool wanted = known.over.size() < batch.entries.size();
     const bool again = batch.state == SlurmBatch::State::prepared || now_s() > batch.since + uncertain_for_s();
     if (wanted && again && now_s() > full_until_) submit(known);
   }
-  if (batch.state == SlurmBatch::State::submitted && !batch.released) to_release_.push_back(batch.name);
+  if (batch.state == SlurmBatch::State::submitted && !batch.released) {
+    const bool held = std::any_of(row_of.begin(), row_of.end(), [](const auto& row) {
+      return row.second->is_pending() && row.second->reason == "JobHeldUser";
+    });
+    if (held || (batch.released_at == 0 && !was_submitted)) {
+      to_release_.push_back(batch.name);
+    } else if (!row_of.empty() && now_s() > batch.released_at + release_saved_s) {
+      if (batch.released_at == 0) batch.released_at = now_s();  // by somebody else
+      batch.released = true;
+      save(known);
+    }
+  }
 
   for (std::size_t i = 0; i < batch.entries.size(); ++i) {
     const auto& entry = batch.entries[i];
@@ -251,7 +264,7 @@ void SlurmExecutor::look_at(Known& known, const std::vector<const SlurmJob*>& ro
     } else if (row != nullptr) {
       job = job_of(entry, *row);
       rows_[id] = *row;
-    } else if (batch.state == SlurmBatch::State::submitted && batch.released) {
+    } else if (was_submitted) {
       job = ended_job(
           entry, EndCause::vanished,
           "Slurm job " + std::to_string(batch.job_id) + (batch.entries.size() > 1 ? "_" + std::to_string(i) : ""));
@@ -379,7 +392,7 @@ void SlurmExecutor::release(std::vector<Known*> batches) {
     return;
   }
   for (Known* known : batches) {
-    known->batch.released = true;
+    known->batch.released_at = now_s();
     save(*known);
   }
   pass_failpoint("released");

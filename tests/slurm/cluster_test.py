@@ -49,6 +49,31 @@ class OnACluster(unittest.TestCase):
         lab.until_done()
         lab.check_once_each()
 
+    def test_a_thousand_jobs_are_submitted_in_seconds_and_few_commands(self):
+        """Guards the figure: 1,000 jobs in at most 30 s of the coordinator's time and (jobs / array size) + 5 commands."""
+        lab = self.lab("thousand", trainings=1000, settings="max_array_size: 400\nmax_submit: 2000\n")
+        lab.submit()
+        wait_for(lambda: len(lab.committed()) == 2, 30, "features")
+        wait_for(lambda: not [row for row in lab.queue() if row[1] in ("R", "CG", "PD")], 30, "features' jobs ended")
+        counted = lab.folder / "bin"
+        counted.mkdir()
+        for program in ("sbatch", "squeue", "scancel", "scontrol"):
+            path = shutil.which(program)
+            (counted / program).write_text(f'#!/bin/sh\necho {program} >>"{counted}/calls"\nexec {path} "$@"\n')
+            (counted / program).chmod(0o755)
+        lab.settings.write_text(lab.settings.read_text() + f"slurm_bin: {counted}\n")
+        lab.fake("train", seconds=600)
+        start = time.monotonic()
+        lab.reconcile()
+        seconds = time.monotonic() - start
+        self.cluster.call("scancel", "--quiet", *{job.split("_")[0] for job, state, _ in lab.queue() if state != "CD"})
+        calls = (counted / "calls").read_text().split()
+        print(f"1,000 jobs submitted in {seconds:.1f} s with {len(calls)} commands: {' '.join(calls)}")
+        self.assertEqual(calls.count("sbatch"), 3)
+        self.assertLessEqual(len(calls), 1000 // 400 + 5)
+        self.assertLess(seconds, 30)
+        lab.until(lambda: "cancelled" in lab.states(), 30, "cancelled")
+
     def test_a_requeued_job_goes_on_under_its_attempt(self):
         """Guards preemption where the site requeues (requeue: true): the same attempt starts twice, its result counts once."""
         lab = self.lab("requeued", trainings=1, settings="requeue: true\n")

@@ -187,7 +187,7 @@ TEST_F(SlurmExecutorTest, AJobIsHeldUntilItsIdIsRecorded) {
   ASSERT_THAT(records(), SizeIs(1));
   const Json record = read_json(records()[0]);
   EXPECT_EQ(record["job_id"], 100);
-  EXPECT_EQ(record["released"], true);
+  EXPECT_GT(record["released_at"], 0);
   EXPECT_THAT(text("arguments"), HasSubstr("--job-name=" + record["name"].get<std::string>()));
   EXPECT_THAT(calls(), ElementsAre("sbatch", "scontrol release 100"));
 }
@@ -223,6 +223,34 @@ TEST_F(SlurmExecutorTest, ASubmissionThatWasLostIsRepeatedAfterTheControllersTim
   jobs = slurm.jobs();
   ASSERT_EQ(jobs.size(), 1u);
   EXPECT_EQ(jobs[0].state, JobState::running);
+}
+
+// Guards: a controller that was killed had saved the job, but not yet its release.
+TEST_F(SlurmExecutorTest, AReleaseThatTheControllerForgotIsRepeated) {
+  SlurmExecutor slurm = executor();
+  start(slurm, requests(2));
+  std::string queue = text("queue");
+  for (auto at = queue.find("RUNNING|0|0|None|n1"); at != std::string::npos; at = queue.find("RUNNING|0|0|None|n1"))
+    queue.replace(at, 19, "PENDING|0|0|JobHeldUser|");
+  scratch.write("bin/queue", queue);
+  slurm.jobs();
+  EXPECT_EQ(slurm.jobs().at(1).state, JobState::running);
+  EXPECT_THAT(calls("scontrol release"), SizeIs(2));
+}
+
+// Guards: what somebody holds later stays held.
+TEST_F(SlurmExecutorTest, AJobThatSomebodyHoldsStaysHeld) {
+  SlurmExecutor slurm = executor();
+  start(slurm, requests(1));
+  Json record = read_json(records().at(0));
+  record["released_at"] = record["released_at"].get<double>() - 3600;
+  write_json(records().at(0), record);
+  slurm.jobs();
+  std::string queue = text("queue");
+  queue.replace(queue.find("RUNNING|0|0|None|n1"), 19, "PENDING|0|0|JobHeldUser|");
+  scratch.write("bin/queue", queue);
+  EXPECT_EQ(slurm.jobs().at(0).state, JobState::pending);
+  EXPECT_THAT(calls("scontrol release"), SizeIs(1));
 }
 
 // Guards: when both submissions of one batch arrive, one of them runs.
@@ -331,7 +359,7 @@ TEST_F(SlurmExecutorTest, AJobThatWasSubmittedAndNotRecordedIsFoundByItsName) {
   Json record = read_json(records().at(0));
   record["state"] = "submitting";
   record["job_id"] = 0;
-  record["released"] = false;
+  record["released_at"] = 0;
   write_json(records().at(0), record);
   std::string queue = text("queue");
   for (auto at = queue.find("RUNNING|0|0|None|n1"); at != std::string::npos; at = queue.find("RUNNING|0|0|None|n1"))
