@@ -100,7 +100,6 @@ void add_submit_command(CLI::App& program) {
               [](CLI::App& command) -> Command {
                 auto options = std::make_shared<Options>();
                 auto experiment = experiment_option(command);
-                auto experiment = experiment_option(command);
                 auto workspace = workspace_option(command);
                 command.add_option("--cluster", options->cluster, "Cluster file (configs/clusters/*.yaml)")->required();
                 command.add_flag("--dry-run", options->dry_run, "Print the scripts and commands, and send nothing");
