@@ -1,5 +1,6 @@
 """What both programs promise on the command line (DESIGN section 1): help, version, exit codes, errors of one line."""
 
+import json
 import os
 import re
 import subprocess
@@ -39,7 +40,7 @@ class Programs(unittest.TestCase):
     def test_the_subcommands_of_the_design_are_there(self):
         """Guards that a command is not lost from main.cpp."""
         expected = {
-            "filo": {"dataset", "config", "plan", "run", "status", "logs", "report"},
+            "filo": {"dataset", "config", "plan", "run", "status", "logs", "report", "submit", "doctor"},
             "filo-worker": {"features", "train", "evaluate", "init-clip", "predict", "probe"},
         }
         for name, path in PROGRAMS.items():
@@ -90,6 +91,26 @@ class Programs(unittest.TestCase):
                 result = run(PROGRAMS["filo-worker"], kind, "--workspace", folder, "--stage", "0123456789abcdef")
                 self.assertEqual(result.returncode, 2, result.stderr)
                 self.assertIn("0123456789abcdef", result.stderr)
+
+    def test_doctor_tells_what_works_and_how_the_rest_is_mended(self):
+        """Guards filo doctor without a cluster: exit code 0 here, 1 and a mend for a workspace that cannot be."""
+        environment = dict(os.environ, FILO_WORKER=PROGRAMS["filo-worker"])
+        with tempfile.TemporaryDirectory() as folder:
+            result = run(PROGRAMS["filo"], "doctor", "--workspace", folder, "--json", env=environment)
+            answer = json.loads(result.stdout)
+            self.assertEqual((result.returncode, answer["works"]), (0, True), answer)
+            self.assertIn("file locks", {check["name"] for check in answer["checks"]})
+            self.assertEqual(os.listdir(folder), [])
+        result = run(PROGRAMS["filo"], "doctor", "--workspace", "/proc/filo", env=environment)
+        self.assertEqual(result.returncode, 1, result.stdout)
+        self.assertRegex(result.stdout, r"FAILS +workspace: .*/proc/filo.*\n +mend: ")
+
+    def test_an_unknown_cluster_key_names_line_and_nearest_key(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(f"{folder}/c.yaml", "w") as file:
+                file.write("name: c\npartion: main\n")
+            result = run(PROGRAMS["filo"], "doctor", "--cluster", "c.yaml", cwd=folder)
+            self.assert_one_line_error(result, 2, "c.yaml:2", "partion", "did you mean partition?")
 
     def test_an_unknown_data_set_names_it(self):
         with tempfile.TemporaryDirectory() as folder:
