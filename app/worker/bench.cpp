@@ -108,7 +108,8 @@ void define_step(CLI::App& bench) {
             ->check(CLI::Range(1, 1000))
             ->capture_default_str();
         command.add_option("--dtype", options->bench.precision, "fp32 or bf16: of the large matrix products")
-            ->transform(CLI::CheckedTransformer(precisions));
+            ->transform(CLI::CheckedTransformer(precisions))
+            ->option_text("fp32|bf16");
         command.add_option("--threads", options->bench.threads, "0: all cores")->check(CLI::Range(0, 1024));
         command.add_option("--model", options->model, "Hugging Face folder; without it random weights of ViT-L/14@336");
         command.add_option("--vocabulary", options->vocabulary, "CLIP's BPE vocabulary, for random weights")

@@ -128,6 +128,40 @@ TEST_F(ShardTest, SamplesComeBackBitForBit) {
   EXPECT_TRUE(global_only.qkv.empty() && global_only.vv.empty() && global_only.mask.empty());
 }
 
+// Guards training on several data sets: their folders read as one, and a sample says which of them it is from.
+TEST_F(ShardTest, SeveralFoldersReadAsOne) {
+  write_finished(4);
+  const fs::path first = folder;
+  folder = first.parent_path() / "more";
+  write_finished(2);
+  const ShardReader reader(std::vector{first, folder}, ShardReader::Verify::always);
+  ASSERT_EQ(reader.size(), 6u);
+  for (std::size_t i = 0; i < 6; ++i) {
+    expect_equal(reader.read(i), sample_of(i < 4 ? i : i - 4));
+    EXPECT_EQ(reader.info(i).folder, i < 4 ? 0u : 1u);
+  }
+  EXPECT_EQ(reader.find(sample_of(1).image), 1u);
+}
+
+TEST_F(ShardTest, FoldersOfTwoLayoutsAreRefused) {
+  write_finished(2);
+  FeatureLayout other = layout;
+  other.vv_layers = {2, 4};
+  const fs::path more = folder.parent_path() / "more";
+  {
+    ShardWriter writer(more, other, key, 0);
+    FeatureSample sample = sample_of(0);
+    sample.vv[2] = sample.vv[4];
+    writer.append(sample);
+    writer.close();
+  }
+  finish_features(more, other, key, names(1));
+  EXPECT_THAT(error_of([&] {
+                const ShardReader reader(std::vector{folder, more});
+              }),
+              testing::AllOf(HasSubstr("more/manifest.json: layout found"), HasSubstr("expected that of")));
+}
+
 // Guards the order: samples stand as the data set lists them, whoever wrote them where.
 TEST_F(ShardTest, RanksWriteSideBySideInTheDataSetsOrder) {
   std::vector<pid_t> children;
