@@ -57,6 +57,15 @@ bool is_number(const std::string& text) {
   return !text.empty() && text.size() < 12 && text.find_first_not_of("0123456789") == std::string::npos;
 }
 
+// What commands start with, and so the jobs.
+std::vector<std::string> clean_environment() {
+  std::vector<std::string> arguments = {"env", "-i"};
+  for (const char* name : {"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "PATH", "LD_LIBRARY_PATH",
+                           "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
+    if (const char* value = std::getenv(name)) arguments.push_back(std::string(name) + "=" + value);
+  return arguments;
+}
+
 }  // namespace
 
 std::vector<std::string> split_fields(const std::string& line, std::size_t fields) {
@@ -89,17 +98,9 @@ bool SlurmJob::is_pending() const {
 
 SlurmCommands::SlurmCommands(const ClusterSettings& settings) : settings_(settings) {}
 
-std::vector<std::string> SlurmCommands::environment_arguments() const {
-  std::vector<std::string> arguments = {"env", "-i"};
-  for (const char* name : {"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "PATH", "LD_LIBRARY_PATH",
-                           "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
-    if (const char* value = std::getenv(name)) arguments.push_back(std::string(name) + "=" + value);
-  return arguments;
-}
-
 SlurmCommands::Answer SlurmCommands::run(std::vector<std::string> arguments, std::optional<double> timeout_s) {
   if (!settings_.slurm_bin.empty()) arguments[0] = settings_.slurm_bin + "/" + arguments[0];
-  auto all = environment_arguments();
+  auto all = clean_environment();
   all.insert(all.end(), arguments.begin(), arguments.end());
   ++commands_run_;
   const auto captured = run_and_capture(all, timeout_s.value_or(settings_.command_timeout_s), /*with_stderr=*/true);

@@ -74,8 +74,7 @@ class SlurmCommands {
   };
   Answer run(std::vector<std::string> arguments, std::optional<double> timeout_s = {});
 
-  int commands_run() const { return commands_run_; }       // to the controller, so far
-  std::vector<std::string> environment_arguments() const;  // env -i NAME=VALUE ...: what commands and jobs start with
+  int commands_run() const { return commands_run_; }  // to the controller, so far
 
  private:
   std::string each(const std::vector<std::string>& command, const std::vector<std::string>& labels, bool joined);

@@ -51,12 +51,14 @@ done
 
 }  // namespace
 
-std::string watch_script(const Workspace& workspace, const ClusterSettings& settings, const fs::path& filo) {
+std::string watch_script(const Workspace& workspace, const ClusterSettings& settings, const fs::path& filo,
+                         const std::string& worker) {
   std::vector<std::string> successor = {"sbatch"};
   for (const auto& argument : watch_arguments(workspace, settings)) successor.push_back(argument);
   std::string text = "#!/bin/bash\n# Made by filo: goes on reconciling " +
                      shell_quoted(workspace.root().filename().string()) + " until nothing is left to do.\n";
   text += "filo=" + shell_quoted(filo.string()) + "\n";
+  text += "export FILO_WORKER=" + shell_quoted(worker) + "\n";
   text += "workspace=" + shell_quoted(workspace.root().string()) + "\n";
   text += "name=" + shell_quoted(watch_name(workspace, settings)) + "\n";
   text += "interval=" + Json(settings.watch_interval_s).dump() + "\n";
@@ -87,9 +89,9 @@ std::vector<std::string> watch_arguments(const Workspace& workspace, const Clust
 }
 
 std::string submit_watch(const Workspace& workspace, const ClusterSettings& settings, const fs::path& filo,
-                         SlurmCommands& commands) {
+                         const std::string& worker, SlurmCommands& commands) {
   fs::create_directories(workspace.root() / "slurm");
-  write_file_atomically(watch_file(workspace, settings), watch_script(workspace, settings, filo));
+  write_file_atomically(watch_file(workspace, settings), watch_script(workspace, settings, filo, worker));
   const auto answer = commands.submit(watch_arguments(workspace, settings));
   if (answer.outcome == SlurmSubmission::Outcome::taken) return std::to_string(answer.id);
   throw Error("slurm: the watch", "is not in the queue: " + answer.message +
@@ -138,7 +140,7 @@ Json slurm_preview(const Workspace& workspace, const Plan& plan, const ClusterSe
   if (settings.watch) {
     Json command = {"sbatch"};
     for (const auto& argument : watch_arguments(workspace, settings)) command.push_back(argument);
-    preview["watch"] = {{"command", command}, {"script", watch_script(workspace, settings, filo)}};
+    preview["watch"] = {{"command", command}, {"script", watch_script(workspace, settings, filo, worker)}};
   }
   return preview;
 }

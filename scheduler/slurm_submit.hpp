@@ -23,10 +23,10 @@ Json slurm_preview(const Workspace& workspace, const Plan& plan, const ClusterSe
 // limit, its node's failure or a kill is no end. Each call sends one more; those that find nothing to do end at once.
 // Returns the job's id; throws Error when sbatch fails.
 std::string submit_watch(const Workspace& workspace, const ClusterSettings& settings, const std::filesystem::path& filo,
-                         SlurmCommands& commands);
+                         const std::string& worker, SlurmCommands& commands);
 
-std::string watch_script(const Workspace& workspace, const ClusterSettings& settings,
-                         const std::filesystem::path& filo);
+std::string watch_script(const Workspace& workspace, const ClusterSettings& settings, const std::filesystem::path& filo,
+                         const std::string& worker);
 std::vector<std::string> watch_arguments(const Workspace& workspace, const ClusterSettings& settings);
 
 }  // namespace filo

@@ -75,7 +75,7 @@ int submit(const ExperimentOption& file, const Options& options, const std::stri
   std::string watch;
   if (settings.watch && options.watch && !is_settled(statuses)) {
     SlurmCommands commands(settings);
-    watch = submit_watch(workspace, settings, filo, commands);
+    watch = submit_watch(workspace, settings, filo, worker, commands);
   }
   if (options.json) {
     Json json = {{"experiment", plan.name}, {"cluster", settings.name}, {"counts", counts}, {"watch", watch}};
