@@ -205,7 +205,7 @@ std::string value_text(const std::optional<double>& value) { return value ? numb
 // A search's draws, best first, however many there are: who asks for the report wants to see which one.
 TextTable search_table(const Workspace& workspace, const Plan& plan, const std::string& experiment) {
   const SearchSettings& search = plan.searches.at(experiment);
-  TextTable table{.title = experiment + ": search by " + search.metric, .columns = {"draw"}, .rows = {}};
+  TextTable table{.title = experiment + ": search by " + search.metric, .columns = {"place"}, .rows = {}};
   for (const auto& dimension : search.space) table.columns.push_back(dimension.key);
   for (const char* column : {"fold", "state", "after", "last", "image AUROC (%)", "pixel AUROC (%)"})
     table.columns.emplace_back(column);
@@ -304,7 +304,10 @@ std::string report_text(const Workspace& workspace, const Plan& plan, ReportForm
   std::string text = latex ? "% \\usepackage{booktabs}\n" : "";
   each_table(workspace, plan, trial_results(workspace, plan), [&](const auto& table) {
     if (!text.empty()) text += "\n";
-    text += format == ReportFormat::csv ? to_csv(table) : latex ? to_latex(table) : to_markdown(table);
+    text += format == ReportFormat::csv        ? to_csv(table)
+            : format == ReportFormat::terminal ? to_terminal(table)
+            : latex                            ? to_latex(table)
+                                               : to_markdown(table);
   });
   return text;
 }

@@ -10,7 +10,7 @@
 
 namespace filo {
 
-enum class ReportFormat { markdown, latex, csv, html, json };
+enum class ReportFormat { terminal, markdown, latex, csv, html, json };
 
 // The experiment's tables in one format (html: the whole page; its pictures are found beside report.html only; latex:
 // for \input, with the package booktabs). A search has a further table: its draws, best first.

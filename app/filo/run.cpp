@@ -12,7 +12,6 @@
 #include "base/signals.hpp"
 #include "scheduler/artifacts.hpp"
 #include "scheduler/report.hpp"
-#include "scheduler/table.hpp"
 
 namespace filo {
 namespace {
@@ -21,11 +20,6 @@ struct Options {
   bool json = false;
   double grace_s = 120;
 };
-
-void print_results(const Workspace& workspace, const Plan& plan, std::ostream& out) {
-  out << "\n";
-  for (const auto& table : result_tables(plan, trial_results(workspace, plan))) out << to_terminal(table) << "\n";
-}
 
 int run(const ExperimentOption& file, const Options& options, const std::string& workspace_path) {
   install_stop_handlers();
@@ -53,7 +47,7 @@ int run(const ExperimentOption& file, const Options& options, const std::string&
     return static_cast<int>(ExitCode::stopped_early);
   }
   const auto report = write_report(workspace, plan);
-  print_results(workspace, plan, out);
+  out << "\n" << report_text(workspace, plan, ReportFormat::terminal) << "\n";
   if (options.json) std::cout << report_json(workspace, plan).dump(2) << "\n";
   out << "report   " << (report / "report.html").string() << "\n"
       << "results  " << (report / "results.json").string() << ", results.csv, results.md, results.tex\n";
