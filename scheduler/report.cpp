@@ -26,7 +26,7 @@ h1, h2, h3 { line-height: 1.2; } .faint { color: var(--faint); } .scroll { overf
 table { border-collapse: collapse; margin: 1rem 0; } caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem; text-align: right; font-variant-numeric: tabular-nums; }
 th:first-child { text-align: left; } th.group { text-align: center; border-bottom-color: var(--faint); }
-table.text td { text-align: left; } .paper, .note { color: var(--faint); } td .paper { display: inline-block; min-width: 3.2rem; } .note { font-size: .85rem; margin: .2rem 0; max-width: 60rem; }
+table.text td, table.text th { text-align: left; white-space: nowrap; } .paper, .note { color: var(--faint); } td .paper { display: inline-block; min-width: 3.2rem; } .note { font-size: .85rem; margin: .2rem 0; max-width: 60rem; }
 tbody tr:hover { background: color-mix(in srgb, var(--curve) 8%, transparent); } pre { overflow-x: auto; border: 1px solid var(--line); padding: .8rem; font-size: .85rem; }
 svg { max-width: 100%; height: auto; } svg polyline { fill: none; stroke: var(--curve); stroke-width: 1.5; }
 svg line { stroke: var(--line); } svg text { fill: var(--faint); font-size: 12px; }
@@ -206,10 +206,12 @@ std::string value_text(const std::optional<double>& value) { return value ? numb
 TextTable search_table(const Workspace& workspace, const Plan& plan, const std::string& experiment) {
   const SearchSettings& search = plan.searches.at(experiment);
   TextTable table{.title = experiment + ": search by " + search.metric, .columns = {"place"}, .rows = {}};
-  for (const auto& dimension : search.space) table.columns.push_back(dimension.key);
-  for (const char* column : {"fold", "state", "after", "last", "image AUROC (%)", "pixel AUROC (%)"})
-    table.columns.emplace_back(column);
-  table.columns[table.columns.size() - 3] = search.metric;
+  for (const auto& dimension : search.space)  // "learning_rate.mdci": the section alone says nothing
+    table.columns.push_back(dimension.key.substr(dimension.key.rfind('.', dimension.key.rfind('.') - 1) + 1));
+  for (const std::string& column :
+       {std::string("fold"), std::string("state"), std::string("after"), search.metric, std::string("image AUROC (%)"),
+        std::string("pixel AUROC (%)"), std::string("why stopped")})
+    table.columns.push_back(column);
   int rank = 0;
   for (const auto& outcome : search_outcomes(workspace, plan, experiment)) {
     std::vector<std::string> row = {std::to_string(++rank)};
@@ -218,7 +220,7 @@ TextTable search_table(const Workspace& workspace, const Plan& plan, const std::
       row.push_back(value == outcome.trial->axis_values.end() ? "-" : value->second.dump());
     }
     row.push_back(outcome.trial->fold);
-    row.push_back(outcome.state + (outcome.reason.empty() ? "" : ": " + outcome.reason));
+    row.push_back(outcome.state);
     row.push_back(outcome.resource == 0
                       ? "-"
                       : std::to_string(outcome.resource) + " " + search.unit + (outcome.resource == 1 ? "" : "s"));
@@ -226,6 +228,7 @@ TextTable search_table(const Workspace& workspace, const Plan& plan, const std::
     const auto result = workspace.result(outcome.trial->evaluate, StageKind::evaluate);
     for (const char* metric : {"image_auroc", "pixel_auroc"})
       row.push_back(result ? percent(result->metrics, metric) : "-");
+    row.push_back(outcome.reason);
     table.rows.push_back(std::move(row));
   }
   return table;

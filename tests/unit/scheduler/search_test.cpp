@@ -181,7 +181,7 @@ TEST(Search, ReportShowsStoppedDraws) {
   const std::string text = report_text(workspace, search.plan, ReportFormat::markdown);
   EXPECT_THAT(text, HasSubstr("### test: search by loss"));
   EXPECT_THAT(report_text(workspace, search.plan, ReportFormat::terminal), HasSubstr("\ntest: search by loss\nplace"));
-  EXPECT_THAT(text, HasSubstr("stopped: loss 0.9 after 1 epoch is 2nd of 2 | 1 epoch | 0.9 |"));
+  EXPECT_THAT(text, HasSubstr("| stopped | 1 epoch | 0.9 | - | - | loss 0.9 after 1 epoch is 2nd of 2 |"));
 }
 
 // Guards: folds do not compete with each other.
