@@ -1,0 +1,15 @@
+// Secrets that programs hold against each other.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace filo {
+
+// 256 random bits of the kernel's as 64 hex digits. Throws Error when the kernel has none to give.
+std::string random_token();
+
+// Takes the same time wherever the two differ; only the lengths may be learnt from it.
+bool equal_in_constant_time(std::string_view a, std::string_view b);
+
+}  // namespace filo
