@@ -53,6 +53,10 @@ AttemptEnd judge(const Workspace& workspace, const PlannedStage& stage, const St
   return {"failed", cause, reason_of_failure(workspace, job)};
 }
 
+StageFacts facts_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage) {
+  return index != nullptr ? index->facts(stage.key, stage.kind) : read_facts(workspace, stage.key, stage.kind);
+}
+
 std::string who(const Json& claim) {
   const std::string executor = claim.value("executor", std::string("local"));
   if (executor != "local") return executor;
@@ -105,8 +109,8 @@ class Judge {
 
 class Pass {
  public:
-  Pass(const Workspace& workspace, const std::vector<Assignment>& assignments, const std::vector<Executor*>& executors,
-       const ReconcileOptions& options)
+  Pass(const Workspace& workspace, const std::vector<StageAssignment>& assignments,
+       const std::vector<Executor*>& executors, const ReconcileOptions& options)
       : workspace_(workspace), assignments_(assignments), options_(options), judge_(options.limits) {
     for (Executor* executor : executors) ask(executor);
   }
@@ -160,9 +164,9 @@ class Pass {
       executor.kill(job.stage, job.attempt);
   }
 
-  StageStatus step(const Assignment& assignment) {
+  StageStatus step(const StageAssignment& assignment) {
     const PlannedStage& stage = *assignment.stage;
-    StageFacts facts = read_facts(workspace_, stage.key, stage.kind);
+    StageFacts facts = facts_of(workspace_, options_.index, stage);
     StageStatus status{.key = stage.key, .attempt = facts.attempt};
     if (is_underway(stage, facts, status)) {
       status.counts = facts.counts;
@@ -249,7 +253,7 @@ class Pass {
     facts = read_facts(workspace_, stage.key, stage.kind);
   }
 
-  void try_start(const Assignment& assignment, const StageFacts& facts, StageStatus& status) {
+  void try_start(const StageAssignment& assignment, const StageFacts& facts, StageStatus& status) {
     if (!options_.start_new || assignment.executor == nullptr) return;
     Asked& asked = asked_.at(assignment.executor);
     if (!asked.answered) return;
@@ -291,7 +295,7 @@ class Pass {
   void act(const std::string& stage, const std::string& text) { result_.actions.push_back({stage, text}); }
 
   const Workspace& workspace_;
-  const std::vector<Assignment>& assignments_;
+  const std::vector<StageAssignment>& assignments_;
   const ReconcileOptions& options_;
   Judge judge_;
   std::unordered_map<Executor*, Asked> asked_;
@@ -346,7 +350,7 @@ std::string to_string(StageState state) {
   return "";
 }
 
-PassResult reconcile(const Workspace& workspace, const std::vector<Assignment>& assignments,
+PassResult reconcile(const Workspace& workspace, const std::vector<StageAssignment>& assignments,
                      const std::vector<Executor*>& executors, const ReconcileOptions& options) {
   const FileDescriptor lock = workspace.lock();
   return Pass(workspace, assignments, executors, options).run();
@@ -354,16 +358,17 @@ PassResult reconcile(const Workspace& workspace, const std::vector<Assignment>& 
 
 std::vector<StageStatus> reconcile(const Workspace& workspace, const Plan& plan, Executor& executor,
                                    const ReconcileOptions& options) {
-  std::vector<Assignment> assignments;
+  std::vector<StageAssignment> assignments;
   for (const auto& stage : plan.stages) assignments.push_back({&stage, &executor, nullptr});
   return reconcile(workspace, assignments, {&executor}, options).statuses;
 }
 
-std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, const AttemptLimits& limits) {
+std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, const AttemptLimits& limits,
+                                 StageIndex* index) {
   Judge judge(limits);
   std::vector<StageStatus> statuses;
   for (const auto& stage : plan.stages) {
-    const StageFacts facts = read_facts(workspace, stage.key, stage.kind);
+    const StageFacts facts = facts_of(workspace, index, stage);
     StageStatus status{.key = stage.key, .attempt = facts.attempt};
     judge.judge(stage, facts, status);
     status.seconds = facts.seconds;

@@ -9,6 +9,7 @@
 #include "scheduler/failpoints.hpp"
 #include "scheduler/plan.hpp"
 #include "scheduler/stage_facts.hpp"
+#include "scheduler/stage_index.hpp"
 #include "scheduler/workspace.hpp"
 
 namespace filo {
@@ -28,11 +29,11 @@ std::string to_string(StageState state);
 struct StageStatus {
   std::string key;
   StageState state = StageState::waiting;
-  int attempt = 0;       // the newest, 0 = none
+  int attempt = 0;         // the newest, 0 = none
   AttemptCounts counts{};  // against the limits
-  std::string reason{};  // why it failed, is blocked, was requeued, stopped or cancelled, or who else runs it
-  std::string where{};   // of a job that is queued or running: "Slurm job 12_3 on n1"
-  double seconds = 0;    // that it took, when done
+  std::string reason{};    // why it failed, is blocked, was requeued, stopped or cancelled, or who else runs it
+  std::string where{};     // of a job that is queued or running: "Slurm job 12_3 on n1"
+  double seconds = 0;      // that it took, when done
 };
 
 // At most `limit` of the stages that share it run (or are queued at an executor) at once.
@@ -41,7 +42,7 @@ struct ConcurrencyLimit {
 };
 
 // A stage, and who is to run it.
-struct Assignment {
+struct StageAssignment {
   const PlannedStage* stage = nullptr;
   Executor* executor = nullptr;                   // one of those given to reconcile(); null: it is not started
   const ConcurrencyLimit* concurrency = nullptr;  // null: none
@@ -49,7 +50,8 @@ struct Assignment {
 
 struct ReconcileOptions {
   AttemptLimits limits;
-  bool start_new = true;  // false: only record what ended
+  bool start_new = true;        // false: only record what ended
+  StageIndex* index = nullptr;  // null: every stage's folder is read
   // Called at each of `failpoints`. For tests.
   std::function<void(std::string_view name)> at_point = pass_failpoint;
 };
@@ -71,7 +73,7 @@ struct PassResult {
 // nothing; killed anywhere, the next pass goes on from the files. Several processes may reconcile one workspace: passes
 // exclude each other (Workspace::lock), and an attempt that another process runs is left alone. Success is a valid
 // result.json of the newest attempt, never an exit code. Inputs come before what needs them in `assignments`.
-PassResult reconcile(const Workspace& workspace, const std::vector<Assignment>& assignments,
+PassResult reconcile(const Workspace& workspace, const std::vector<StageAssignment>& assignments,
                      const std::vector<Executor*>& executors, const ReconcileOptions& options);
 
 // One plan on one executor.
@@ -79,7 +81,8 @@ std::vector<StageStatus> reconcile(const Workspace& workspace, const Plan& plan,
                                    const ReconcileOptions& options);
 
 // The states by the files alone, for `filo status`, from any machine: what has a claim that holds (claim_holds) runs.
-std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, const AttemptLimits& limits = {});
+std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, const AttemptLimits& limits = {},
+                                 StageIndex* index = nullptr);
 
 // Every stage that is not done is tried again (Workspace::retry), but for what the plan's own search has stopped.
 void retry_all(const Workspace& workspace, const Plan& plan);

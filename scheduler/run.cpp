@@ -159,16 +159,15 @@ void RunProgress::update(const std::vector<StageStatus>& statuses) {
 
 std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, LocalExecutor& executor,
                                   RunProgress& progress, const RunOptions& options) {
-  ReconcileOptions pass_options;
-  pass_options.limits = options.limits;
   retry_all(workspace, plan);
+  Coordinator coordinator(workspace, nullptr, options.coordinator);
+  coordinator.look_after(plan, executor);
   std::vector<StageStatus> statuses;
   Clock::time_point last_pass{};
   int failures = 0;
   std::optional<Clock::time_point> stop_deadline;
   for (;;) {
     if (!stop_deadline && options.stop()) {
-      pass_options.start_new = false;
       stop_deadline = Clock::now() + std::chrono::milliseconds(static_cast<std::int64_t>(options.grace_s * 1000));
       executor.stop_all();
     }
@@ -177,7 +176,8 @@ std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, 
     const bool failed_since = failures_in(statuses) != failures;
     if (statuses.empty() || failed_since || any_ended(executor.jobs()) || Clock::now() - last_pass > between_passes) {
       failures = failures_in(statuses);
-      statuses = reconcile(workspace, plan, executor, pass_options);
+      coordinator.pass(!stop_deadline);
+      statuses = coordinator.statuses(plan);
       last_pass = Clock::now();
     }
     progress.update(statuses);

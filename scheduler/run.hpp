@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/coordinator.hpp"
 #include "scheduler/local_executor.hpp"
 #include "scheduler/reconcile.hpp"
 
@@ -53,7 +54,7 @@ struct RunOptions {
     return false;
   };                     // asked for often; true once: stages write snapshots and the run ends
   double grace_s = 120;  // for those snapshots
-  AttemptLimits limits{};
+  CoordinatorOptions coordinator{};
 };
 
 // Returns when every stage is done, failed or blocked, stopped or cancelled, or after a stop. Failures of earlier runs

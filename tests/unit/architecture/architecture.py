@@ -34,6 +34,7 @@ OUTSIDE = {
     r"hdf5\.h|H5": {"data"},
     r"(png|jpeglib)\.h": {"data"},
     r"yaml-cpp/": {"settings", "scheduler"},
+    r"SQLiteCpp/|sqlite3": {"scheduler"},
     r"openssl/|spdlog/|fmt/": {"base"},
     r"CLI/": {"app", "app/filo", "app/worker"},
 }
