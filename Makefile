@@ -1,6 +1,6 @@
 # What a newcomer types. The work is done by tools/ and CMake (CMakePresets.json).
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test format format-check tidy asan tsan clean
+.PHONY: help setup build demo test chaos bench-scheduler format format-check tidy asan tsan clean
 
 help:
 	@echo "make demo          install what is missing, build, and run both folds on generated data (under 2 minutes when built)"
@@ -10,6 +10,8 @@ help:
 	@echo "make format        format the sources; make format-check says which are not"
 	@echo "make tidy          clang-tidy over all sources, or FILES=\"a.cpp b.cpp\""
 	@echo "make asan, tsan    the unit tests under AddressSanitizer and UBSan, or (rooms without LibTorch) ThreadSanitizer"
+	@echo "make chaos         kill -9 of the coordinator 500 times (5 minutes); SEED=N for another run"
+	@echo "make bench-scheduler  the coordinator with 100,000 stages, 10,000 trials, 10,000 workers (3 minutes)"
 	@echo "make clean         remove what was built and the demo's folder; .deps stays"
 
 setup:
@@ -50,6 +52,13 @@ tsan:
 	@tools/setup test
 	@PRESET=tsan tools/build test_base test_settings test_cluster test_checkpoint test_data test_scheduler
 	@ctest --test-dir build-tsan --output-on-failure --no-tests=error -R '^(base|settings|cluster|checkpoint|data|scheduler)\.'
+
+chaos: build
+	@tools/setup test
+	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo .deps/venv/bin/python tests/chaos/chaos.py --kills 500 --seed $(or $(SEED),0)
+
+bench-scheduler: build
+	@build/bin/filo bench scheduler --json
 
 clean:
 	rm -rf build build-* demo

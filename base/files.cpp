@@ -1,7 +1,9 @@
 #include "base/files.hpp"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -58,6 +60,11 @@ class TemporaryFile {
  private:
   fs::path path_;
 };
+
+// Both paths change places in one step. False where one is not there, or the file system cannot (NFS, older kernels).
+bool exchange(const fs::path& a, const fs::path& b) {
+  return syscall(SYS_renameat2, AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
+}
 
 }  // namespace
 
@@ -166,11 +173,15 @@ void AtomicFolder::commit() {
   for (const auto& entry : fs::recursive_directory_iterator(temporary_)) sync_path(entry.path());
   sync_path(temporary_);
   fs::path aside;
-  if (fs::exists(final_)) {
-    aside = temporary_beside(final_);
-    if (rename(final_.c_str(), aside.c_str()) != 0) fail(final_, "rename failed");
+  if (exchange(temporary_, final_)) {
+    aside = temporary_;
+  } else {
+    if (fs::exists(final_)) {
+      aside = temporary_beside(final_);
+      if (rename(final_.c_str(), aside.c_str()) != 0) fail(final_, "rename failed");
+    }
+    if (rename(temporary_.c_str(), final_.c_str()) != 0) fail(final_, "rename failed");
   }
-  if (rename(temporary_.c_str(), final_.c_str()) != 0) fail(final_, "rename failed");
   committed_ = true;
   sync_path(parent_of(final_));
   std::error_code ignored;

@@ -55,7 +55,8 @@ class AtomicFolder {
 
   const std::filesystem::path& path() const { return temporary_; }
 
-  // fsyncs every file, then renames. An existing folder at the final path is replaced (set aside, then removed).
+  // fsyncs every file, then renames. An existing folder at the final path is replaced in one step
+  // where the file system can exchange two names; else it is set aside first, for a moment in which there is none.
   void commit();
 
  private:

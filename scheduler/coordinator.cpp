@@ -42,8 +42,8 @@ Coordinator::Coordinator(const Workspace& workspace, ExecutorFactory factory, Co
 Coordinator::~Coordinator() = default;
 
 void Coordinator::look_after(const Plan& plan, Executor& executor) {
-  const int limit = options_.max_concurrent ? options_.max_concurrent(plan) : 0;
-  foreground_.push_back({.plan = &plan, .executor = &executor, .concurrency = {limit}, .foreground = true});
+  foreground_.push_back(
+      {.plan = &plan, .executor = &executor, .concurrency = {plan.max_concurrent()}, .foreground = true});
 }
 
 std::shared_ptr<const Plan> Coordinator::plan(const std::string& experiment) {
@@ -67,10 +67,9 @@ std::vector<Coordinator::Watched> Coordinator::watched(CoordinatorPass& pass) {
   for (const auto& experiment : workspace_.active_experiments()) {
     try {
       const auto of = plan(experiment.name);
-      const int limit = options_.max_concurrent ? options_.max_concurrent(*of) : 0;
       all.push_back({.plan = of.get(),
                      .executor = executor_of(experiment),
-                     .concurrency = {limit},
+                     .concurrency = {of->max_concurrent()},
                      .cancelled = experiment.cancelled});
       ++pass.experiments;
     } catch (const Error& error) {
@@ -192,6 +191,18 @@ std::vector<StageStatus> Coordinator::statuses(const Plan& of) {
     statuses.push_back(latest_[known->second]);
   }
   return statuses;
+}
+
+bool names_experiment(const Workspace& workspace, const std::string& name) {
+  const auto names = experiment_names(workspace);
+  if (std::find(names.begin(), names.end(), name) != names.end()) return true;
+  if (!name.empty() && name.size() <= 16 && name.find_first_not_of("0123456789abcdef") == std::string::npos)
+    return false;
+  const std::string near = nearest(name, names);
+  throw UsageError("scheduler: " + name, "found neither an experiment nor a stage of this name in " +
+                                             workspace.root().string() +
+                                             ", expected a name or the digits of a key that " + "filo status shows" +
+                                             (near.empty() ? "" : "; did you mean " + near + "?"));
 }
 
 std::vector<std::string> cancel_experiment(const Workspace& workspace, const std::string& name,

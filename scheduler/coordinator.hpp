@@ -24,8 +24,6 @@ struct CoordinatorOptions {
   AttemptLimits limits{};
   // What a search gives up now; pure. Called before each pass.
   std::function<std::vector<SearchStop>(const Workspace&, const Plan&)> search = nullptr;
-  // Trainings of a plan that may run at once; 0: no limit.
-  std::function<int(const Plan&)> max_concurrent = nullptr;
   std::function<void(std::string_view name)> at_point = pass_failpoint;  // failpoints; for tests
 };
 
@@ -95,6 +93,10 @@ class Coordinator {
   std::vector<StageStatus> latest_;
   std::unordered_map<std::string_view, std::size_t> position_;  // in latest_; keys are its own
 };
+
+// Whether `name` is an experiment rather than (the first digits of) a stage's key. Throws UsageError with the nearest
+// experiment when it can be neither.
+bool names_experiment(const Workspace& workspace, const std::string& name);
 
 // `filo cancel NAME`: nothing of it is started any more, and stages that no other active experiment needs are killed by
 // the next pass. Done ones stay. Returns the keys of the stages that it asked for. Throws as load_plan().

@@ -7,9 +7,12 @@
 
 #include "base/error.hpp"
 #include "scheduler/claim.hpp"
+#include "scheduler/stage_facts.hpp"
 
 namespace filo {
 namespace {
+
+constexpr auto between_looks = std::chrono::milliseconds(200);
 
 bool has_ended(const Workspace& workspace, const std::string& key, int attempt) {
   if (workspace.end(key, attempt) || workspace.newest_attempt(key) > attempt) return true;
@@ -23,6 +26,33 @@ void copy_rest(std::ifstream& log, std::ostream& out) {
   while (log.read(buffer, sizeof buffer) || log.gcount() > 0) out.write(buffer, log.gcount());
   log.clear();
   out.flush();
+}
+
+void print_attempt(const Workspace& workspace, const std::string& key, int attempt, bool follow, std::ostream& out,
+                   const std::function<bool()>& stop) {
+  const auto path = workspace.log_file(key, attempt);
+  std::ifstream log(path, std::ios::binary);
+  for (;;) {
+    const bool last = !follow || stop() || has_ended(workspace, key, attempt);
+    if (!log.is_open()) log.open(path, std::ios::binary);
+    if (log.is_open()) copy_rest(log, out);
+    if (last) return;
+    std::this_thread::sleep_for(between_looks);
+  }
+}
+
+// Waits for the attempt after this one, as long as one is to be expected.
+bool is_followed(const Workspace& workspace, const std::string& key, int attempt, const std::function<bool()>& stop,
+                 double patience_s) {
+  const StageKind kind = stage_kind(read_json(workspace.spec_file(key)).at("kind"));
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(patience_s);
+  for (;;) {
+    const StageFacts facts = read_facts(workspace, key, kind);
+    if (facts.attempt > attempt) return true;
+    if (facts.done || facts.request || facts.cancelled || !given_up(facts, {}).empty()) return false;
+    if (stop() || std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(between_looks);
+  }
 }
 
 }  // namespace
@@ -41,20 +71,17 @@ std::string find_stage(const Workspace& workspace, const std::string& digits) {
 }
 
 void print_log(const Workspace& workspace, const std::string& key, int attempt, bool follow, std::ostream& out,
-               const std::function<bool()>& stop) {
+               const std::function<bool()>& stop, double patience_s) {
   const int newest = workspace.newest_attempt(key);
+  const bool over_attempts = follow && attempt == 0;
   if (attempt == 0) attempt = newest;
   if (attempt < 1 || attempt > newest)
     throw UsageError("scheduler: stage " + key, "found " + std::to_string(newest) + " attempts, expected attempt " +
                                                     std::to_string(std::max(attempt, 1)) + " to be there");
-  const auto path = workspace.log_file(key, attempt);
-  std::ifstream log(path, std::ios::binary);
   for (;;) {
-    const bool last = !follow || stop() || has_ended(workspace, key, attempt);
-    if (!log.is_open()) log.open(path, std::ios::binary);
-    if (log.is_open()) copy_rest(log, out);
-    if (last) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    print_attempt(workspace, key, attempt, follow, out, stop);
+    if (!over_attempts || !is_followed(workspace, key, attempt, stop, patience_s)) return;
+    out << "--- attempt " << ++attempt << " ---\n";
   }
 }
 

@@ -386,7 +386,7 @@ std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, c
 }
 
 void retry_all(const Workspace& workspace, const Plan& plan) {
-  const bool searches = plan.experiment.contains("search") && !plan.experiment["search"].is_null();
+  const bool searches = !plan.searches.empty();
   for (const auto& stage : plan.stages) {
     if (workspace.result(stage.key, stage.kind)) continue;
     const auto request = workspace.request(stage.key);

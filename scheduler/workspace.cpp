@@ -100,22 +100,31 @@ StageKind stage_kind(const std::string& name) {
 
 std::string stage_key(const Json& spec) { return sha256_hex(canonical_json(key_view(spec))).substr(0, 16); }
 
-Workspace::Workspace(fs::path root) : root_(std::move(root)) {
+Workspace::Workspace(fs::path root, Access access) : root_(std::move(root)) {
   std::error_code error;
   root_ = fs::absolute(root_, error).lexically_normal();
   if (!root_.has_filename()) root_ = root_.parent_path();
+  const std::string where = "scheduler: workspace " + root_.string();
+  if (access == Access::read) {
+    if (!fs::is_directory(root_, error))
+      throw UsageError(where, "found no such folder, expected a workspace (--workspace, FILO_WORKSPACE)");
+    if (::access(root_.c_str(), R_OK | X_OK) != 0)
+      throw UsageError(where, std::string("cannot be read: ") + std::strerror(errno));
+    return;
+  }
   fs::create_directories(root_, error);
-  if (error) throw UsageError("scheduler: workspace " + root_.string(), "cannot be made: " + error.message());
-  if (access(root_.c_str(), W_OK | X_OK) != 0)
-    throw UsageError("scheduler: workspace " + root_.string(),
-                     std::string("cannot be written: ") + std::strerror(errno));
+  if (error) throw UsageError(where, "cannot be made: " + error.message());
+  if (::access(root_.c_str(), W_OK | X_OK) != 0)
+    throw UsageError(where, std::string("cannot be written: ") + std::strerror(errno));
 }
 
 void Workspace::create_stage(const std::string& key, const Json& spec) const {
+  if (fs::exists(result_file(key))) return;
+  if (read_json_if_sound(spec_file(key)) == spec && fs::exists(stage_folder(key) / "attempts")) return;
   fs::create_directories(stage_folder(key) / "attempts");
   if (create_file_exclusively(spec_file(key), spec.dump(2) + "\n")) return;
   const auto existing = read_json_if_sound(spec_file(key));
-  if (existing == spec || fs::exists(result_file(key))) return;
+  if (existing == spec) return;
   write_json(spec_file(key), spec);
 }
 

@@ -59,8 +59,10 @@ struct ActiveExperiment {
 
 class Workspace {
  public:
-  // Throws UsageError when the folder cannot be made or written.
-  explicit Workspace(std::filesystem::path root);
+  enum class Access { write, read };
+  // Makes the folder where it is not there. Throws UsageError when it cannot be made or written; with Access::read,
+  // when it is not there or cannot be read.
+  explicit Workspace(std::filesystem::path root, Access access = Access::write);
 
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path dataset_file(const std::string& name) const { return root_ / "datasets" / (name + ".json"); }

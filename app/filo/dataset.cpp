@@ -3,26 +3,16 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <iostream>
 #include <memory>
 
 #include "app/filo/commands.hpp"
+#include "app/filo/workspace_option.hpp"
 #include "data/generate.hpp"
 
 namespace filo {
 
 namespace {
-
-std::string default_workspace() {
-  const char* named = std::getenv("FILO_WORKSPACE");
-  return named != nullptr && *named != '\0' ? named : "workspace";
-}
-
-void add_workspace_option(CLI::App& command, std::string& workspace) {
-  workspace = default_workspace();
-  command.add_option("--workspace", workspace, "Workspace folder (default: $FILO_WORKSPACE, else ./workspace)");
-}
 
 // A line that counts up, on a terminal only.
 Progress terminal_progress(const std::string& what) {
@@ -49,7 +39,7 @@ void print_summary(const Dataset& dataset) {
 
 Command define_add(CLI::App& command) {
   struct Options {
-    std::string path, name, format = "auto", workspace;
+    std::string path, name, format = "auto";
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
@@ -60,10 +50,10 @@ Command define_add(CLI::App& command) {
                   "Layout: auto, mvtec (CLASS/train|test|ground_truth), visa (split_csv/1cls.csv),\n"
                   "meta (meta.json), folder (CLASS/good, CLASS/DEFECT, masks/)")
       ->capture_default_str();
-  add_workspace_option(command, options->workspace);
+  const auto workspace = workspace_option(command);
   command.add_flag("--json", options->json, "Print the result as JSON");
-  return [options] {
-    const AddedDataset added = add_dataset(options->workspace, options->name, options->path,
+  return [options, workspace] {
+    const AddedDataset added = add_dataset(*workspace, options->name, options->path,
                                            dataset_format_from(options->format), terminal_progress("reading"));
     if (options->json) {
       Json json = summary(added.dataset);
@@ -79,15 +69,15 @@ Command define_add(CLI::App& command) {
 
 Command define_verify(CLI::App& command) {
   struct Options {
-    std::string name, workspace;
+    std::string name;
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
   command.add_option("NAME", options->name, "The data set's name")->required();
-  add_workspace_option(command, options->workspace);
+  const auto workspace = workspace_option(command);
   command.add_flag("--json", options->json, "Print the problems as JSON");
-  return [options] {
-    const Dataset dataset = load_dataset(options->workspace, options->name);
+  return [options, workspace] {
+    const Dataset dataset = load_dataset(*workspace, options->name);
     const auto problems = verify_dataset(dataset, terminal_progress("verifying"));
     if (options->json) {
       Json list = Json::array();
@@ -105,17 +95,16 @@ Command define_verify(CLI::App& command) {
 
 Command define_list(CLI::App& command) {
   struct Options {
-    std::string workspace;
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
-  add_workspace_option(command, options->workspace);
+  const auto workspace = workspace_option(command);
   command.add_flag("--json", options->json, "Print the list as JSON");
-  return [options] {
+  return [options, workspace] {
     Json list = Json::array();
-    const auto names = list_datasets(options->workspace);
+    const auto names = list_datasets(*workspace);
     for (const std::string& name : names) {
-      const Dataset dataset = load_dataset(options->workspace, name);
+      const Dataset dataset = load_dataset(*workspace, name);
       if (options->json)
         list.push_back(summary(dataset));
       else
@@ -124,8 +113,7 @@ Command define_list(CLI::App& command) {
     if (options->json)
       std::cout << list.dump(2) << "\n";
     else if (names.empty())
-      std::printf("no data sets in workspace %s (filo dataset add, filo dataset generate)\n",
-                  options->workspace.c_str());
+      std::printf("no data sets in workspace %s (filo dataset add, filo dataset generate)\n", workspace->c_str());
     return 0;
   };
 }

@@ -18,7 +18,7 @@ struct Options {
 
 int logs(const Options& options, const std::string& workspace_path) {
   install_stop_handlers();
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::read);
   const std::string key = find_stage(workspace, options.stage);
   print_log(workspace, key, options.attempt, options.follow, std::cout, [] { return stop_requested() != 0; });
   return 0;
@@ -33,7 +33,8 @@ void add_logs_command(CLI::App& program) {
     command.add_option("STAGE", options->stage, "Key of the stage, or its first digits (filo status)")->required();
     command.add_option("--attempt", options->attempt, "Number of the attempt (default: the newest)")
         ->check(CLI::PositiveNumber);
-    command.add_flag("--follow,-f", options->follow, "Go on printing until the attempt ends");
+    command.add_flag("--follow,-f", options->follow,
+                     "Go on printing until the stage ends, over attempts that follow this one");
     return [options, workspace] { return logs(*options, *workspace); };
   });
 }

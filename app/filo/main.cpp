@@ -9,9 +9,13 @@ int main(int argc, char** argv) {
   filo::add_plan_command(program);
   filo::add_run_command(program);
   filo::add_submit_command(program);
+  filo::add_reconcile_command(program);
+  filo::add_cancel_command(program);
+  filo::add_retry_command(program);
   filo::add_status_command(program);
   filo::add_logs_command(program);
   filo::add_report_command(program);
   filo::add_doctor_command(program);
+  filo::add_bench_command(program);
   return filo::run_program(program, argc, argv);
 }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 
@@ -56,14 +57,20 @@ int run(const ExperimentOption& file, const Options& options, const std::string&
       if (const auto checkpoint = checkpoint_folder(workspace, stage.key))
         out << "checkpoint " << stage.label << "  " << checkpoint->string() << "\n";
   out << std::flush;
-  if (all_done(statuses)) return 0;
-  std::size_t failed = 0;
+  // What a search stopped, and what needs it, is not missing.
+  if (std::none_of(statuses.begin(), statuses.end(), [](const StageStatus& status) {
+        return status.state == StageState::failed || status.state == StageState::cancelled;
+      }))
+    return 0;
+  std::size_t unfinished = 0;
   std::string first;
   for (const auto& status : statuses)
-    if (status.state == StageState::failed && ++failed == 1)
-      first = plan.stage(status.key).label + " (" + status.key + "): " + status.reason;
-  std::cerr << "filo: " << failed << " of " << statuses.size() << " stages failed, first " << first
-            << " (filo logs STAGE shows more)\n";
+    if (status.state == StageState::failed || status.state == StageState::cancelled)
+      if (++unfinished == 1)
+        first =
+            plan.stage(status.key).label + " (" + status.key + "): " + to_string(status.state) + ": " + status.reason;
+  std::cerr << "filo: " << unfinished << " of " << statuses.size() << " stages failed or were cancelled, first "
+            << first << " (filo logs STAGE shows more)\n";
   return static_cast<int>(ExitCode::failed);
 }
 

@@ -193,6 +193,26 @@ TEST_F(Files, ACommittedFolderReplacesAnOlderOneWhole) {
   EXPECT_EQ(entries(), 1u) << "the folder set aside was left";
 }
 
+// Guards readers of a folder that is replaced: at every moment one of the two is there, whole.
+TEST_F(Files, AReplacedFolderIsNeverMissing) {
+  fs::create_directory(folder_ / "stage");
+  write_file_atomically(folder_ / "stage" / "f", "0");
+  std::atomic<bool> ended = false;
+  std::size_t missing = 0;
+  std::thread reader([&] {
+    while (!ended) missing += access((folder_ / "stage" / "f").c_str(), R_OK) != 0 ? 1 : 0;
+  });
+  for (int i = 0; i < 300; ++i) {
+    AtomicFolder folder(folder_ / "stage");
+    write_file_atomically(folder.path() / "f", std::to_string(i));
+    folder.commit();
+  }
+  ended = true;
+  reader.join();
+  EXPECT_EQ(missing, 0u);
+  EXPECT_EQ(read_file(folder_ / "stage" / "f"), "299");
+}
+
 // Guards the descriptor's ownership: moved from is empty, and what goes out of scope is closed.
 TEST_F(Files, ADescriptorIsClosedOnceByItsLastOwner) {
   write_file_atomically(folder_ / "f", "x");

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "fake_executor.hpp"
 #include "scratch.hpp"
 
 namespace filo {
@@ -12,80 +13,6 @@ using ::testing::HasSubstr;
 
 // Stands for kill -9: not a filo::Error, so nothing handles it.
 struct Killed {};
-
-// Jobs that end when the test says so; `starts` counts how often each stage was started.
-class FakeExecutor : public Executor {
- public:
-  explicit FakeExecutor(std::string owner = "me") : owner_(std::move(owner)) {}
-
-  std::vector<Job> jobs() override {
-    ++calls;
-    if (silent) throw Error("fake", "does not answer");
-    reserved.clear();
-    return jobs_;
-  }
-  std::string name() const override { return "fake"; }
-  bool reserve(const ResourceSettings& resources) override {
-    reserved.push_back(resources);
-    return static_cast<int>(running() + reserved.size()) <= room;
-  }
-  std::vector<Json> prepare(const std::vector<StartRequest>& requests) override {
-    return std::vector<Json>(requests.size(), Json{{"executor", "fake"}, {"host", owner_}});
-  }
-  bool may_be_running(const Json& claim, double) const override { return claim.value("host", "") == alive_owner; }
-  std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override {
-    EXPECT_EQ(requests.size(), claims.size());
-    ++batches;
-    for (const auto& request : requests) {
-      if (refuse) continue;
-      ++starts[request.stage->key];
-      jobs_.push_back({.stage = request.stage->key, .attempt = request.attempt});
-    }
-    reserved.clear();
-    return std::vector<std::string>(requests.size(), refuse ? "fake: cannot start" : "");
-  }
-  void stop(const std::string& stage, int attempt) override { ask(stage, attempt, stopped); }
-  void kill(const std::string& stage, int attempt) override { ask(stage, attempt, killed); }
-  void forget(const std::string& stage, int attempt) override {
-    std::erase_if(jobs_, [&](const Job& job) { return job.stage == stage && job.attempt == attempt; });
-  }
-
-  std::size_t running() const {
-    return static_cast<std::size_t>(
-        std::count_if(jobs_.begin(), jobs_.end(), [](const Job& job) { return job.state != JobState::ended; }));
-  }
-  void end(const std::string& stage, int exit_code, EndCause cause = EndCause::exited) {
-    for (auto& job : jobs_)
-      if (job.stage == stage && job.state != JobState::ended) {
-        job.state = JobState::ended;
-        job.cause = cause;
-        job.exit_code = exit_code;
-      }
-  }
-  void vanish() { jobs_.clear(); }
-  void list(const Job& job) { jobs_.push_back(job); }
-
-  std::map<std::string, int> starts;
-  int room = 100;
-  int calls = 0;
-  int batches = 0;
-  bool refuse = false;
-  bool silent = false;
-  std::vector<ResourceSettings> reserved;
-  std::vector<std::string> stopped;  // "KEY ATTEMPT"
-  std::vector<std::string> killed;
-  std::string alive_owner;
-
- private:
-  void ask(const std::string& stage, int attempt, std::vector<std::string>& asked) {
-    asked.push_back(stage + " " + std::to_string(attempt));
-    for (auto& job : jobs_)
-      if (job.stage == stage && job.attempt == attempt) job.asked_to_stop = true;
-  }
-
-  std::string owner_;
-  std::vector<Job> jobs_;
-};
 
 class Reconcile : public ::testing::Test {
  protected:
@@ -296,6 +223,206 @@ TEST_F(Reconcile, AKillAtAnyPointLosesNothing) {
     }
   }
   EXPECT_EQ(kills, 18);  // three batches of two stages: attempt made and end recorded for each, claimed, started
+}
+
+// Guards: one call to the executor for all that a pass starts, so that Slurm can make job arrays of it.
+TEST_F(Reconcile, StartsWhatIsReadyInOneBatch) {
+  FakeExecutor executor;
+  pass(executor);
+  EXPECT_EQ(executor.running(), 2u);
+  EXPECT_EQ(executor.batches, 1);
+}
+
+// Guards: what a cluster does to jobs is no failure of the stage.
+TEST_F(Reconcile, RequeuesAtOnceAfterPreemptionAndLoss) {
+  FakeExecutor executor;
+  const std::string stage = key("features parts");
+  pass(executor);
+  for (const EndCause cause : {EndCause::preempted, EndCause::node_failure, EndCause::vanished, EndCause::preempted}) {
+    executor.end(stage, 0, cause);
+    const auto now = status(pass(executor), "features parts");
+    EXPECT_EQ(now.state, StageState::running);
+    EXPECT_EQ(now.counts.failures, 0);
+    EXPECT_EQ(workspace.end(stage, now.attempt - 1)->cause, to_string(cause));
+    EXPECT_EQ(workspace.end(stage, now.attempt - 1)->outcome, "lost");
+  }
+  EXPECT_EQ(limits_used(status(pass(executor), "features parts").counts, {}), "requeued 4 of 50 times");
+}
+
+// Guards: a requeue without end is a failure too, and the limit is told.
+TEST_F(Reconcile, GivesUpAfterTheLimitOfRequeues) {
+  FakeExecutor executor;
+  options.limits.requeues = 3;
+  pass(executor);
+  for (int i = 0; i < 3; ++i) {
+    executor.end(key("features parts"), 0, EndCause::preempted);
+    pass(executor);
+  }
+  const auto now = status(pass(executor), "features parts");
+  EXPECT_EQ(now.state, StageState::failed);
+  EXPECT_EQ(now.reason, "stopped or lost 3 times, last: preempted");
+}
+
+// Guards: each attempt that ran out of time gets twice the time of the one before, then the stage is given up; all of
+// it from the files, by another coordinator each time.
+TEST_F(Reconcile, ATimeoutDoublesTheTime) {
+  const std::string stage = key("features parts");
+  std::vector<std::string> times;
+  for (int i = 0; i < 4; ++i) {
+    FakeExecutor executor;
+    const auto now = status(pass(executor), "features parts");
+    ASSERT_EQ(now.state, StageState::running);
+    times.push_back(executor.given[stage].time);
+    executor.end(stage, 0, EndCause::timeout);
+    options.start_new = false;
+    pass(executor);
+    options.start_new = true;
+  }
+  EXPECT_EQ(times, (std::vector<std::string>{"01:00:00", "02:00:00", "04:00:00", "08:00:00"}));
+  FakeExecutor executor;
+  const auto now = status(pass(executor), "features parts");
+  EXPECT_EQ(now.state, StageState::failed);
+  EXPECT_EQ(now.counts.failures, 0);
+  EXPECT_THAT(now.reason, HasSubstr("ran out of time 4 times: ran longer than its time of 08:00:00"));
+}
+
+TEST_F(Reconcile, OutOfMemoryGivesHalfAsMuchAgain) {
+  FakeExecutor executor;
+  const std::string stage = key("features parts");
+  pass(executor);
+  EXPECT_EQ(executor.given[stage].memory, "4G");
+  executor.end(stage, 0, EndCause::out_of_memory);
+  const auto now = status(pass(executor), "features parts");
+  EXPECT_EQ(executor.given[stage].memory, "6G");
+  EXPECT_EQ(executor.given[stage].time, "01:00:00");
+  EXPECT_EQ(now.counts.out_of_memory, 1);
+  EXPECT_EQ(limits_used(now.counts, {}), "out of memory 1 of 4 times");
+  executor.end(stage, 0, EndCause::out_of_memory);
+  pass(executor);
+  EXPECT_EQ(executor.given[stage].memory, "9G");
+}
+
+// Guards: what somebody cancelled outside is not started again behind their back, until they say so.
+TEST_F(Reconcile, CancelledFromOutsideStaysCancelledUntilRetry) {
+  FakeExecutor executor;
+  const std::string stage = key("features parts");
+  pass(executor);
+  executor.end(stage, 0, EndCause::cancelled);
+  pass(executor);
+  const auto statuses = pass(executor);
+  EXPECT_EQ(status(statuses, "features parts").state, StageState::cancelled);
+  EXPECT_EQ(status(statuses, "features parts").reason, "cancelled from outside");
+  EXPECT_EQ(status(statuses, "train parts").state, StageState::blocked);
+  EXPECT_THAT(status(statuses, "train parts").reason, HasSubstr("which was cancelled"));
+  EXPECT_EQ(executor.starts[stage], 1);
+  workspace.retry(stage);
+  EXPECT_EQ(status(pass(executor), "features parts").state, StageState::running);
+}
+
+// Guards: a request in a file is acted on by whoever passes next, and stands until somebody retries.
+TEST_F(Reconcile, ACancelRequestKillsAndStands) {
+  FakeExecutor executor;
+  const std::string stage = key("features parts");
+  pass(executor);
+  workspace.write_request(stage, {"cancel", "wrong data"});
+  EXPECT_EQ(status(pass(executor), "features parts").state, StageState::running);
+  EXPECT_EQ(executor.killed, std::vector<std::string>{stage + " 1"});
+  executor.end(stage, 1);
+  for (int i = 0; i < 2; ++i) {
+    const auto now = status(pass(executor), "features parts");
+    EXPECT_EQ(now.state, StageState::cancelled);
+    EXPECT_EQ(now.reason, "wrong data");
+  }
+  EXPECT_EQ(workspace.end(stage, 1)->outcome, "cancelled");
+  workspace.retry(stage);
+  const auto again = status(pass(executor), "features parts");
+  EXPECT_EQ(again.attempt, 2);
+  EXPECT_EQ(again.counts.failures, 0);
+}
+
+// Guards: a search's stop is a snapshot and exit 75, and not started again.
+TEST_F(Reconcile, AStopRequestLetsItWriteASnapshot) {
+  FakeExecutor executor;
+  pass(executor);
+  finish_all_running(executor);
+  pass(executor);
+  const std::string stage = key("train parts");
+  workspace.write_request(stage, {"stop", "7th of 9"});
+  pass(executor);
+  EXPECT_EQ(executor.stopped, std::vector<std::string>{stage + " 1"});
+  EXPECT_TRUE(executor.killed.empty());
+  executor.end(stage, 75);
+  pass(executor);
+  const auto statuses = pass(executor);
+  EXPECT_EQ(status(statuses, "train parts").state, StageState::stopped);
+  EXPECT_EQ(status(statuses, "train parts").reason, "7th of 9");
+  EXPECT_EQ(executor.starts[stage], 1);
+  EXPECT_EQ(status(statuses, "evaluate parts on boards").state, StageState::blocked);
+}
+
+// Guards: one that was to stop, but finished first, is done.
+TEST_F(Reconcile, AResultOutweighsARequest) {
+  FakeExecutor executor;
+  pass(executor);
+  const std::string stage = key("features parts");
+  workspace.write_request(stage, {"cancel", "too late"});
+  finish(executor, plan.stage(stage));
+  EXPECT_EQ(status(pass(executor), "features parts").state, StageState::done);
+}
+
+// Guards: a query that failed says nothing about jobs.
+TEST_F(Reconcile, AnExecutorThatDoesNotAnswerChangesNothing) {
+  FakeExecutor executor;
+  pass(executor);
+  const auto starts = executor.starts;
+  executor.silent = true;
+  std::vector<StageAssignment> assignments;
+  for (const auto& stage : plan.stages) assignments.push_back({&stage, &executor, nullptr});
+  const PassResult result = reconcile(workspace, assignments, {&executor}, options);
+  EXPECT_EQ(status(result.statuses, "features parts").state, StageState::running);
+  ASSERT_EQ(result.troubles.size(), 1u);
+  EXPECT_EQ(result.troubles[0], "fake: fake: does not answer");
+  EXPECT_FALSE(workspace.end(key("features parts"), 1));
+  executor.silent = false;
+  pass(executor);
+  EXPECT_EQ(executor.starts, starts);
+}
+
+// Guards: a copy that runs on although a newer attempt took its place (a node that came back) is ended.
+TEST_F(Reconcile, EndsASupersededCopy) {
+  FakeExecutor executor;
+  const std::string stage = key("features parts");
+  pass(executor);
+  executor.end(stage, 0, EndCause::node_failure);
+  pass(executor);
+  executor.list({.stage = stage, .attempt = 1});
+  EXPECT_EQ(status(pass(executor), "features parts").attempt, 2);
+  EXPECT_EQ(executor.killed, std::vector<std::string>{stage + " 1"});
+}
+
+// Guards: a job that waits in a cluster's queue is not running, and is not started again.
+TEST_F(Reconcile, APendingJobIsQueued) {
+  FakeExecutor executor;
+  const std::string stage = key("features parts");
+  workspace.make_attempt(stage);
+  executor.list({.stage = stage, .attempt = 1, .state = JobState::pending, .where = "Slurm job 12"});
+  const auto now = status(pass(executor), "features parts");
+  EXPECT_EQ(now.state, StageState::queued);
+  EXPECT_EQ(now.where, "Slurm job 12");
+  EXPECT_EQ(executor.starts.count(stage), 0u);
+}
+
+// Guards: deaths of coordinators before anything was started do not use up a stage's limits.
+TEST_F(Reconcile, AnAttemptThatNeverStartedDoesNotCount) {
+  const std::string stage = key("features parts");
+  for (int i = 0; i < 60; ++i) {
+    workspace.make_attempt(stage);
+    workspace.write_end(stage, i + 1, {"lost", "vanished", "attempt was never started"});
+  }
+  FakeExecutor executor;
+  const auto now = status(pass(executor), "features parts");
+  EXPECT_EQ(now.state, StageState::running);
+  EXPECT_EQ(now.counts.requeues, 0);
 }
 
 TEST_F(Reconcile, StopsStartingWhenTold) {

@@ -39,6 +39,7 @@ struct Case {
   const char* more;      // of the experiment
   const char* expected;  // Markdown
 };
+void PrintTo(const Case& shown, std::ostream* out) { *out << (*shown.more == '\0' ? "no tables" : shown.more); }
 class Tables : public ::testing::TestWithParam<Case> {};
 
 // Guards: which trial stands in which cell.

@@ -1,0 +1,21 @@
+// Where active experiments run, for the commands that look after them.
+#pragma once
+
+#include "base/error.hpp"
+#include "scheduler/coordinator.hpp"
+#include "scheduler/local_executor.hpp"
+
+namespace filo {
+
+// `start_local` false: local stages are children of the process that starts them, so that a command that ends soon
+// leaves them to others.
+inline ExecutorFactory executor_factory(const Workspace& workspace, bool start_local) {
+  return [workspace, start_local](const ActiveExperiment& experiment) -> std::unique_ptr<Executor> {
+    if (experiment.executor == "local")
+      return start_local ? std::make_unique<LocalExecutor>(workspace, find_worker()) : nullptr;
+    throw Error("scheduler: " + (workspace.experiment_folder(experiment.name) / "active.json").string() + ": executor",
+                "found " + experiment.executor + ", expected local");
+  };
+}
+
+}  // namespace filo

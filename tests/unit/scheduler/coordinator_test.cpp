@@ -1,0 +1,242 @@
+#include "scheduler/coordinator.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fake_executor.hpp"
+#include "scheduler/status.hpp"
+#include "scratch.hpp"
+
+namespace filo {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Coordination : public ::testing::Test {
+ protected:
+  Coordination() : workspace((scratch.add_all(), scratch.workspace())) {
+    setenv("FILO_INDEX", (scratch.folder / "index.sqlite").c_str(), 1);
+  }
+  ~Coordination() override { unsetenv("FILO_INDEX"); }
+
+  Plan add(const std::string& name, const std::string& more = "", const std::string& executor = "slurm") {
+    const std::string path = scratch.write(
+        name + ".yaml",
+        "name: " + name + "\ndata: {a: parts, b: boards}\nfolds: [{train: a, test: b}]\nmodel: {clip: " +
+            (scratch.folder / "clip").string() + ", image_size: 112, prompts: {descriptions: none}}\n" + more);
+    const Plan plan = make_plan(load_experiment(path), workspace);
+    save_plan(plan, workspace);
+    if (!executor.empty()) workspace.write_active({.name = name, .executor = executor, .cluster = executor + ".yaml"});
+    return plan;
+  }
+
+  // Every executor that the factory makes is one of these.
+  ExecutorFactory factory() {
+    return [this](const ActiveExperiment& experiment) -> std::unique_ptr<Executor> {
+      if (experiment.executor == "broken") throw Error("test", "no such cluster");
+      auto made = std::make_unique<FakeExecutor>("me", experiment.executor);
+      made->alive_owner = alive;
+      executors[experiment.executor] = made.get();
+      return made;
+    };
+  }
+  Coordinator coordinator(CoordinatorOptions options = {}) { return {workspace, factory(), std::move(options)}; }
+
+  void finish_all_running() {
+    for (auto& [name, executor] : executors)
+      for (const Job& job : executor->jobs())
+        if (job.state != JobState::ended) {
+          write_result(workspace, job.stage, stage_kind(read_json(workspace.spec_file(job.stage)).at("kind")),
+                       job.attempt);
+          executor->end(job.stage, 0);
+        }
+  }
+  static StageState state(const std::vector<StageStatus>& statuses, const Plan& plan, const std::string& label) {
+    for (std::size_t i = 0; i < statuses.size(); ++i)
+      if (plan.stages[i].label == label) return statuses[i].state;
+    ADD_FAILURE() << label;
+    return StageState::waiting;
+  }
+  static std::string key(const Plan& plan, const std::string& label) {
+    for (const auto& stage : plan.stages)
+      if (stage.label == label) return stage.key;
+    ADD_FAILURE() << label;
+    return "";
+  }
+
+  Scratch scratch;
+  Workspace workspace;
+  std::string alive;  // whose claims hold
+  std::map<std::string, FakeExecutor*> executors;
+};
+
+// Guards: stages that two experiments share are run once, for both.
+TEST_F(Coordination, SharedStagesRunOnce) {
+  const Plan one = add("one");
+  const Plan two = add("two", "evaluate: {gaussian_sigma: 2}\n", "other");
+  Coordinator both = coordinator();
+  for (int i = 0; i < 4; ++i) {
+    const auto pass = both.pass();
+    if (i == 0) {
+      EXPECT_EQ(pass.experiments, 2u);
+      EXPECT_EQ(pass.stages, one.stages.size() + 1);  // all but the evaluation are the same
+    }
+    finish_all_running();
+  }
+  std::map<std::string, int> starts;
+  for (const auto& [name, executor] : executors)
+    for (const auto& [stage, count] : executor->starts) starts[stage] += count;
+  EXPECT_EQ(starts.size(), one.stages.size() + 1);
+  for (const auto& [stage, count] : starts) EXPECT_EQ(count, 1) << stage;
+  EXPECT_EQ(executors["other"]->starts.size(), 1u);
+}
+
+// Guards: what is done needs nobody to look after it, and its statuses are told all the same.
+TEST_F(Coordination, AFinishedExperimentIsNoLongerActive) {
+  const Plan plan = add("one");
+  Coordinator all = coordinator();
+  for (int i = 0; i < 5; ++i) {
+    all.pass();
+    finish_all_running();
+  }
+  EXPECT_FALSE(workspace.active("one"));
+  EXPECT_EQ(all.pass().experiments, 0u);
+  EXPECT_TRUE(all_done(all.statuses("one")));
+}
+
+TEST_F(Coordination, AnExecutorThatCannotBeHadIsTold) {
+  add("one", "", "broken");
+  const Plan other = add("two");
+  Coordinator all = coordinator();
+  const auto pass = all.pass();
+  ASSERT_EQ(pass.troubles.size(), 1u);
+  EXPECT_THAT(pass.troubles[0], HasSubstr("one: test: no such cluster"));
+  EXPECT_EQ(executors["slurm"]->running(), 2u) << "the others go on";
+  EXPECT_TRUE(workspace.active("one"));
+}
+
+// Guards: `filo cancel` kills what only this experiment needs, and ends it.
+TEST_F(Coordination, CancellingAnExperimentSparesWhatOthersNeed) {
+  const Plan one = add("one", "train: {seed: 1}\n");
+  Coordinator all = coordinator();
+  all.pass();
+  finish_all_running();
+  all.pass();
+  const Plan two = add("two", "train: {seed: 2}\n");
+  all.pass();
+  EXPECT_EQ(executors["slurm"]->running(), 2u);  // both trainings
+  const auto cancelled = cancel_experiment(workspace, "one", "enough");
+  EXPECT_EQ(cancelled, std::vector<std::string>{key(one, "train parts")});
+  all.pass();
+  EXPECT_EQ(executors["slurm"]->killed, std::vector<std::string>{key(one, "train parts") + " 1"});
+  EXPECT_TRUE(workspace.active("one")) << "something of it still runs";
+  executors["slurm"]->end(key(one, "train parts"), 1);
+  all.pass();
+  EXPECT_FALSE(workspace.active("one"));
+  EXPECT_EQ(state(all.statuses("one"), one, "train parts"), StageState::cancelled);
+  EXPECT_EQ(state(all.statuses("one"), one, "evaluate parts on boards"), StageState::blocked);
+  EXPECT_EQ(state(all.statuses("two"), two, "train parts"), StageState::running);
+
+  EXPECT_EQ(retry_experiment(workspace, "one"), cancelled);
+  workspace.write_active({.name = "one", .executor = "slurm", .cluster = "slurm.yaml"});
+  all.pass();
+  EXPECT_EQ(state(all.statuses("one"), one, "train parts"), StageState::running);
+}
+
+TEST_F(Coordination, ACancelledExperimentStartsNothing) {
+  const Plan plan = add("one");
+  cancel_experiment(workspace, "one", "enough");
+  Coordinator all = coordinator();
+  all.pass();
+  EXPECT_TRUE(executors["slurm"]->starts.empty());
+  EXPECT_FALSE(workspace.active("one"));
+}
+
+// Guards: max_concurrent counts trainings only, whatever room the executor has.
+TEST_F(Coordination, MaxConcurrentHoldsTrainingsBack) {
+  const Plan plan = add("one",
+                        "seeds: [1, 2, 3, 4, 5]\n"
+                        "search: {method: random, max_trials: 5, max_concurrent: 2, space: "
+                        "{train.main.learning_rate.prompts: {log_uniform: [1.0e-5, 1.0e-2]}}}\n");
+  ASSERT_EQ(plan.max_concurrent(), 2);
+  Coordinator all = coordinator();
+  all.pass();
+  EXPECT_EQ(executors["slurm"]->running(), 2u);  // both features
+  finish_all_running();
+  all.pass();
+  EXPECT_EQ(executors["slurm"]->running(), 2u);
+  all.pass();
+  EXPECT_EQ(executors["slurm"]->running(), 2u);
+}
+
+// Guards: what a search gives up is asked to stop, once, but not when another experiment wants its end.
+TEST_F(Coordination, ASearchStopsItsOwnTrainingsOnly) {
+  const Plan one = add("one");
+  const std::string train = key(one, "train parts");
+  CoordinatorOptions options;
+  options.search = [&](const Workspace&, const Plan& plan) {
+    return plan.name == "one" ? std::vector<SearchStop>{{train, "7th of 9"}} : std::vector<SearchStop>{};
+  };
+  const Plan two = add("two", "evaluate: {gaussian_sigma: 2}\n");
+  Coordinator all = coordinator(options);
+  all.pass();
+  EXPECT_FALSE(workspace.request(train));
+  workspace.remove_active("two");
+  const auto pass = all.pass();
+  ASSERT_TRUE(workspace.request(train));
+  EXPECT_EQ(workspace.request(train)->want, "stop");
+  EXPECT_TRUE(std::any_of(pass.actions.begin(), pass.actions.end(),
+                          [](const PassAction& action) { return action.text == "given up: 7th of 9"; }));
+  EXPECT_EQ(state(all.statuses("one"), one, "train parts"), StageState::stopped);
+}
+
+// Guards: two coordinators at once start each stage once.
+TEST_F(Coordination, TwoAtOnceStartNothingTwice) {
+  const Plan plan = add("one");
+  Coordinator first = coordinator();
+  first.pass();
+  FakeExecutor* const of_first = executors["slurm"];
+  alive = "me";  // its claims hold
+  Coordinator second = coordinator();
+  EXPECT_TRUE(second.pass().actions.empty());
+  EXPECT_EQ(of_first->running(), 2u);
+  EXPECT_EQ(executors["slurm"]->running(), 0u);
+  EXPECT_EQ(state(second.statuses("one"), plan, "features parts"), StageState::running);
+}
+
+TEST_F(Coordination, ANameThatIsNeitherHasANearestOne) {
+  add("paper-table-3");
+  EXPECT_TRUE(names_experiment(workspace, "paper-table-3"));
+  EXPECT_FALSE(names_experiment(workspace, "0123ab"));
+  EXPECT_THAT(error_of([&] { names_experiment(workspace, "paper-table3"); }), HasSubstr("did you mean paper-table-3?"));
+}
+
+// Guards: a large grid fits a screen, with what needs attention on top.
+TEST_F(Coordination, StatusTellsWhatMattersFirst) {
+  const Plan plan = add("one", "seeds: [1, 2, 3, 4, 5, 6, 7, 8, 9]\n");
+  const std::string failing = plan.stages[1].key;
+  for (int attempt = 1; attempt <= 3; ++attempt) {
+    workspace.make_attempt(failing);
+    write_file_atomically(workspace.log_file(failing, attempt), "first\nout of luck\n");
+    workspace.write_end(failing, attempt, {"failed", "exited", "exit code 3"});
+  }
+  const std::string again = plan.stages[0].key;
+  workspace.make_attempt(again);
+  workspace.write_end(again, 1, {"failed", "exited", "exit code 4"});
+  const auto statuses = observe(workspace, plan);
+  const std::string text = status_text(workspace, plan, statuses, {}, 4);
+  EXPECT_THAT(text, HasSubstr("9 trials"));
+  EXPECT_THAT(text, HasSubstr("on slurm, slurm.yaml since"));
+  EXPECT_THAT(text, HasSubstr("(failed 3 of 3 times)  exit code 3\n      first\n      out of luck\n"));
+  EXPECT_THAT(text, HasSubstr("(failed 1 of 3 times)  exit code 4"));
+  EXPECT_LT(text.find("exit code 3"), text.find("exit code 4"));
+  EXPECT_THAT(text, HasSubstr("and " + std::to_string(plan.stages.size() - 4) + " more (--all shows them)"));
+  const Json json = status_json(workspace, plan, statuses, {});
+  EXPECT_EQ(json["stages"].size(), plan.stages.size());
+  EXPECT_EQ(json["counts"]["failed"], 1);
+  EXPECT_EQ(json["stages"][1]["limits"], "failed 3 of 3 times");
+  EXPECT_EQ(json["active"]["executor"], "slurm");
+}
+
+}  // namespace
+}  // namespace filo
