@@ -81,7 +81,6 @@ std::vector<Coordinator::Watched> Coordinator::watched(CoordinatorPass& pass) {
 
 // What a search gives up is asked to stop, unless another experiment wants to see its end.
 void Coordinator::apply_searches(const std::vector<Watched>& watched, CoordinatorPass& pass) {
-  if (!options_.search) return;
   for (const auto& one : watched) {
     if (one.cancelled) continue;
     const auto stops = options_.search(workspace_, *one.plan);
@@ -105,7 +104,7 @@ std::vector<StageAssignment> Coordinator::assign(const std::vector<Watched>& wat
   for (const auto& one : watched) most += one.plan->stages.size();
   std::vector<StageAssignment> assignments;
   assignments.reserve(most);
-  std::unordered_map<std::string_view, std::size_t> place;
+  std::unordered_map<std::uint64_t, std::size_t> place;
   place.reserve(most);
   for (const auto& one : watched) {
     if (one.executor != nullptr && std::find(executors.begin(), executors.end(), one.executor) == executors.end())
@@ -114,7 +113,7 @@ std::vector<StageAssignment> Coordinator::assign(const std::vector<Watched>& wat
     for (const auto& stage : one.plan->stages) {
       const ConcurrencyLimit* limit =
           stage.kind == StageKind::train && one.concurrency.limit > 0 && !one.cancelled ? &one.concurrency : nullptr;
-      const auto [known, first] = place.emplace(stage.key, assignments.size());
+      const auto [known, first] = place.emplace(key_number(stage.key), assignments.size());
       if (first) {
         assignments.push_back({&stage, starter, limit});
         continue;
@@ -136,7 +135,7 @@ void Coordinator::retire(const std::vector<Watched>& watched, CoordinatorPass& p
     bool done = true;
     bool underway = false;
     for (const auto& stage : one.plan->stages) {
-      const StageStatus& status = latest_[position_.at(stage.key)];
+      const StageStatus& status = latest_[position_.at(key_number(stage.key))];
       done = done && status.state == StageState::done;
       underway = underway || is_underway(status);
     }
@@ -165,7 +164,7 @@ CoordinatorPass Coordinator::pass(bool start_new) {
   position_.clear();
   position_.reserve(latest_.size());
   for (std::size_t i = 0; i < latest_.size(); ++i) {
-    position_.emplace(latest_[i].key, i);
+    position_.emplace(key_number(latest_[i].key), i);
     ++pass.counts[latest_[i].state];
     pass.settled = pass.settled && is_settled(latest_[i].state);
   }
@@ -182,7 +181,7 @@ std::vector<StageStatus> Coordinator::statuses(const Plan& of) {
   std::vector<StageStatus> statuses;
   statuses.reserve(of.stages.size());
   for (const auto& stage : of.stages) {
-    const auto known = position_.find(stage.key);
+    const auto known = position_.find(key_number(stage.key));
     if (known == position_.end()) {
       statuses = observe(workspace_, of, options_.limits, &index_);
       index_.save();

@@ -10,20 +10,15 @@
 #include <vector>
 
 #include "scheduler/reconcile.hpp"
+#include "scheduler/search.hpp"
 #include "scheduler/stage_index.hpp"
 
 namespace filo {
 
-// A training that a search gives up.
-struct SearchStop {
-  std::string stage;   // key
-  std::string reason;  // "image_auroc 61.2 at epoch 4, rung 1 goes on from 70.3"
-};
-
 struct CoordinatorOptions {
   AttemptLimits limits{};
-  // What a search gives up now; pure. Called before each pass.
-  std::function<std::vector<SearchStop>(const Workspace&, const Plan&)> search = nullptr;
+  // What a plan's searches give up now; pure. Called before each pass.
+  std::function<std::vector<StopDecision>(const Workspace&, const Plan&)> search = search_decisions;
   std::function<void(std::string_view name)> at_point = pass_failpoint;  // failpoints; for tests
 };
 
@@ -91,7 +86,7 @@ class Coordinator {
   std::map<std::string, std::unique_ptr<Executor>> executors_;  // by executor and cluster
   std::vector<Watched> foreground_;
   std::vector<StageStatus> latest_;
-  std::unordered_map<std::string_view, std::size_t> position_;  // in latest_; keys are its own
+  std::unordered_map<std::uint64_t, std::size_t> position_;  // in latest_, by key_number()
 };
 
 // Whether `name` is an experiment rather than (the first digits of) a stage's key. Throws UsageError with the nearest

@@ -66,9 +66,9 @@ std::string who(const Json& claim) {
 // The state of a stage whose newest attempt does not run.
 class Judge {
  public:
-  explicit Judge(const AttemptLimits& limits) : limits_(limits) {}
+  Judge(const AttemptLimits& limits, std::size_t stages) : limits_(limits) { known_.reserve(stages); }
 
-  void note(const PlannedStage& stage, StageState state) { known_[stage.key] = {&stage, state}; }
+  void note(const PlannedStage& stage, StageState state) { known_[key_number(stage.key)] = {&stage, state}; }
 
   // queued = may be started.
   void judge(const PlannedStage& stage, const StageFacts& facts, StageStatus& status) const {
@@ -82,7 +82,7 @@ class Judge {
     if (facts.cancelled) return settle(status, StageState::cancelled, facts.last_reason);
     if (const std::string why = given_up(facts, limits_); !why.empty()) return settle(status, StageState::failed, why);
     for (const auto& input : stage.inputs) {
-      const auto& [needed, state] = known_.at(input);
+      const auto& [needed, state] = known_.at(key_number(input));
       if (is_settled(state) && state != StageState::done)
         return settle(
             status, StageState::blocked,
@@ -104,14 +104,17 @@ class Judge {
   }
 
   AttemptLimits limits_;
-  std::unordered_map<std::string_view, std::pair<const PlannedStage*, StageState>> known_;
+  std::unordered_map<std::uint64_t, std::pair<const PlannedStage*, StageState>> known_;
 };
 
 class Pass {
  public:
   Pass(const Workspace& workspace, const std::vector<StageAssignment>& assignments,
        const std::vector<Executor*>& executors, const ReconcileOptions& options)
-      : workspace_(workspace), assignments_(assignments), options_(options), judge_(options.limits) {
+      : workspace_(workspace),
+        assignments_(assignments),
+        options_(options),
+        judge_(options.limits, assignments.size()) {
     for (Executor* executor : executors) ask(executor);
   }
 
@@ -365,7 +368,7 @@ std::vector<StageStatus> reconcile(const Workspace& workspace, const Plan& plan,
 
 std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, const AttemptLimits& limits,
                                  StageIndex* index) {
-  Judge judge(limits);
+  Judge judge(limits, plan.stages.size());
   std::vector<StageStatus> statuses;
   for (const auto& stage : plan.stages) {
     const StageFacts facts = facts_of(workspace, index, stage);

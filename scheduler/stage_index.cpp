@@ -151,6 +151,11 @@ class StageIndex::Database {
     }
   }
 
+  std::size_t rows() {
+    SQLite::Statement count(*database_, "SELECT COUNT(*) FROM stages");
+    return count.executeStep() ? static_cast<std::size_t>(count.getColumn(0).getInt64()) : 0;
+  }
+
   template <typename Take>
   void each_row(const Take& take) {
     SQLite::Statement rows(*database_, "SELECT key, identity, facts FROM stages");
@@ -231,6 +236,7 @@ StageIndex::StageIndex(const Workspace& workspace, const fs::path& file) : works
 StageIndex::~StageIndex() { save(); }
 
 void StageIndex::load() {
+  entries_.reserve(database_->rows());
   database_->each_row([&](std::string key, std::string_view identity, std::string_view facts) {
     Entry entry;
     if (identity.size() != sizeof entry.identity) throw Error("index", "a row is cut short");
@@ -246,17 +252,17 @@ void StageIndex::load() {
       unpacker.number(request.time);
       entry.facts.request = std::move(request);
     }
-    entries_.emplace(std::move(key), std::move(entry));
+    entries_.emplace(key_number(key), std::move(entry));
   });
 }
 
 void StageIndex::save() {
   if (!database_ || changed_.empty()) return;
-  std::erase_if(changed_, [&](const std::string& key) { return !entries_.contains(key); });
+  std::erase_if(changed_, [&](const std::string& key) { return !entries_.contains(key_number(key)); });
   try {
     database_->write(changed_.size(), [&](std::size_t i) {
       const std::string& key = changed_[i];
-      const Entry& entry = entries_.at(key);
+      const Entry& entry = entries_.at(key_number(key));
       const std::string identity(reinterpret_cast<const char*>(&entry.identity), sizeof entry.identity);
       Packer packer;
       each_member(packer, entry.facts);
@@ -307,7 +313,8 @@ StageFacts StageIndex::facts(const std::string& key, StageKind kind) {
     if (folder < 0) return read_facts(workspace_, key, kind);
     stages_ = FileDescriptor(folder);
   }
-  const auto known = entries_.find(key);
+  const std::uint64_t number = key_number(key);
+  const auto known = entries_.find(number);
   if (known != entries_.end()) {
     Identity identity;
     look(key, known->second.facts, identity);
@@ -321,7 +328,7 @@ StageFacts StageIndex::facts(const std::string& key, StageKind kind) {
   // What changed while it was read, or has an attempt that has yet to end, is read again next time.
   const bool keep = newest_change + settled_after_ns < begun && (facts.done || facts.attempt == 0 || facts.ended);
   if (keep) {
-    entries_[key] = Entry{identity, facts};
+    entries_[number] = Entry{identity, facts};
     changed_.push_back(key);
   } else if (known != entries_.end()) {
     entries_.erase(known);

@@ -61,8 +61,8 @@ class StageIndex {
   void load();
 
   const Workspace& workspace_;
-  FileDescriptor stages_;  // the folder
-  std::unordered_map<std::string, Entry> entries_;
+  FileDescriptor stages_;                             // the folder
+  std::unordered_map<std::uint64_t, Entry> entries_;  // by key_number()
   std::vector<std::string> changed_;
   std::unique_ptr<Database> database_;
   std::size_t reads_ = 0;

@@ -29,11 +29,12 @@ Counts count(const std::vector<StageStatus>& statuses) {
 }
 
 Counts count_trials(const Plan& plan, const std::vector<StageStatus>& statuses) {
-  std::unordered_map<std::string_view, const StageStatus*> of;
+  std::unordered_map<std::uint64_t, const StageStatus*> of;
   of.reserve(statuses.size());
-  for (const auto& status : statuses) of.emplace(status.key, &status);
+  for (const auto& status : statuses) of.emplace(key_number(status.key), &status);
   Counts counts;
-  for (const auto& trial : plan.trials) ++counts[trial_state(*of.at(trial.train), *of.at(trial.evaluate))];
+  for (const auto& trial : plan.trials)
+    ++counts[trial_state(*of.at(key_number(trial.train)), *of.at(key_number(trial.evaluate)))];
   return counts;
 }
 

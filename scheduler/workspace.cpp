@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstring>
 #include <tuple>
@@ -99,6 +100,12 @@ StageKind stage_kind(const std::string& name) {
 }
 
 std::string stage_key(const Json& spec) { return sha256_hex(canonical_json(key_view(spec))).substr(0, 16); }
+
+std::uint64_t key_number(const std::string& key) {
+  std::uint64_t number = 0;
+  std::from_chars(key.data(), key.data() + key.size(), number, 16);
+  return number;
+}
 
 Workspace::Workspace(fs::path root, Access access) : root_(std::move(root)) {
   std::error_code error;

@@ -25,6 +25,9 @@ std::string stage_key(const Json& spec);
 // count) and train.snapshot_every_steps.
 Json key_view(Json spec);
 
+// A key as the number that its digits write: quick to compare and to hash.
+std::uint64_t key_number(const std::string& key);
+
 // What result.json says, when it can be believed.
 struct StageResult {
   int attempt = 0;

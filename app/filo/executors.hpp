@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "scheduler/coordinator.hpp"
 #include "scheduler/local_executor.hpp"
+#include "scheduler/slurm_executor.hpp"
 
 namespace filo {
 
@@ -13,8 +14,9 @@ inline ExecutorFactory executor_factory(const Workspace& workspace, bool start_l
   return [workspace, start_local](const ActiveExperiment& experiment) -> std::unique_ptr<Executor> {
     if (experiment.executor == "local")
       return start_local ? std::make_unique<LocalExecutor>(workspace, find_worker()) : nullptr;
+    if (experiment.executor == "slurm") return make_slurm_executor(workspace, experiment.cluster);
     throw Error("scheduler: " + (workspace.experiment_folder(experiment.name) / "active.json").string() + ": executor",
-                "found " + experiment.executor + ", expected local");
+                "found " + experiment.executor + ", expected local or slurm");
   };
 }
 

@@ -174,9 +174,12 @@ def one_round(folder, seeds, chance, passed, kills_left, table):
 
 
 def is_running(place, stage):
-    attempts = place.workspace / "stages" / stage / "attempts"
-    newest = max((int(p.name) for p in attempts.iterdir()), default=0) if attempts.exists() else 0
-    return newest > 0 and (attempts / str(newest) / "starts").exists() and not (attempts / str(newest) / "end.json").exists()
+    """Whether its worker lives: it holds a lock as long (looked up, not tried: that would be in its way)."""
+    file = place.workspace / "stages" / stage / ".running"
+    if not file.exists():
+        return False
+    locks = pathlib.Path("/proc/locks").read_text()
+    return re.search(rf"FLOCK .*:{file.stat().st_ino} ", locks) is not None
 
 
 def main():

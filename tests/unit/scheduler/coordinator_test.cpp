@@ -170,12 +170,12 @@ TEST_F(Coordination, MaxConcurrentHoldsTrainingsBack) {
 }
 
 // Guards: what a search gives up is asked to stop, once, but not when another experiment wants its end.
-TEST_F(Coordination, ASearchStopsItsOwnTrainingsOnly) {
+TEST_F(Coordination, AStopDecisionsItsOwnTrainingsOnly) {
   const Plan one = add("one");
   const std::string train = key(one, "train parts");
   CoordinatorOptions options;
   options.search = [&](const Workspace&, const Plan& plan) {
-    return plan.name == "one" ? std::vector<SearchStop>{{train, "7th of 9"}} : std::vector<SearchStop>{};
+    return plan.name == "one" ? std::vector<StopDecision>{{train, "7th of 9"}} : std::vector<StopDecision>{};
   };
   const Plan two = add("two", "evaluate: {gaussian_sigma: 2}\n");
   Coordinator all = coordinator(options);

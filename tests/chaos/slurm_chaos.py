@@ -1,0 +1,123 @@
+"""As chaos.py, on a Slurm cluster of virtual nodes: `slurm_chaos.py --kills N --seed S`. `filo submit` and `filo reconcile`
+are killed at random moments and at every failpoint, those between sbatch, its record and the release included; jobs are
+requeued and cancelled from outside now and then. Exit 0 = all held, 77 = no Slurm here."""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+SOURCE = pathlib.Path(os.environ["FILO_SOURCE_DIR"])
+sys.path.insert(0, str(SOURCE / "tests/slurm"))
+sys.path.insert(0, str(SOURCE / "tests/chaos"))
+from chaos import FILO, WORKER, Place, all_failpoints, check
+from cluster import Failure
+from lab import running_cluster, skip_where_slurm_is_missing
+
+POINTS = ["submitted", "recorded", "released", "attempt made", "claimed", "started", "end recorded"]
+
+
+class SlurmPlace(Place):
+    def __init__(self, cluster, folder, seeds):
+        super().__init__(folder, seeds)
+        path = self.environment["PATH"]
+        self.environment = cluster.environment(
+            FILO_INDEX=str(folder / "index.sqlite"), PATH=f"{folder / 'bin'}:{cluster.environment().get('PATH', path)}"
+        )
+        self.cluster = folder / "cluster.yaml"
+        self.cluster.write_text(
+            f"name: chaos\nworker: {WORKER}\nlauncher: {{program: mpirun}}\nmemory: none\nwatch: {{enabled: false}}\n"
+            "command_timeout_s: 10\nmessage_timeout_s: 2\n"
+            f"environment: {{PATH: '{self.environment['PATH']}', CHAOS_VIOLATIONS: '{self.violations}'}}\n"
+        )
+
+    def states(self):
+        result = subprocess.run(
+            [FILO, "status", "chaos", "--json", "--workspace", str(self.workspace)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        check(result.returncode == 0, f"filo status: {result.stderr}")
+        return json.loads(result.stdout)[0]["counts"]
+
+
+def one_round(cluster, folder, seeds, chance, passed, kills_left, table):
+    place = SlurmPlace(cluster, folder, seeds)
+    failpoints = [point for point in POINTS if point not in passed]
+    chance.shuffle(failpoints)
+    submitted = False
+    deadline = time.monotonic() + 400
+    while True:
+        check(time.monotonic() < deadline, f"no end in sight in {folder}: {place.states()}")
+        failpoint = failpoints.pop() if failpoints else ""
+        command = ["reconcile"] if submitted else ["submit", str(place.experiment), "--cluster", str(place.cluster)]
+        process = place.start(*command, failpoint=failpoint)
+        calm = place.kills >= kills_left and not failpoint
+        try:
+            error = process.communicate(timeout=30 if failpoint or calm else chance.uniform(0.01, 0.25))[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            error = process.communicate()[1]
+        if process.returncode == -signal.SIGKILL:
+            place.kills += 1
+            if failpoint:
+                passed.add(failpoint)
+        else:
+            check(process.returncode == 0, f"filo {command[0]} ended with {process.returncode}: {error}")
+            submitted = True
+        if not submitted and (place.workspace / "experiments/chaos/active.json").exists():
+            submitted = True
+        if submitted and set(place.states()) == {"done"}:
+            break
+        if chance.random() < 0.05:
+            requeue_one(cluster, chance)
+        time.sleep(0.1)
+    place.check_outcome(table)
+    return place.kills
+
+
+def requeue_one(cluster, chance):
+    """What preemption does to a job; one that has just ended cannot be requeued any more."""
+    jobs = cluster.call("squeue", "-h", "-r", "-t", "running", "-o", "%i").split()
+    if jobs:
+        with contextlib.suppress(Failure):
+            cluster.call("scontrol", "requeue", chance.choice(jobs))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=2, help="of the grid: 2 + 6 per seed stages")
+    arguments = parser.parse_args()
+    skip_where_slurm_is_missing()
+    check(set(POINTS) <= set(all_failpoints()), "failpoints that are no more")
+    chance = random.Random(arguments.seed)
+    begun = time.monotonic()
+    with running_cluster("chaos") as cluster:
+        undisturbed = Place(cluster.folder / "undisturbed", arguments.seeds)
+        undisturbed.run("run", str(undisturbed.experiment))  # on this machine: tables must not depend on where
+        table = undisturbed.table()
+        stages = len(undisturbed.stages())
+        kills = rounds = 0
+        passed = set()
+        while kills < arguments.kills or passed != set(POINTS):
+            folder = cluster.folder / f"r{rounds}"
+            kills += one_round(cluster, folder, arguments.seeds, chance, passed, arguments.kills - kills, table)
+            rounds += 1
+            print(f"round {rounds}: {kills} kills so far, failpoints {sorted(passed)}", flush=True)
+    print(
+        f"{kills} kills in {rounds} rounds of {stages} stages on Slurm, {time.monotonic() - begun:.0f} s: each stage was "
+        "done once, none was lost, and every table is that of an undisturbed local run"
+    )
+
+
+if __name__ == "__main__":
+    main()
