@@ -23,7 +23,9 @@ void EventLog::write(const std::string& event, Json fields) {
   fields["seq"] = next_sequence_++;
   fields["time"] = std::chrono::duration<double>(now).count();
   fields["event"] = event;
-  write_all(file_.get(), fields.dump() + "\n", path_);
+  const std::string line = fields.dump();
+  write_all(file_.get(), line + "\n", path_);
+  if (poster_) poster_->post(line);
 }
 
 }  // namespace filo

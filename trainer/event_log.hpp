@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 
 #include "base/files.hpp"
+#include "base/http_poster.hpp"
 #include "base/json.hpp"
 
 namespace filo {
@@ -19,11 +21,15 @@ class EventLog {
   // Continues an existing file after its last whole line. Throws Error when it cannot be opened.
   explicit EventLog(const std::filesystem::path& path);
 
+  // Sends every further line there too. The file stays the truth: what cannot be sent is dropped.
+  void also_post(std::unique_ptr<HttpPoster> poster) { poster_ = std::move(poster); }
+
   void write(const std::string& event, Json fields = Json::object());
 
  private:
   std::filesystem::path path_;
   FileDescriptor file_;
+  std::unique_ptr<HttpPoster> poster_;  // none: nobody asked for events
   std::uint64_t next_sequence_ = 0;
 };
 
