@@ -4,13 +4,11 @@
 #include <memory>
 
 #include "app/filo/commands.hpp"
+#include "app/filo/executors.hpp"
 #include "app/filo/experiment_option.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
-#include "scheduler/local_executor.hpp"
-#include "scheduler/reconcile.hpp"
 #include "scheduler/slurm_batch.hpp"
-#include "scheduler/slurm_executor.hpp"
 #include "scheduler/slurm_submit.hpp"
 
 namespace filo {
@@ -68,8 +66,9 @@ int submit(const ExperimentOption& file, const Options& options, const std::stri
   retry_all(workspace, plan);
   workspace.write_active({.name = plan.name, .executor = "slurm", .cluster = fs::absolute(options.cluster).string()});
 
-  SlurmExecutor executor(workspace, settings, worker);
-  const auto statuses = reconcile(workspace, plan, executor, ReconcileOptions{});
+  Coordinator coordinator(workspace, executor_factory(workspace, false), {});
+  const CoordinatorPass pass = coordinator.pass();
+  const auto statuses = coordinator.statuses(plan);
   std::map<std::string, int> counts;
   for (const auto& status : statuses) ++counts[to_string(status.state)];
   std::string watch;
@@ -87,6 +86,7 @@ int submit(const ExperimentOption& file, const Options& options, const std::stri
     if (!watch.empty()) std::cout << "job " << watch << " starts the rest as it becomes ready\n";
     std::cout << "filo status " << plan.name << " --workspace " << workspace.root().string() << "\n";
   }
+  for (const auto& trouble : pass.troubles) std::cerr << "filo: " << trouble << "\n";
   for (const auto& status : statuses)
     if (status.state == StageState::failed || !status.reason.empty())
       std::cerr << "filo: " << plan.stage(status.key).label << " (" << status.key << "): " << status.reason << "\n";
