@@ -38,7 +38,7 @@ struct ClusterSettings {
   std::vector<std::string> sbatch_options;
   bool watch = true;  // `filo submit` leaves a job behind that goes on reconciling
   std::string watch_time = "12:00:00";
-  double watch_interval_s = 30;
+  double watch_interval_s = 15;
   std::vector<std::string> watch_options;
 };
 
