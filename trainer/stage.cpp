@@ -58,9 +58,9 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
     start_ = claim_start(attempt_folder);
     events_ = EventLog(attempt_folder / "events.jsonl");
     if (const char* server = std::getenv("FILO_SERVER_FILE"); server != nullptr && *server != '\0')
-      events_.also_post(std::make_unique<HttpPoster>([file = fs::path(server)] { return read_http_target(file); },
-                                                     "/api/v1/stages/" + arguments_.key + "/attempts/" +
-                                                         std::to_string(arguments_.attempt) + "/events"));
+      events_.also_post(std::make_unique<HttpPoster>(
+          [file = fs::path(server)] { return read_http_target(file); },
+          "/api/v1/stages/" + arguments_.key + "/attempts/" + std::to_string(arguments_.attempt) + "/events"));
   }
 }
 
