@@ -132,7 +132,7 @@ TEST(HttpPoster, LinesArriveInOrderOverOneConnectionWithTheToken) {
   EXPECT_THAT(server.lines(), ElementsAre("one", "two", "three"));
   EXPECT_EQ(server.connections(), 1);
   EXPECT_THAT(server.head(), HasSubstr("POST /events HTTP/1.1\r\n"));
-  EXPECT_THAT(server.head(), HasSubstr("Authorization: Bearer the-token\r\n"));
+  EXPECT_THAT(server.head(), HasSubstr("\r\nAuthorization: Bearer the-token"));
 }
 
 // Guards the stage: nobody there, or a server that takes connections and says nothing, costs the caller nothing.
