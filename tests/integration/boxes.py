@@ -32,8 +32,9 @@ def run(home, name, changes, expected=0):
 def of_experiment(home, name, kind):
     """The results of the experiment's stages of one kind."""
     plan = json.loads((home / f"demo/workspace/experiments/{name}/plan.json").read_text())
+    key_at, kind_at = plan["stage_columns"].index("key"), plan["stage_columns"].index("kind")
     found = stages(home / "demo/workspace")
-    return [(stage["key"], *found[stage["key"]]) for stage in plan["stages"] if stage["kind"] == kind]
+    return [(stage[key_at], *found[stage[key_at]]) for stage in plan["stages"] if stage[kind_at] == kind]
 
 
 def write_boxes(home, folder, boxes_of):
