@@ -37,9 +37,9 @@ fs::path parent_of(const fs::path& path) { return path.has_parent_path() ? path.
 // A durable temporary file with the pieces one after another, removed unless released.
 class TemporaryFile {
  public:
-  TemporaryFile(const fs::path& final_path, std::span<const std::string_view> pieces)
+  TemporaryFile(const fs::path& final_path, std::span<const std::string_view> pieces, int mode = 0644)
       : path_(temporary_beside(final_path)) {
-    FileDescriptor file = open_file(path_, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC);
+    FileDescriptor file = open_file(path_, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC, mode);
     try {
       for (const std::string_view piece : pieces) write_all(file.get(), piece, path_);
       if (fsync(file.get()) != 0) fail(path_, "fsync failed");
@@ -132,23 +132,32 @@ void sync_path(const fs::path& path) {
   if (fsync(file.get()) != 0 && errno != EINVAL) fail(path, "fsync failed");  // EINVAL: a file system without it
 }
 
-void write_file_atomically(const fs::path& path, std::string_view bytes) {
-  write_file_atomically(path, std::span<const std::string_view>(&bytes, 1));
+namespace {
+
+void rename_into_place(TemporaryFile& temporary, const fs::path& path) {
+  if (rename(temporary.path().c_str(), path.c_str()) != 0) fail(path, "rename failed");
+  temporary.release();
+  sync_path(parent_of(path));
+}
+
+}  // namespace
+
+void write_file_atomically(const fs::path& path, std::string_view bytes, int mode) {
+  TemporaryFile temporary(path, std::span<const std::string_view>(&bytes, 1), mode);
+  rename_into_place(temporary, path);
 }
 
 void write_file_atomically(const fs::path& path, std::span<const std::string_view> pieces) {
   TemporaryFile temporary(path, pieces);
-  if (rename(temporary.path().c_str(), path.c_str()) != 0) fail(path, "rename failed");
-  temporary.release();
-  sync_path(parent_of(path));
+  rename_into_place(temporary, path);
 }
 
 void write_file_atomically(const fs::path& path, std::span<const std::byte> bytes) {
   write_file_atomically(path, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
-bool create_file_exclusively(const fs::path& path, std::string_view bytes) {
-  const TemporaryFile temporary(path, std::span<const std::string_view>(&bytes, 1));
+bool create_file_exclusively(const fs::path& path, std::string_view bytes, int mode) {
+  const TemporaryFile temporary(path, std::span<const std::string_view>(&bytes, 1), mode);
   if (link(temporary.path().c_str(), path.c_str()) != 0) {
     if (errno == EEXIST) return false;
     fail(path, "link failed");

@@ -32,14 +32,15 @@ std::string read_file(const std::filesystem::path& path);
 
 // After return, `path` holds exactly `bytes`, durably; when it throws (full disk, no permission) `path` is as it was
 // before. Safe when several processes write the same path: the last rename wins, readers see one or the other.
-void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
+// `mode`: permissions of the new file before the umask.
+void write_file_atomically(const std::filesystem::path& path, std::string_view bytes, int mode = 0644);
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
 // The pieces one after another, without a copy of the whole.
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::string_view> pieces);
 
 // Like write_file_atomically, but an existing `path` stays: returns false, and nothing changed. (link(2) is the
 // test-and-set.)
-bool create_file_exclusively(const std::filesystem::path& path, std::string_view bytes);
+bool create_file_exclusively(const std::filesystem::path& path, std::string_view bytes, int mode = 0644);
 
 // fsync of a file or folder; throws Error.
 void sync_path(const std::filesystem::path& path);

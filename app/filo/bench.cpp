@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "app/filo/commands.hpp"
+#include "scheduler/http/bench_events.hpp"
 
 namespace filo {
 namespace {
@@ -45,6 +46,23 @@ int bench(Options options) {
   return 0;
 }
 
+int bench_serve(http::BenchEventsOptions options, const std::string& folder, bool json) {
+  options.folder = folder.empty() ? std::filesystem::temp_directory_path() / ("filo-bench-" + std::to_string(getpid()))
+                                  : std::filesystem::path(folder);
+  const Json figures = http::bench_events(options);
+  if (json) {
+    std::cout << figures.dump(2) << "\n";
+    return 0;
+  }
+  std::printf("%d workers for %.0f s, an event a second each: %.0f events taken, %.0f not\n", options.workers,
+              options.seconds, figures["events"].get<double>(), figures["failed"].get<double>());
+  std::printf("  delay: median %.1f ms, 99 %% within %.1f ms, at most %.1f ms; %.0f %% of a core; %.0f MB\n",
+              figures["delay_ms"]["p50"].get<double>(), figures["delay_ms"]["p99"].get<double>(),
+              figures["delay_ms"]["max"].get<double>(), 100 * figures["server_cores"].get<double>(),
+              figures["resident_bytes"].get<double>() / 1e6);
+  return 0;
+}
+
 }  // namespace
 
 void add_bench_command(CLI::App& program) {
@@ -66,6 +84,22 @@ void add_bench_command(CLI::App& program) {
                                    "Made, and removed afterwards (default: one in the temporary folder)");
                 command.add_flag("--json", options->json, "Print JSON");
                 return [options] { return bench(*options); };
+              });
+  add_command(*bench_family, "serve", "filo serve on one core, and workers that post their events to it",
+              [](CLI::App& command) -> Command {
+                auto options = std::make_shared<http::BenchEventsOptions>();
+                auto folder = std::make_shared<std::string>();
+                auto json = std::make_shared<bool>(false);
+                command.add_option("--workers", options->workers, "Simulated workers, an event a second each")
+                    ->capture_default_str()
+                    ->check(CLI::Range(1, 100'000));
+                command.add_option("--seconds", options->seconds, "How long they post")
+                    ->capture_default_str()
+                    ->check(CLI::Range(1.0, 3600.0));
+                command.add_option("--folder", *folder,
+                                   "Made, and removed afterwards (default: one in the temporary folder)");
+                command.add_flag("--json", *json, "Print JSON");
+                return [options, folder, json] { return bench_serve(*options, *folder, *json); };
               });
 }
 

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   filo::add_cancel_command(program);
   filo::add_retry_command(program);
   filo::add_status_command(program);
+  filo::add_serve_command(program);
   filo::add_logs_command(program);
   filo::add_report_command(program);
   filo::add_doctor_command(program);

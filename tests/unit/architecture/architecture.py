@@ -35,6 +35,7 @@ OUTSIDE = {
     r"(png|jpeglib)\.h": {"data"},
     r"yaml-cpp/": {"settings", "scheduler"},
     r"SQLiteCpp/|sqlite3": {"scheduler"},
+    r"boost/": {"scheduler"},
     r"openssl/|spdlog/|fmt/": {"base"},
     r"CLI/": {"app", "app/filo", "app/worker"},
 }

@@ -1,0 +1,53 @@
+#include "scheduler/http/serve.hpp"
+
+#include <unistd.h>
+
+#include <iostream>
+#include <memory>
+
+#include "app/filo/commands.hpp"
+#include "app/filo/executors.hpp"
+#include "app/filo/workspace_option.hpp"
+#include "app/version.hpp"
+#include "base/signals.hpp"
+
+namespace filo {
+
+void add_serve_command(CLI::App& program) {
+  add_command(
+      program, "serve", "Looks after the workspace's experiments, and shows them by HTTP API and web page",
+      [](CLI::App& command) -> Command {
+        auto options = std::make_shared<http::ServeOptions>();
+        auto workspace = workspace_option(command);
+        command.add_option("--listen", options->listen, "ADDRESS:PORT to listen on; port 0 takes any that is free")
+            ->capture_default_str();
+        command.add_option(
+            "--token-file", options->token_file,
+            "File with the token that clients must send; made when it is not there (default: WORKSPACE/token)");
+        command.add_option("--tls-certificate", options->certificate, "Certificate chain (PEM): serve HTTPS")
+            ->check(CLI::ExistingFile);
+        command.add_option("--tls-key", options->key, "Private key of the certificate (PEM)")->check(CLI::ExistingFile);
+        command.add_option("--allow-host", options->allowed_hosts,
+                           "A name that clients may use for this server, as behind a reverse proxy; may be repeated");
+        command.add_option("--max-connections", options->limits.connections, "Connections at a time")
+            ->capture_default_str()
+            ->check(CLI::Range(8, 1'000'000));
+        command
+            .add_option("--grace", options->grace_s,
+                        "Seconds that stages on this machine get for a snapshot when stopped")
+            ->capture_default_str()
+            ->check(CLI::NonNegativeNumber);
+        return [options, workspace] {
+          install_stop_handlers();
+          options->version = FILO_VERSION;
+          options->show_token = isatty(STDOUT_FILENO) != 0;
+          options->stop = [] { return stop_requested() != 0; };
+          const Workspace served(*workspace);
+          options->executors = executor_factory(served, true);
+          http::serve(served, *options, std::cout);
+          return 0;
+        };
+      });
+}
+
+}  // namespace filo
