@@ -426,31 +426,40 @@ class Api {
     return reason;
   }
 
-  Response accepted() const {
+  // "active": whether a coordinator looks after it, so that somebody will act on the request.
+  Response accepted(bool active) const {
     if (context_.actions.wake) context_.actions.wake();
-    return json_response({{"accepted", true}}, 202);
+    return json_response({{"accepted", true}, {"active", active}}, 202);
+  }
+
+  bool is_active(const std::string& key) const {
+    const auto view = context_.monitor.view();
+    const auto found = view->find(key);
+    return std::any_of(found.begin(), found.end(), [](const auto& one) { return one.experiment->active; });
   }
 
   Response cancel_stage(const Request& request) {
     const std::string key = known_stage(request);
-    context_.actions.cancel_stage(key, reason_of(request));
-    return accepted();
+    if (!context_.actions.cancel_stage(key, reason_of(request))) throw Problem(409, "the stage is done already");
+    return accepted(is_active(key));
   }
 
   Response retry_stage(const Request& request) {
-    context_.actions.retry_stage(known_stage(request));
-    return accepted();
+    const std::string key = known_stage(request);
+    context_.actions.retry_stage(key);
+    return accepted(is_active(key));
   }
 
   Response cancel_experiment(const Request& request) {
-    const std::string name = find_experiment(request).first;
+    const auto [name, experiment] = find_experiment(request);
     context_.actions.cancel_experiment(name, reason_of(request));
-    return accepted();
+    return accepted(experiment->active);
   }
 
   Response retry_experiment(const Request& request) {
-    context_.actions.retry_experiment(find_experiment(request).first);
-    return accepted();
+    const auto [name, experiment] = find_experiment(request);
+    context_.actions.retry_experiment(name);
+    return accepted(experiment->active);
   }
 
   const ApiContext& context_;

@@ -16,7 +16,7 @@ namespace filo::http {
 // What requests may ask of the coordinator. Each writes a durable request into the workspace, which the next pass acts
 // on.
 struct Actions {
-  std::function<void(const std::string& stage, const std::string& reason)> cancel_stage{};
+  std::function<bool(const std::string& stage, const std::string& reason)> cancel_stage{};  // false: it is done
   std::function<void(const std::string& stage)> retry_stage{};
   std::function<void(const std::string& experiment, const std::string& reason)> cancel_experiment{};
   std::function<void(const std::string& experiment)> retry_experiment{};

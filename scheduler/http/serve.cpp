@@ -232,7 +232,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
       .monitor = monitor,
       .counters = counters,
       .actions = {.cancel_stage = [&](const std::string& key,
-                                      const std::string& reason) { cancel_stage(workspace, key, reason); },
+                                      const std::string& reason) { return cancel_stage(workspace, key, reason); },
                   .retry_stage = [&](const std::string& key) { workspace.retry(key); },
                   .cancel_experiment = [&](const std::string& name,
                                            const std::string& reason) { cancel_experiment(workspace, name, reason); },

@@ -254,8 +254,8 @@ function actionButton(label, dangerous, title, text, path) {
     if (!await confirmed(title, text, label, dangerous)) return;
     button.disabled = true;
     try {
-      await request(path, {method: 'POST'});
-      showProblem('');
+      const {active} = await json(path, {method: 'POST'});
+      showProblem(active ? '' : `${label}: noted in the workspace. No coordinator looks after it now: filo run FILE or filo submit FILE goes on with it.`);
       refreshSoon(500);
     } catch (problem) {
       showProblem(`${label}: ${problem.message}`);

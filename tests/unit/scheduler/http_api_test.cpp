@@ -57,6 +57,7 @@ class HttpApi : public ::testing::Test {
     context = std::make_unique<ApiContext>(ApiContext{*workspace, hub, monitor(), counters, {}, "1.2.3"});
     context->actions.cancel_stage = [&](const std::string& key, const std::string& reason) {
       asked = "cancel " + key + " " + reason;
+      return key != evaluate;
     };
     context->actions.retry_stage = [&](const std::string& key) { asked = "retry " + key; };
     context->actions.cancel_experiment = [&](const std::string& name, const std::string& reason) {
@@ -326,6 +327,7 @@ TEST_F(HttpApi, CurvesOfLaterAttemptsReplaceWhatTheyRepeat) {
 TEST_F(HttpApi, ActionsBecomeRequests) {
   EXPECT_EQ(ask("POST", "/api/v1/stages/" + train + "/cancel", R"({"reason": "too slow\nreally"})").status, 202);
   EXPECT_EQ(asked, "cancel " + train + " too slow really");
+  EXPECT_EQ(ask("POST", "/api/v1/stages/" + evaluate + "/cancel").status, 409) << "done already";
   EXPECT_EQ(ask("POST", "/api/v1/stages/" + train + "/retry").status, 202);
   EXPECT_EQ(asked, "retry " + train);
   EXPECT_EQ(ask("POST", "/api/v1/experiments/test/cancel").status, 202);
