@@ -61,6 +61,9 @@ pid_t start(std::vector<std::string> arguments, std::vector<std::string> environ
     struct sigaction standard {};
     standard.sa_handler = SIG_DFL;
     for (const int signal : {SIGTERM, SIGINT, SIGUSR2, SIGPIPE}) sigaction(signal, &standard, nullptr);
+    sigset_t none;  // a thread that leaves signals to others may have started it
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
     const int null_fd = open("/dev/null", O_RDONLY);
     if (null_fd >= 0) dup2(null_fd, 0);
     if (output_fd >= 0) dup2(output_fd, 1);

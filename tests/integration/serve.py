@@ -147,7 +147,7 @@ def mode_of(path):
 class Serve(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.workspace, cls.trials = new_workspace("serve")
+        cls.workspace, cls.trials = new_workspace("serve", 24)
         cls.server = Server(cls.workspace)
         cls.plan = serve_workspace.load_trials(cls.workspace, "ablation")
         cls.running = next(stage["stage"] for stage in cls.server.get("/api/v1/stages?state=running")["stages"])

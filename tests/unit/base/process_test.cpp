@@ -162,5 +162,17 @@ TEST(RunAndCapture, ReturnsAllOfTheOutput) {
   EXPECT_EQ(run_and_capture({"sh", "-c", "echo out; echo err >&2"}, 30, true).output, "out\nerr\n");
 }
 
+// Guards stops: a child that inherited a blocked SIGUSR2 would never hear that it should write a snapshot.
+TEST(Process, SignalsThatTheStartingThreadBlocksReachTheChild) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  Process process({.arguments = {"sleep", "30"}});
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // exec
+  process.signal_group(SIGUSR2);
+  EXPECT_EQ(process.wait().signal, SIGUSR2);
+}
+
 }  // namespace
 }  // namespace filo
