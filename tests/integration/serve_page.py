@@ -21,7 +21,7 @@ class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.workspace, cls.trials = serve.new_workspace("serve-page", 24)
-        serve_workspace.make(cls.workspace, 10_000, "large", 3)
+        serve_workspace.make(cls.workspace, 10_000, "large", 3, busy=600)
         cls.server = serve.Server(cls.workspace)
         cls.plan = serve_workspace.load_trials(cls.workspace, "ablation")
         cls.browser = browser.Browser()

@@ -53,14 +53,15 @@ def heat_map(seed):
 
 
 class Stage:
-    def __init__(self, workspace, name, kind, label, inputs=()):
+    def __init__(self, workspace, name, kind, label, inputs=(), bare=False):
         self.key = key_of(name)
         self.kind = kind
         self.folder = pathlib.Path(workspace) / "stages" / self.key
         self.label = label
         self.inputs = inputs
-        write(self.folder / "spec.json", {"kind": kind, "format": 1, "label": label, "inputs": {}})
-        (self.folder / "attempts").mkdir()
+        if not bare:
+            write(self.folder / "spec.json", {"kind": kind, "format": 1, "label": label, "inputs": {}})
+            (self.folder / "attempts").mkdir(exist_ok=True)
 
     def attempt(self, number=1, log="", events=(), end=None, claim="slurm test"):
         folder = self.folder / "attempts" / str(number)
@@ -115,8 +116,9 @@ def load_trials(workspace, name):
     return [{"train": plan["stages"][row[3]][0], "evaluate": plan["stages"][row[4]][0]} for row in plan["trials"]]
 
 
-def make(folder, trials=24, name="ablation", seed=7):
-    """Returns {state: [positions of trials]}. The first trial is done, with curves, heat maps and a log."""
+def make(folder, trials=24, name="ablation", seed=7, busy=None):
+    """Returns {state: [positions of trials]}. The first trial is done, with curves, heat maps and a log. `busy`: only so many of the
+    first trials are in all states; the others wait and have no folder yet."""
     workspace = pathlib.Path(folder)
     rng = random.Random(seed)
     folds = ["mvtec->visa", "visa->mvtec"]
@@ -128,9 +130,10 @@ def make(folder, trials=24, name="ablation", seed=7):
     for i in range(trials):
         fold, row = i % 2, i // 2
         values = {"model.prompts.filter": row % 2 == 0, "train.seed": row // 2}
-        train = Stage(workspace, f"{name} train {i}", "train", f"train {('mvtec', 'visa')[fold]}", [features[fold]])
-        evaluate = Stage(workspace, f"{name} evaluate {i}", "evaluate", f"evaluate {folds[fold].replace('->', ' on ')}", [features[1 - fold], train])
-        state = "done" if i == 0 or row == 0 else STATES[rng.randrange(len(STATES))]
+        bare = busy is not None and i >= busy
+        train = Stage(workspace, f"{name} train {i}", "train", f"train {('mvtec', 'visa')[fold]}", [features[fold]], bare)
+        evaluate = Stage(workspace, f"{name} evaluate {i}", "evaluate", f"evaluate {folds[fold].replace('->', ' on ')}", [features[1 - fold], train], bare)
+        state = "waiting" if bare else "done" if row == 0 else STATES[rng.randrange(len(STATES))]
         if state in ("done", "failed"):
             detailed = i < 20
             train.done({}, log="epoch 1 ended\n" * (300 if i == 0 else 1), events=training_events(120 if i == 0 else 30, i) if detailed else ())
