@@ -90,7 +90,7 @@ class Browser:
     def wait(self, expression, what=None, seconds=15):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self.run(f"Boolean({expression})"):
+            if self.run(f"(() => {{ try {{ return Boolean({expression}); }} catch {{ return false; }} }})()"):  # not there yet
                 return
             time.sleep(0.1)
         raise AssertionError(f"not within {seconds} s: {what or expression}\n{self.run('document.body.innerText')[:2000]}")

@@ -289,7 +289,7 @@ class Serve(unittest.TestCase):
         until(lambda: (self.server.get(f"/api/v1/stages/{stage}")["progress"] or {}).get("text") == "17/40 images", "progress from the file")
 
     def test_actions_are_durable_requests(self):
-        stage = self.plan[self.trials["failed"][0]]["evaluate"]
+        stage = self.plan[self.trials["waiting"][0]]["train"]
         folder = self.workspace / "stages" / stage
         status, _, _ = self.server.ask("POST", f"/api/v1/stages/{stage}/cancel", json.dumps({"reason": "not worth it"}))
         self.assertEqual(status, 202)
@@ -298,7 +298,10 @@ class Serve(unittest.TestCase):
         status, _, _ = self.server.ask("POST", f"/api/v1/stages/{stage}/retry")
         self.assertEqual(status, 202)
         self.assertFalse((folder / "request.json").exists())
-        self.assertEqual(json.loads((folder / "retry.json").read_text())["after_attempt"], 3)
+        stage = self.plan[self.trials["failed"][0]]["evaluate"]
+        self.assertEqual(self.server.ask("POST", f"/api/v1/stages/{stage}/retry")[0], 202)
+        self.assertEqual(json.loads((self.workspace / "stages" / stage / "retry.json").read_text())["after_attempt"], 3)
+        self.assertEqual(self.server.ask("POST", f"/api/v1/stages/{self.done}/cancel")[0], 409)
 
     def test_the_figures_are_there_for_prometheus(self):
         _, headers, body = self.server.ask("GET", "/metrics")
