@@ -62,12 +62,14 @@ class ServerFile {
   std::string text_;
 };
 
+std::string machine_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
 std::string host_in_url(const std::string& address) {
-  if (address == "0.0.0.0" || address == "::") {
-    char name[256] = {};
-    gethostname(name, sizeof name - 1);
-    return name;
-  }
+  if (address == "0.0.0.0" || address == "::") return machine_name();
   return address.find(':') == std::string::npos ? address : "[" + address + "]";
 }
 
@@ -252,7 +254,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   const bool tls = !options.certificate.empty();
   const std::string url =
       std::string(tls ? "https://" : "http://") + host_in_url(address) + ":" + std::to_string(server.port());
-  Json reachable = {{"url", url}, {"token", token}};
+  Json reachable = {{"url", url}, {"token", token}, {"host", machine_name()}, {"pid", getpid()}};
   if (tls) reachable["certificate"] = read_file(options.certificate);
   const ServerFile server_file(workspace.server_file(), reachable);
   out << "serving " << workspace.root().string() << " at " << url << "/"

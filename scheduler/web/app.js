@@ -110,43 +110,78 @@ async function jsonIfNew(path) {
   return entry.value;
 }
 
+// Whether somebody can see this page. A browser opens six connections to a server at most, whatever the number of tabs: streams of
+// tabs in the background, and of pages kept for "back", would leave none for the page that is looked at.
+const presence = {
+  left: false,
+  listeners: new Set(),
+  get shown() { return !document.hidden && !this.left; },
+  changed() { for (const listener of [...this.listeners]) listener(); },
+};
+document.addEventListener('visibilitychange', () => presence.changed());
+window.addEventListener('pagehide', () => { presence.left = true; presence.changed(); });
+window.addEventListener('pageshow', () => { presence.left = false; presence.changed(); });
+
 // Server-sent events by fetch, because EventSource cannot send the token in a header. Goes on after the last event when the
-// connection is lost; `onState(connected, seconds until the next try)`.
+// connection is lost or the page was out of sight; `onState(connected, seconds until the next try)`.
 function follow(path, {lastId = '', onEvent, onState = () => {}}) {
-  const control = new AbortController();
+  let stopped = false;
+  let control = null;
   let wait = 1;
-  (async () => {
-    while (!control.signal.aborted) {
-      try {
-        const headers = {Accept: 'text/event-stream', ...(lastId ? {'Last-Event-ID': lastId} : {})};
-        const response = await request(path, {headers, signal: control.signal});
-        onState(true, 0);
-        wait = 1;
-        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-        let text = '';
-        for (;;) {
-          const {value, done} = await reader.read();
-          if (done) break;
-          text += value;
-          for (let end; (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2)) {
-            let data = '';
-            for (const line of text.slice(0, end).split('\n')) {
-              if (line.startsWith('id: ')) lastId = line.slice(4);
-              if (line.startsWith('data: ')) data += line.slice(6);
-            }
-            if (data) onEvent(JSON.parse(data));
-          }
+  let wakeUp = () => {};
+  const look = () => {
+    if (presence.shown) wakeUp();
+    else if (control) control.abort();
+  };
+  presence.listeners.add(look);
+
+  // Throws what fetch throws; returns when the server ends the stream.
+  const read = async () => {
+    const headers = {Accept: 'text/event-stream', ...(lastId ? {'Last-Event-ID': lastId} : {})};
+    const response = await request(path, {headers, signal: control.signal});
+    onState(true, 0);
+    wait = 1;
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = '';
+    for (;;) {
+      const {value, done} = await reader.read();
+      if (done) return;
+      text += value;
+      for (let end; (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2)) {
+        let data = '';
+        for (const line of text.slice(0, end).split('\n')) {
+          if (line.startsWith('id: ')) lastId = line.slice(4);
+          if (line.startsWith('data: ')) data += line.slice(6);
         }
-      } catch (problem) {
-        if (control.signal.aborted || problem.status === 401 || problem.status === 404) return;
+        if (data && !stopped) onEvent(JSON.parse(data));
       }
-      if (control.signal.aborted) return;
+    }
+  };
+
+  (async () => {
+    while (!stopped) {
+      if (!presence.shown) {
+        await new Promise((resolve) => { wakeUp = resolve; });
+        continue;
+      }
+      control = new AbortController();
+      try {
+        await read();
+      } catch (problem) {
+        if (problem.status === 401 || problem.status === 404) break;
+      }
+      if (stopped || !presence.shown) continue;
       onState(false, wait);
-      await new Promise((resolve) => setTimeout(resolve, wait * 1000));
+      await new Promise((resolve) => { wakeUp = resolve; setTimeout(resolve, wait * 1000); });
       wait = Math.min(wait * 2, 15);
     }
+    presence.listeners.delete(look);
   })();
-  return () => control.abort();
+  return () => {
+    stopped = true;
+    if (control) control.abort();
+    wakeUp();
+  };
 }
 
 // --- login -------------------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ class Page(unittest.TestCase):
         self.browser.wait("location.hash.endsWith('/trials/9999') && document.querySelector('h1').innerText === 'Trial 9999'", "Enter opens it")
 
     def test_actions_ask_first_and_can_be_done_with_keys_alone(self):
-        stage = self.plan[self.trials["failed"][0]]["evaluate"]
+        stage = self.plan[self.trials["failed"][-1]]["evaluate"]
         folder = self.workspace / "stages" / stage
         self.go("#/stages/" + stage)
         self.browser.run("[...document.querySelectorAll('button')].find((one) => one.innerText === 'Retry stage').focus()")
@@ -169,18 +169,41 @@ class Page(unittest.TestCase):
         self.browser.wait("document.querySelector('pre[role=log]').innerText.includes('a new line of the log')", "the log is followed")
 
     def test_a_result_that_arrives_fills_the_table(self):
+        workspace, trials = serve.new_workspace("serve-page-arrives", 24)
+        server = serve.Server(workspace)
+        self.addCleanup(server.stop)
+        self.browser.open(f"{server.reach['url']}/#token={server.token}")
+        self.browser.wait("document.querySelector('article.card')", "the list of experiments")
         self.go(EXPERIMENT)
-        done = len(self.trials["done"])
+        done = len(trials["done"])
         self.assertIn(f"{done} of 24 trials done", self.text())
-        trial = self.plan[self.trials["running"][0]]
-        train = self.workspace / "stages" / trial["train"]
-        serve_workspace.write(train / "attempts/1/end.json", {"outcome": "done", "cause": "exited", "reason": ""})
-        serve_workspace.write(train / "result.json", {"stage": trial["train"], "kind": "train", "attempt": 1, "seconds": 5, "metrics": {}, "artifacts": {}})
-        evaluate = self.workspace / "stages" / trial["evaluate"]
-        serve_workspace.write(evaluate / "attempts/1/end.json", {"outcome": "done", "cause": "exited", "reason": ""})
-        serve_workspace.write(evaluate / "result.json", {"stage": trial["evaluate"], "kind": "evaluate", "attempt": 1, "seconds": 5,
-                                                         "metrics": {"image_auroc": 0.9, "pixel_auroc": 0.9}, "artifacts": {}})
+        trial = serve_workspace.load_trials(workspace, "ablation")[trials["running"][0]]
+        for kind, metrics in (("train", {}), ("evaluate", {"image_auroc": 0.9, "pixel_auroc": 0.9})):
+            stage = workspace / "stages" / trial[kind]
+            serve_workspace.write(stage / "attempts/1/end.json", {"outcome": "done", "cause": "exited", "reason": ""})
+            serve_workspace.write(stage / "result.json", {"stage": trial[kind], "kind": kind, "attempt": 1, "seconds": 5, "metrics": metrics, "artifacts": {}})
         self.browser.wait(f"document.querySelector('main').innerText.includes('{done + 1} of 24 trials done')", "the count", 30)
+
+    def test_a_page_that_is_out_of_sight_holds_no_connection(self):
+        """A browser opens six connections to a server: tabs in the background would use them up."""
+        self.go("#/stages/" + self.plan[self.trials["running"][0]]["train"])
+        self.browser.wait("document.querySelectorAll('.charts canvas').length >= 2")
+        streams = lambda: {event["params"]["requestId"]: event["params"]["request"]["url"] for event in self.browser.events
+                           if event.get("method") == "Network.requestWillBeSent" and event["params"]["request"]["url"].endswith("/events")}
+        ended = lambda: {event["params"]["requestId"] for event in self.browser.events if event.get("method") == "Network.loadingFailed"}
+        serve.until(lambda: self.browser.run("1") and len(streams()) >= 2, "the workspace's stream and the stage's")
+        shown = set(streams())
+        self.browser.run("Object.defineProperty(document, 'hidden', {value: true, configurable: true}), document.dispatchEvent(new Event('visibilitychange'))")
+        serve.until(lambda: self.browser.run("1") and shown <= ended(), "both are ended")
+        self.assertEqual(set(streams()), shown, "and not opened again")
+        self.browser.run("delete document.hidden, document.dispatchEvent(new Event('visibilitychange'))")
+        serve.until(lambda: self.browser.run("1") and len(set(streams()) - shown) == 2, "both are opened again")
+        self.assertEqual(self.browser.run("document.getElementById('connection').innerText"), "live")
+
+    def test_pages_that_were_left_hold_no_connection(self):
+        for _ in range(8):
+            self.setUp()
+            self.go(f"{EXPERIMENT}/trials/0")
 
     def test_the_page_says_that_it_is_offline_and_comes_back(self):
         workspace, _ = serve.new_workspace("serve-page-restart", 4)
