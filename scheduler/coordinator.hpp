@@ -1,4 +1,4 @@
-// Looks after all active experiments of a workspace: `filo reconcile` makes one pass;
+// Looks after all active experiments of a workspace: `filo reconcile` makes one pass, `filo serve` one after another;
 // `filo run` looks after its own experiment in the same way.
 #pragma once
 

@@ -51,7 +51,7 @@ struct StageRequest {
   double time = 0;     // seconds since 1970; set by Workspace
 };
 
-// experiments/NAME/active.json: the experiments that `filo reconcile` looks after.
+// experiments/NAME/active.json: the experiments that `filo reconcile` and `filo serve` look after.
 struct ActiveExperiment {
   std::string name;
   std::string executor;    // "local" or "slurm"

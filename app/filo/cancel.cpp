@@ -28,7 +28,7 @@ int cancel(const Options& options, const std::string& workspace_path) {
   const Workspace workspace(workspace_path);
   if (names_experiment(workspace, options.name)) {
     print(options, "cancelled", cancel_experiment(workspace, options.name, options.reason),
-          "; what runs is ended by the next pass (filo run or filo reconcile)");
+          "; what runs is ended by the next pass (filo run, filo serve or filo reconcile)");
     return 0;
   }
   const std::string key = find_stage(workspace, options.name);

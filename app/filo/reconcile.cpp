@@ -42,7 +42,7 @@ int reconcile_once(bool json, const std::string& workspace_path) {
 void add_reconcile_command(CLI::App& program) {
   add_command(program, "reconcile",
               "One pass over all active experiments: records what ended, starts what is ready (for cron; local stages\n"
-              "are started by filo run only)",
+              "are started by filo run and filo serve only)",
               [](CLI::App& command) -> Command {
                 auto json = std::make_shared<bool>(false);
                 auto workspace = workspace_option(command);
