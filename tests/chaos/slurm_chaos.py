@@ -55,7 +55,7 @@ def one_round(cluster, folder, seeds, chance, passed, kills_left, table):
     submitted = False
     deadline = time.monotonic() + 400
     while True:
-        check(time.monotonic() < deadline, f"no end in sight in {folder}: {place.states()}")
+        check(time.monotonic() < deadline, f"no end in sight in {folder}")
         failpoint = failpoints.pop() if failpoints else ""
         command = ["reconcile"] if submitted else ["submit", str(place.experiment), "--cluster", str(place.cluster)]
         process = place.start(*command, failpoint=failpoint)

@@ -112,7 +112,7 @@ class OnACluster(unittest.TestCase):
         lab.until(lambda: lab.running("train"), 30, "a training runs")
         lab.filo("cancel", lab.name)
         lab.until(lambda: not [j for j in lab.queue() if j[1] in ("R", "PD", "CG")], 20, "no job left")
-        self.assertEqual({stage["state"] for stage in lab.stages("train")}, {"cancelled"})
+        lab.until(lambda: {stage["state"] for stage in lab.stages("train")} == {"cancelled"}, 10, "all trainings cancelled")
 
     def test_a_full_queue_delays_and_loses_nothing(self):
         """Guards max_submit: never more jobs in the queue than the site allows one user."""
