@@ -59,7 +59,7 @@ std::string describe_event(const Json& event) {
     return number(event, "done", "%.0f") + "/" + number(event, "total", "%.0f") + " " + word(event, "unit");
   if (kind == "step")
     return word(event, "phase") + " epoch " + number(event, "epoch", "%.0f") + " step " +
-           number(event, "step", "%.0f") + "/" + number(event, "steps", "%.0f") + " loss " +
+           number(event, "epoch_step", "%.0f") + "/" + number(event, "steps", "%.0f") + " loss " +
            number(event, "loss", "%.4f") +
            (event.contains("images_per_s") ? " (" + number(event, "images_per_s", "%.1f") + " images/s)" : "");
   if (kind == "epoch")
