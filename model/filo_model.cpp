@@ -510,6 +510,8 @@ ForwardOutput FiloModel::forward(const ImageBatch& batch, const ForwardOptions& 
   if (parts.release() && options.memory != nullptr) {
     throw UsageError("model: evaluate.shots", "profile filo-release has no few-shot branch, expected shots: 0");
   }
+  if (!options.vision_language && options.memory == nullptr)
+    throw UsageError("model: evaluate.vision_language", "found false without a few-shot memory, expected shots");
   ForwardOutput output;
   TextFeatures text = encode_text(batch, options);
   output.text_normal = text.normal;
@@ -546,10 +548,10 @@ ForwardOutput FiloModel::forward(const ImageBatch& batch, const ForwardOptions& 
     }
     torch::Tensor few_shot = few_shot_map(stages, parts.settings.image_size);
     if (suppressed) few_shot = suppress_outside_boxes(few_shot, batch.boxes, lambda);
-    output.map = (output.map + few_shot) / 2;
+    output.map = options.vision_language ? (output.map + few_shot) / 2 : few_shot;
   }
   output.map = gaussian_filter(output.map, options.gaussian_sigma);
-  output.score = global_score(output.logits, output.map);
+  output.score = options.vision_language ? global_score(output.logits, output.map) : output.map.flatten(1).amax(1);
   return output;
 }
 

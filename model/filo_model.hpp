@@ -36,6 +36,7 @@ struct ForwardOptions {
   bool with_adapter = false;  // phase two and evaluation
   bool with_maps = true;      // phase two needs no maps
   const FewShotMemory* memory = nullptr;  // paper only; must hold every class of the batch
+  bool vision_language = true;            // false: the memory's map alone, equation 6; the score is its largest value
   std::optional<double> suppression;      // lambda; unset: model.boxes.suppression
   double gaussian_sigma = 4;              // pixels; 0: no filter. filo-release: its own 3 x 3 kernel with this sigma
   Precision precision = Precision::fp32;  // of the large matrix products

@@ -69,6 +69,7 @@ struct TrainSettings {
 
 struct EvaluateSettings {
   int shots = 0;
+  bool vision_language = true;  // false: patch matching alone (Table V), which needs shots
   double gaussian_sigma = 4;
   int heat_maps = 8;               // anomalous test images per class that get a PNG
   bool compare_untrained = false;  // also evaluate the freshly initialised model, at twice the time

@@ -157,6 +157,7 @@ class Evaluation {
     ForwardOptions options;
     options.with_adapter = true;
     options.memory = memory ? &*memory : nullptr;
+    options.vision_language = spec_.evaluate.vision_language;
     options.gaussian_sigma = spec_.evaluate.gaussian_sigma;
     Prefetcher prefetcher(reader_, indices, 2 * images_per_batch, 1);
     for (std::size_t first = 0; first < indices.size(); first += images_per_batch) {

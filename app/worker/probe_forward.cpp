@@ -28,6 +28,7 @@ struct ForwardProbe {
   std::string model, spec, params, pixels, class_name, boxes, memory, mask, out;
   bool gradients = false;
   bool training = false;
+  bool patches_only = false;
 };
 
 Descriptions descriptions_of(const ModelSettings& settings, const ForwardProbe& options) {
@@ -174,6 +175,7 @@ int probe_forward(const ForwardProbe& options) {
     memory = read_input([&] { return read_memory(options, settings); });
     forward.memory = &memory;
   }
+  forward.vision_language = !options.patches_only;
   const c10::AutoGradMode with_gradient(options.gradients);
   const ForwardOutput output = model.forward(batch, forward);
 
@@ -223,6 +225,7 @@ void add_probe_forward_command(CLI::App& probe) {
     command.add_option("--boxes", options->boxes,
                        "JSON: boxes of each image, {\"box\": [x0, y0, x1, y1], \"score\": s}");
     command.add_option("--memory", options->memory, "Safetensors with qkv.LAYER [k, patches, C_v] of k normal images");
+    command.add_flag("--patches-only", options->patches_only, "Patch matching with --memory alone, without any text");
     command.add_option("--mask", options->mask, "Safetensors with mask [B, S, S] of 0 and 1: adds the losses");
     command.add_flag("--gradients", options->gradients, "Adds the gradient of loss.local as grad.NAME");
     command.add_flag("--training", options->training,

@@ -88,6 +88,8 @@ CASES = [
     case("one vector", ["mask", "gradients"], prompts__vectors=1),
     case("another class", ["pcb1", "boxes"]),
     case("few-shot", ["memory", "boxes"]),
+    case("table V: PM", ["memory", "patches-only"]),
+    case("table V: + GDINO", ["memory", "boxes", "patches-only"]),
     case("few-shot without boxes", ["memory"], prompts__method="coop"),
     case("every layer, late V-V path", ["mask", "gradients"], layers=[1, 2, 3, 4, 5], vv_from=5),
     case("filo-release", ["boxes", "mask", "gradients"], **RELEASE),
@@ -164,7 +166,7 @@ def check(name, spec, args, folder, encoder, failures):
     for option in ("boxes", "memory", "mask"):
         if option in args:
             arguments += [f"--{option}", folder / (f"{option}.json" if option == "boxes" else f"{option}.safetensors")]
-    arguments += [f"--{flag}" for flag in ("gradients", "training") if flag in args]
+    arguments += [f"--{flag}" for flag in ("gradients", "training", "patches-only") if flag in args]
     run(*arguments)
     found = load_file(out)
 
@@ -178,7 +180,8 @@ def check(name, spec, args, folder, encoder, failures):
     outputs = []
     for image in range(2):
         outputs.append(one_image(spec, descriptions, encoder, parameters, {k: v[image] for k, v in features.items()}, cls,
-                                 BOXES[image] if "boxes" in args else None, memory, "training" in args))
+                                 BOXES[image] if "boxes" in args else None, memory, "training" in args,
+                                 **({"patches_only": True} if "patches-only" in args else {})))
     for key in outputs[0]:
         if key != "kept":
             failures.compare(key, found.pop(key), torch.stack([o[key] for o in outputs]))

@@ -162,7 +162,7 @@ def suppress(x, boxes, factor, truncate):
     return torch.where(inside, x, x * factor)
 
 
-def forward_paper(spec, descriptions, encoder, parameters, features, cls, boxes=None, memory=None, training=False):
+def forward_paper(spec, descriptions, encoder, parameters, features, cls, boxes=None, memory=None, training=False, patches_only=False):
     """One image. features: {"global": [C], "qkv.L": [P, C_v], "vv.L": ...}, float64."""
     g0 = features["global"]
     normal, abnormal = bodies(spec, descriptions, cls)
@@ -217,8 +217,11 @@ def forward_paper(spec, descriptions, encoder, parameters, features, cls, boxes=
             bank = unit(memory[f"qkv.{layer}"].flatten(0, 1))
             distance = (1 - unit(features[f"qkv.{layer}"]) @ bank.T).min(1).values
             few = few + upsample(distance.reshape(1, 1, side, side), size)[0, 0]
-        m = (m + suppress(few / len(spec["layers"]), boxes, 0.7, False)) / 2
+        few = suppress(few / len(spec["layers"]), boxes, 0.7, False)
+        m = few if patches_only else (m + few) / 2
     m = gaussian(m, 4.0, 16, "symmetric")
+    if patches_only:
+        return out | {"map": m, "score": m.max()}
     return out | {"map": m, "score": logits.softmax(0)[1] + m.max()}
 
 

@@ -90,6 +90,12 @@ TEST_P(WrongModel, IsToldWithItsLine) {
   EXPECT_EQ(message.find('\n'), std::string::npos);
 }
 
+TEST(Settings, PatchMatchingAloneNeedsShots) {
+  const Json evaluate = {{"shots", 0}, {"vision_language", false}};
+  EXPECT_THAT(error_of([&] { evaluate_settings_from_json(evaluate, "x"); }),
+              HasSubstr("x: evaluate.vision_language: found false with shots: 0, expected shots"));
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Cases, WrongModel,
     ::testing::Values(
