@@ -70,6 +70,16 @@ double maps_flop(const ModelSettings& model, const ClipSizes& clip) {
          (static_cast<double>(model.layers.size()) * out + vv_stages(model) * (taps(model) * out + offsets));
 }
 
+// Of both towers in float32, which a bundle takes along.
+double weight_bytes(const ClipSizes& clip) {
+  const auto tower = [](double layers, double width, double mlp) {
+    return layers * (4 * width * width + 2 * width * mlp);
+  };
+  constexpr double vocabulary = 49408;
+  return 4 * (tower(clip.layers, clip.width, clip.mlp) +
+              tower(clip.text_layers, clip.text_width, 4.0 * clip.text_width) + vocabulary * clip.text_width);
+}
+
 double parameters(const ModelSettings& model, const ClipSizes& clip) {
   const double width = clip.width, out = clip.projection;
   double kernels = taps(model) * width * out;
@@ -88,6 +98,7 @@ double parameters(const ModelSettings& model, const ClipSizes& clip) {
 StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, double images, double anomalous) {
   const auto settings_of = [&](Json json) { return model_settings_from_json(json, "spec"); };
   if (kind == StageKind::boxes) return {};
+  if (kind == StageKind::exported) return {.flop = 0, .bytes = weight_bytes(clip)};
   if (kind == StageKind::features) {
     Json json = Json::object();
     for (const char* key : {"profile", "image_size", "layers", "vv_from"}) json[key] = spec.at(key);

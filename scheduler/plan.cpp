@@ -139,6 +139,7 @@ class Planner {
     const Fold& fold = experiment_->folds[fold_index];
     const ModelParts& model = model_parts(variant);
     const std::string train = add_train(fold, variant, model);
+    if (!experiment_->export_formats.empty()) add_export(fold, variant, model, train);
     const std::string evaluate = add_evaluate(fold, variant, model, train);
     const bool searched = experiment_->search.has_value();
     plan_.trials.push_back(
@@ -235,8 +236,7 @@ class Planner {
 
   std::string add_train(const Fold& fold, const Variant& variant, const ModelParts& model) {
     const Part train = section_part("train", variant.sections[1], [&] { return to_json(variant.settings.train); });
-    std::string label;
-    for (const auto& name : fold.train) label += (label.empty() ? "train " : "+") + name;
+    const std::string label = "train " + trained_on(fold);
     std::string made_of = label + " " + identity(model.train_model) + identity(train) + identity(model.clip);
     if (model.train_boxes) made_of += variant.settings.model.boxes.file;
     return known_or(made_of, StageKind::train, label, variant, [&] {
@@ -280,16 +280,26 @@ class Planner {
     if (model.evaluate_boxes) inputs["boxes"] = add_boxes(fold.test, variant);
     Part& described = test_descriptions_[fold.test + " " + variant.settings.model.prompts.descriptions];
     if (!described) described = part("descriptions", descriptions({fold.test}, variant.settings.model));
-    return add(StageKind::evaluate, evaluate_label(fold),
+    return add(StageKind::evaluate, "evaluate " + trained_on(fold) + " on " + fold.test,
                {model.model, evaluate, seed, model.clip, described, datasets_part("dataset", {dataset.name}),
                 datasets_part("train_dataset", fold.train), StageSpec::part("inputs", std::move(inputs))},
                variant.settings.resources);
   }
 
-  static std::string evaluate_label(const Fold& fold) {
-    std::string trained_on;
-    for (const auto& name : fold.train) trained_on += (trained_on.empty() ? "" : "+") + name;
-    return "evaluate " + trained_on + " on " + fold.test;
+  // Copies files: one process, whatever training takes.
+  void add_export(const Fold& fold, const Variant& variant, const ModelParts& model, const std::string& train) {
+    ResourceSettings resources = variant.settings.resources;
+    resources.ranks = 1;
+    resources.gpus = 0;
+    add(StageKind::exported, "export " + trained_on(fold),
+        {part("formats", experiment_->export_formats), model.clip, StageSpec::part("inputs", {{"train", train}})},
+        resources);
+  }
+
+  static std::string trained_on(const Fold& fold) {
+    std::string names;
+    for (const auto& name : fold.train) names += (names.empty() ? "" : "+") + name;
+    return names;
   }
 
   std::string add(StageKind kind, const std::string& label, std::vector<Part> parts,

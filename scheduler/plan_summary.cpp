@@ -14,7 +14,8 @@ namespace {
 
 constexpr std::size_t most_lines = 40;
 constexpr std::size_t most_experience = 200;  // finished stages that are looked at
-const std::vector<StageKind> kinds = {StageKind::features, StageKind::boxes, StageKind::train, StageKind::evaluate};
+const std::vector<StageKind> kinds = {StageKind::features, StageKind::boxes, StageKind::train, StageKind::evaluate,
+                                      StageKind::exported};
 
 // Costs by arithmetic; data sets and weights are looked at once each.
 class Costs {

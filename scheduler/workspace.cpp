@@ -89,14 +89,18 @@ std::string to_string(StageKind kind) {
       return "train";
     case StageKind::evaluate:
       return "evaluate";
+    case StageKind::exported:
+      return "export";
   }
   return "";
 }
 
 StageKind stage_kind(const std::string& name) {
-  for (const StageKind kind : {StageKind::features, StageKind::boxes, StageKind::train, StageKind::evaluate})
+  for (const StageKind kind :
+       {StageKind::features, StageKind::boxes, StageKind::train, StageKind::evaluate, StageKind::exported})
     if (to_string(kind) == name) return kind;
-  throw Error("scheduler", "found the kind of stage \"" + name + "\", expected features, boxes, train or evaluate");
+  throw Error("scheduler",
+              "found the kind of stage \"" + name + "\", expected features, boxes, train, evaluate or export");
 }
 
 std::string stage_key(const Json& spec) { return sha256_hex(canonical_json(key_view(spec))).substr(0, 16); }

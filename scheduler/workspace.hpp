@@ -13,7 +13,7 @@
 
 namespace filo {
 
-enum class StageKind { features, boxes, train, evaluate };
+enum class StageKind { features, boxes, train, evaluate, exported };  // exported: "export", which C++ keeps for itself
 std::string to_string(StageKind kind);
 StageKind stage_kind(const std::string& name);  // throws Error on an unknown one
 

@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t most_trials = 1'000'000;
 const std::vector<std::string> sections = {"model", "train", "evaluate", "resources"};
-const std::vector<std::string> base_keys = {"base",     "data",      "folds", "model",   "train",
-                                            "evaluate", "resources", "seeds", "exclude", "note"};
+const std::vector<std::string> base_keys = {"base",      "data",  "folds",   "model",  "train", "evaluate",
+                                            "resources", "seeds", "exclude", "export", "note"};
 
 Schema plain_name(std::optional<std::string> fallback) {
   Schema schema = Schema::text(std::move(fallback));
@@ -95,6 +95,9 @@ Schema experiment_schema(Profile profile, bool own_trials) {
   schema.fields.push_back(
       {"exclude", Schema::list(Schema::map(Schema::any(std::nullopt), std::nullopt, 1), Json::array())});
   schema.fields.push_back({"seeds", Schema::list(Schema::integer(std::nullopt, 0, 1e18), Json::array())});
+  Schema format = Schema::text(std::nullopt);
+  format.choices = {"bundle"};
+  schema.fields.push_back({"export", Schema::list(format, Json::array())});
   schema.fields.push_back({"search", Schema::any(Json())});
   schema.fields.push_back({"tables", Schema::list(table_schema(), Json::array())});
   return schema;
@@ -153,6 +156,7 @@ class Reader {
     experiment_.base = {model_settings_of(resolved_.at("model")), train_settings_of(resolved_.at("train")),
                         evaluate_settings_of(resolved_.at("evaluate")),
                         resource_settings_of(resolved_.at("resources"))};
+    read_export();
     known_keys_ = dotted_keys(settings_schema(profile));
     read_data();
     read_folds();
@@ -167,6 +171,11 @@ class Reader {
     read_tables();
     problems_.throw_if_any();
     experiment_.resolved = resolved();
+  }
+
+  void read_export() {
+    experiment_.export_formats = resolved_.at("export").get<std::vector<std::string>>();
+    if (const SourceValue* written = source_.find("export")) each_value_once(written->items, "export");
   }
 
   void read_base_excludes(const std::vector<SourceValue>& written) {

@@ -107,10 +107,11 @@ struct Experiment {
   std::vector<Condition> exclude;
   std::optional<SearchSettings> search;
   std::vector<Table> tables;
-  std::vector<Experiment> included;  // each once
-  std::vector<std::string> files;    // by SourceValue::file: the file itself, then its bases
-  SourceValue source;                // with its bases; what varies is applied to it
-  Json resolved;                     // every key, in the shape of the file; included files by path
+  std::vector<std::string> export_formats;  // of every training; none: no export stages
+  std::vector<Experiment> included;         // each once
+  std::vector<std::string> files;           // by SourceValue::file: the file itself, then its bases
+  SourceValue source;                       // with its bases; what varies is applied to it
+  Json resolved;                            // every key, in the shape of the file; included files by path
 
   bool has_own_trials() const { return !folds.empty(); }
   std::vector<std::string> varied_keys() const;            // dotted, each once, in the file's order

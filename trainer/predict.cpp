@@ -44,6 +44,13 @@ ImageBoxes boxes_of_predict(const PredictOptions& options) {
   return boxes;
 }
 
+// A bundle has its weights with it.
+std::filesystem::path clip_folder_of(const PredictOptions& options, const ModelSettings& model) {
+  if (options.clip) return *options.clip;
+  const std::filesystem::path bundled = options.checkpoint / "clip";
+  return std::filesystem::is_directory(bundled) ? bundled : std::filesystem::path(model.clip);
+}
+
 }  // namespace
 
 Json predict(const PredictOptions& options) {
@@ -58,7 +65,7 @@ Json predict(const PredictOptions& options) {
   const Descriptions descriptions = options.descriptions
                                         ? load_descriptions(*options.descriptions)
                                         : descriptions_from_json(settings["descriptions"], settings_path.string());
-  const std::filesystem::path clip_folder = options.clip ? *options.clip : std::filesystem::path(model_settings.clip);
+  const std::filesystem::path clip_folder = clip_folder_of(options, model_settings);
   if (const std::string digest = clip_digest(clip_folder); digest != settings["clip"].value("digest", ""))
     throw UsageError("predict: " + clip_folder.string(), "these weights (digest " + digest +
                                                              ") are not the ones the checkpoint was trained over (" +

@@ -77,6 +77,12 @@ EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& 
           .seed = spec.value("seed", std::uint64_t{0})};
 }
 
+ExportSpec parse_export_spec(const Json& spec, const std::filesystem::path& where) {
+  if (const Json& formats = member(spec, "formats", where); formats != Json({"bundle"}))
+    throw UsageError("worker: " + where.string() + ": formats", "found " + formats.dump() + ", expected [\"bundle\"]");
+  return {.clip = parse_clip(member(spec, "clip", where), where)};
+}
+
 Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference) {
   Dataset dataset = load_dataset(stage.arguments().workspace, reference.name);
   if (dataset.digest != reference.digest)
@@ -86,14 +92,15 @@ Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference) {
   return dataset;
 }
 
+void check_clip_of(const ClipReference& reference) {
+  const std::string digest = clip_digest(reference.path);
+  if (digest != reference.digest)
+    throw Error("worker: " + reference.path, "the weights' digest is " + digest + ", but this stage was planned for " +
+                                                 reference.digest + "; plan again (filo run)");
+}
+
 std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference, ClipTowers towers) {
-  if (stage.is_root()) {
-    const std::string digest = clip_digest(reference.path);
-    if (digest != reference.digest)
-      throw Error("worker: " + reference.path, "the weights' digest is " + digest +
-                                                   ", but this stage was planned for " + reference.digest +
-                                                   "; plan again (filo run)");
-  }
+  if (stage.is_root()) check_clip_of(reference);
   return ClipModel::load(reference.path, compute_device(), towers);
 }
 

@@ -54,17 +54,24 @@ struct EvaluateSpec {
   ClipReference clip;
   std::uint64_t seed;
 };
+struct ExportSpec {
+  ClipReference clip;
+};
 
 // All throw UsageError naming the file and the key.
 FeaturesSpec parse_features_spec(const Json& spec, const std::filesystem::path& where);
 BoxesSpec parse_boxes_spec(const Json& spec, const std::filesystem::path& where);
 TrainSpec parse_train_spec(const Json& spec, const std::filesystem::path& where);
 EvaluateSpec parse_evaluate_spec(const Json& spec, const std::filesystem::path& where);
+ExportSpec parse_export_spec(const Json& spec, const std::filesystem::path& where);
 
 // WORKSPACE/datasets/NAME.json; throws Error when its digest is not the one the stage was planned with.
 Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference);
 
-// Loads the frozen CLIP to compute_device(); throws Error when its digest is not the one the stage was planned with.
+// Throws Error when the weights' digest is not the one the stage was planned with. Reads them all.
+void check_clip_of(const ClipReference& reference);
+
+// Loads the frozen CLIP to compute_device(); checks it first, on the root.
 std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference,
                                               ClipTowers towers = ClipTowers::both);
 

@@ -22,4 +22,7 @@ void run_train(Stage& stage);
 // Checkpoint + the other data set's features -> metrics per class and their means, heat maps, interpretations.
 void run_evaluate(Stage& stage);
 
+// Checkpoint + the CLIP weights -> STAGE/bundle/, which `filo-worker predict --checkpoint` takes on any machine.
+void run_export(Stage& stage);
+
 }  // namespace filo

@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   filo::add_boxes_command(program);
   filo::add_train_command(program);
   filo::add_evaluate_command(program);
+  filo::add_export_command(program);
   filo::add_predict_command(program);
   filo::add_init_clip_command(program);
   filo::add_import_checkpoint_command(program);

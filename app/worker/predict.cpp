@@ -14,7 +14,8 @@ void add_predict_command(CLI::App& program) {
       [](CLI::App& command) -> Command {
         auto options = std::make_shared<PredictOptions>();
         auto json = std::make_shared<bool>(false);
-        command.add_option("--checkpoint", options->checkpoint, "a training's checkpoint/ folder")
+        command
+            .add_option("--checkpoint", options->checkpoint, "a training's checkpoint/ folder, or an export's bundle/")
             ->required()
             ->check(CLI::ExistingDirectory);
         command.add_option("--class", options->class_name, "the product's class in the descriptions file")->required();
@@ -23,7 +24,8 @@ void add_predict_command(CLI::App& program) {
             ->check(CLI::ExistingFile);
         command.add_option("--descriptions", options->descriptions,
                            "a descriptions file that knows the class (default: the checkpoint's own)");
-        command.add_option("--clip", options->clip, "the CLIP folder, where it is not at the checkpoint's path");
+        command.add_option("--clip", options->clip,
+                           "the CLIP folder, where it is neither in the bundle nor at the checkpoint's path");
         command
             .add_option(
                 "--boxes", options->boxes,

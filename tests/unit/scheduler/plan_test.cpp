@@ -33,6 +33,29 @@ TEST(Plan, SharesWhatIsTheSame) {
   EXPECT_EQ(keys(plan, StageKind::evaluate).size(), 8u);
 }
 
+// Guards: each training is exported once, however many trials share it, and exports change no other stage.
+TEST(Plan, ExportsEachTrainingOnce) {
+  const Scratch scratch;
+  scratch.add_all();
+  const std::string axes = "axes: {evaluate.gaussian_sigma: [2, 4], model.prompts.filter: [true, false]}\n";
+  const Plan without = make_plan(scratch.experiment(axes), scratch.workspace());
+  const Plan plan = make_plan(scratch.experiment(axes + "export: [bundle]\n"), scratch.workspace());
+  const auto trainings = keys(plan, StageKind::train);
+  EXPECT_EQ(trainings.size(), 4u);
+  std::set<std::string> exported;
+  for (const auto& stage : plan.stages) {
+    if (stage.kind != StageKind::exported) continue;
+    ASSERT_EQ(stage.inputs.size(), 1u);
+    exported.insert(stage.inputs[0]);
+    EXPECT_EQ(stage.resources.ranks, 1);
+    EXPECT_TRUE(stage.label == "export parts" || stage.label == "export boards") << stage.label;
+    EXPECT_EQ(stage.spec.at("kind"), "export");
+  }
+  EXPECT_EQ(exported, trainings);
+  EXPECT_EQ(keys(plan, StageKind::evaluate), keys(without, StageKind::evaluate));
+  EXPECT_EQ(keys(without, StageKind::exported).size(), 0u);
+}
+
 // Guards: the settings that training sees make a training of their own.
 TEST(Plan, TrainsAgainForWhatTrainingSees) {
   const Scratch scratch;

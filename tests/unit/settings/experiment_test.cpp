@@ -334,6 +334,8 @@ INSTANTIATE_TEST_SUITE_P(
     Cases, WrongExperiment,
     ::testing::Values(
         Case{"", "expected an experiment"}, Case{"name: demo\n", "data: found nothing, expected a map"},
+        Case{"name: a\ndata: {x: a, y: b}\nfolds: [{train: x, test: y}]\nmodel: {clip: w}\nexport: [onxx]\n",
+             ":5: export[0]: found the text \"onxx\", expected bundle"},
         Case{"name: ../up\n", ":1: name: found the text \"../up\", expected a name of letters"},
         Case{"name: a\ndata: {x: 'a b'}\n", ":2: data.x: found the text \"a b\", expected a name of letters"},
         Case{"name: a\ndata: {x: a}\nfolds: [{train: x, test: x}]\nmodel: {clip: w}\n",
