@@ -134,12 +134,13 @@ def killed_at_any_moment_it_ends_with_the_same_numbers():
     the run that nobody disturbed."""
     home = new_home("killed-home")
     moments = random.Random(20261124)
+    span = sum(result["seconds"] for _, result in stages(HOME / "demo/workspace").values())  # of a run, on this machine
     kills = 0
     deadline = time.monotonic() + SECONDS_ALLOWED
     for _ in range(8):
         process = start_filo(home)
         try:
-            code = process.wait(timeout=moments.uniform(0.2, 6.0))
+            code = process.wait(timeout=moments.uniform(0.05, 0.4) * span)
             check(code == 0, f"filo run ended with {code} before it was killed:\n{(home / 'log.txt').read_text()}")
             break
         except subprocess.TimeoutExpired:
