@@ -17,6 +17,7 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/process.hpp"
+#include "scheduler/local_executor.hpp"
 #include "scheduler/slurm_batch.hpp"
 #include "scheduler/slurm_commands.hpp"
 
@@ -110,11 +111,9 @@ Check check_mpirun(const fs::path& worker) {
 }
 
 Check check_gpus() {
-  int gpus = 0;
-  std::error_code error;
-  while (fs::exists("/dev/nvidia" + std::to_string(gpus), error)) ++gpus;
+  const std::size_t gpus = this_machine().gpus.size();
   if (gpus == 0)
-    return {"CUDA", Verdict::warning, "no NVIDIA GPU on this machine",
+    return {"CUDA", Verdict::warning, "no NVIDIA GPU on this machine, or none that CUDA_VISIBLE_DEVICES leaves",
             "none needed where stages run on other machines, or with resources.gpus: 0"};
   const Ran driver = try_to_run({"nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader"});
   if (!driver.ok)

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
@@ -79,6 +80,25 @@ std::uint64_t memory_limit() {
   return bytes;
 }
 
+std::size_t gpus_of(const ResourceSettings& resources) {
+  return static_cast<std::size_t>(resources.ranks) * static_cast<std::size_t>(resources.gpus);
+}
+
+// As CUDA reads the variable: names up to the first that is none ("-1").
+std::vector<std::string> visible_gpus() {
+  std::vector<std::string> names;
+  std::error_code error;
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (visible == nullptr) {
+    while (fs::exists("/dev/nvidia" + std::to_string(names.size()), error))
+      names.push_back(std::to_string(names.size()));
+    return names;
+  }
+  std::istringstream list(visible);
+  for (std::string name; std::getline(list, name, ',') && !name.empty() && name.front() != '-';) names.push_back(name);
+  return names;
+}
+
 }  // namespace
 
 LocalCapacity this_machine() {
@@ -87,8 +107,7 @@ LocalCapacity this_machine() {
   CPU_ZERO(&cores);
   if (sched_getaffinity(0, sizeof cores, &cores) == 0) capacity.cores = std::max(1, CPU_COUNT(&cores));
   capacity.memory_bytes = memory_limit();
-  std::error_code error;
-  while (fs::exists("/dev/nvidia" + std::to_string(capacity.gpus), error)) ++capacity.gpus;
+  capacity.gpus = visible_gpus();
   return capacity;
 }
 
@@ -131,12 +150,12 @@ std::vector<Job> LocalExecutor::jobs() {
 
 bool LocalExecutor::reserve(const ResourceSettings& wanted) {
   long cores = 0;
-  long gpus = 0;
+  std::size_t gpus = 0;
   std::uint64_t memory = 0;
   bool alone = true;
   const auto add = [&](const ResourceSettings& resources) {
     cores += static_cast<long>(resources.ranks) * resources.threads;
-    gpus += static_cast<long>(resources.ranks) * resources.gpus;
+    gpus += gpus_of(resources);
     memory += memory_in_bytes(resources.memory);
   };
   for (auto& [id, entry] : running_)
@@ -149,7 +168,8 @@ bool LocalExecutor::reserve(const ResourceSettings& wanted) {
     add(resources);
   }
   add(wanted);
-  if (!alone && (cores > capacity_.cores || memory > capacity_.memory_bytes || gpus > capacity_.gpus)) return false;
+  if (!alone && (cores > capacity_.cores || memory > capacity_.memory_bytes || gpus > capacity_.gpus.size()))
+    return false;
   reserved_.push_back(wanted);
   return true;
 }
@@ -197,18 +217,35 @@ void LocalExecutor::start_one(const StartRequest& request) {
                        std::to_string(request.attempt),
                        "--threads",
                        std::to_string(resources.threads)};
+  options.environment = {{"OMP_NUM_THREADS", std::to_string(resources.threads)},
+                         {"FILO_SERVER_FILE", workspace_.server_file().string()}};
+  std::vector<std::string> gpus;
   if (resources.gpus > 0) {
     options.arguments.push_back("--gpus");
     options.arguments.push_back(std::to_string(resources.gpus));
+    gpus = free_gpus();
+    if (gpus.size() >= gpus_of(resources)) {
+      gpus.resize(gpus_of(resources));
+      std::string& visible = options.environment["CUDA_VISIBLE_DEVICES"];
+      for (const auto& gpu : gpus) visible += (visible.empty() ? "" : ",") + gpu;
+    }
   }
-  options.environment = {{"OMP_NUM_THREADS", std::to_string(resources.threads)},
-                         {"FILO_SERVER_FILE", workspace_.server_file().string()}};
   if (geteuid() == 0) {
     options.environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1";
     options.environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
   }
   options.output_file = workspace_.log_file(stage.key, request.attempt);
-  running_.emplace(std::make_pair(stage.key, request.attempt), Running{Process(options), resources, false, {}});
+  running_.emplace(std::make_pair(stage.key, request.attempt), Running{Process(options), resources, std::move(gpus)});
+}
+
+std::vector<std::string> LocalExecutor::free_gpus() {
+  std::vector<std::string> free = capacity_.gpus;
+  for (auto& [id, entry] : running_)
+    if (!entry.process.poll())
+      std::erase_if(free, [&](const std::string& gpu) {
+        return std::find(entry.gpus.begin(), entry.gpus.end(), gpu) != entry.gpus.end();
+      });
+  return free;
 }
 
 LocalExecutor::Running* LocalExecutor::find(const std::string& stage, int attempt) {

@@ -18,10 +18,11 @@ namespace filo {
 struct LocalCapacity {
   int cores = 1;
   std::uint64_t memory_bytes = 0;
-  int gpus = 0;
+  std::vector<std::string> gpus{};  // as CUDA_VISIBLE_DEVICES names them
 };
-LocalCapacity
-this_machine();  // cores this process may run on; memory of the machine or its control group; /dev/nvidia*
+// Cores this process may run on; memory of the machine or its control group; GPUs of CUDA_VISIBLE_DEVICES, where that
+// is set, else all.
+LocalCapacity this_machine();
 
 // Not thread-safe. The destructor ends what still runs (SIGTERM to mpirun, SIGKILL after 5 s).
 class LocalExecutor : public Executor {
@@ -34,10 +35,11 @@ class LocalExecutor : public Executor {
   std::string name() const override { return "local"; }
   // Also touches the claims of what runs, every 2 s at most, for processes on other hosts.
   std::vector<Job> jobs() override;
-  // A stage that asks for more than the machine has runs alone.
+  // A stage that asks for more than the machine has runs alone (and sees all GPUs).
   bool reserve(const ResourceSettings& resources) override;
   std::vector<Json> prepare(const std::vector<StartRequest>& requests) override;
   // Ends first what an earlier attempt left running on this host (mpirun was killed, its ranks not yet).
+  // Each sees GPUs of its own, by CUDA_VISIBLE_DEVICES.
   std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override;
   // By claim_holds(); this process's own claims do not hold: what it runs is listed by jobs().
   bool may_be_running(const Json& claim, double age_s) const override;
@@ -55,11 +57,13 @@ class LocalExecutor : public Executor {
   struct Running {
     Process process;
     ResourceSettings resources;
+    std::vector<std::string> gpus{};
     bool asked_to_stop = false;
-    std::optional<std::chrono::steady_clock::time_point> killed;
+    std::optional<std::chrono::steady_clock::time_point> killed{};
   };
 
   void start_one(const StartRequest& request);           // throws Error
+  std::vector<std::string> free_gpus();                  // of those that this machine has
   Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended
 
   Workspace workspace_;

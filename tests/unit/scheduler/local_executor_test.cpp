@@ -16,7 +16,9 @@
 namespace filo {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 // Scripts in place of mpirun (runs one copy) and filo-worker (its `body` sees $kind, $stage (folder), $key, $attempt).
 class LocalRun : public ::testing::Test {
@@ -45,7 +47,7 @@ class LocalRun : public ::testing::Test {
                                 "\\\"attempt\\\":$attempt,\\\"seconds\\\":1,\\\"metrics\\\":{}}\" > $stage/.r;"
                                 " mv $stage/.r $stage/result.json; }\n" +
                                     body),
-                         LocalCapacity{.cores = 2, .memory_bytes = 1ull << 40, .gpus = 0}, mpirun);
+                         LocalCapacity{.cores = 2, .memory_bytes = 1ull << 40, .gpus = {}}, mpirun);
   }
 
   std::vector<StageStatus> run(LocalExecutor& local, RunOptions options = {}) {
@@ -159,7 +161,7 @@ TEST_F(LocalRun, EndsWhatAnEarlierAttemptLeft) {
 
 TEST_F(LocalRun, AMissingProgramIsAReason) {
   LocalExecutor local(workspace, "/nowhere/filo-worker",
-                      LocalCapacity{.cores = 2, .memory_bytes = 1ull << 40, .gpus = 0}, "/nowhere/mpirun");
+                      LocalCapacity{.cores = 2, .memory_bytes = 1ull << 40, .gpus = {}}, "/nowhere/mpirun");
   const auto statuses = run(local);
   EXPECT_EQ(statuses[0].state, StageState::failed);
   EXPECT_THAT(statuses[0].reason, HasSubstr("/nowhere/mpirun: cannot be started"));
@@ -181,6 +183,45 @@ TEST_F(LocalRun, HasRoomByCoresAndMemory) {
   ResourceSettings hungry = small;
   hungry.memory = "2T";
   EXPECT_FALSE(local.reserve(hungry));
+}
+
+// Guards: stages that run side by side see different GPUs, and those of one that has ended are free again.
+TEST_F(LocalRun, GivesEachStageGpusOfItsOwn) {
+  const std::string worker = script("filo-worker", "echo \"gpus $CUDA_VISIBLE_DEVICES\"; exec sleep 60\n");
+  LocalExecutor local(workspace, worker, {.cores = 8, .memory_bytes = 1ull << 40, .gpus = {"2", "5", "6", "7"}},
+                      mpirun);
+  const auto start = [&](std::size_t at, int ranks) {
+    PlannedStage stage = plan.stages[at];
+    stage.resources = {.ranks = ranks, .threads = 1, .gpus = 1, .memory = "1G", .time = "01:00:00"};
+    if (!local.reserve(stage.resources)) return std::string("no room");
+    const std::vector<StartRequest> requests = {{&stage, workspace.make_attempt(stage.key), stage.resources}};
+    local.start(requests, local.prepare(requests));
+    std::string log;
+    for (int i = 0; i < 500 && (log = workspace.log_tail(stage.key, requests[0].attempt, 1)).empty(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return log;
+  };
+  EXPECT_EQ(start(0, 2), "gpus 2,5");
+  EXPECT_EQ(start(1, 1), "gpus 6");
+  EXPECT_EQ(start(2, 2), "no room");
+  local.kill(plan.stages[0].key, 1);
+  for (int i = 0; i < 500 && !local.reserve({.ranks = 3, .threads = 1, .gpus = 1, .memory = "1G", .time = "01:00:00"});
+       ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  local.jobs();
+  EXPECT_EQ(start(2, 2), "gpus 2,5");
+}
+
+// Guards: what the user or the batch system hides stays hidden.
+TEST(Capacity, GpusAreThoseThatCudaSees) {
+  const auto with = [](const char* visible) {
+    setenv("CUDA_VISIBLE_DEVICES", visible, 1);
+    const auto gpus = this_machine().gpus;
+    unsetenv("CUDA_VISIBLE_DEVICES");
+    return gpus;
+  };
+  EXPECT_THAT(with("1,GPU-8932f937,-1,3"), ElementsAre("1", "GPU-8932f937"));
+  EXPECT_THAT(with(""), IsEmpty());
 }
 
 TEST(Resources, ReadsMemoryUnits) {
