@@ -156,8 +156,7 @@ CoordinatorPass Coordinator::pass(bool start_new) {
     if (executor && executor->name() == "local" &&
         std::find(executors.begin(), executors.end(), executor.get()) == executors.end())
       executors.push_back(executor.get());
-  const ReconcileOptions options{
-      .limits = options_.limits, .start_new = start_new, .index = &index_, .at_point = options_.at_point};
+  const ReconcileOptions options{.start_new = start_new, .index = &index_, .at_point = options_.at_point};
   PassResult result = reconcile(workspace_, assignments, executors, options);
   index_.save();
   latest_ = std::move(result.statuses);
@@ -183,7 +182,7 @@ std::vector<StageStatus> Coordinator::statuses(const Plan& of) {
   for (const auto& stage : of.stages) {
     const auto known = position_.find(key_number(stage.key));
     if (known == position_.end()) {
-      statuses = observe(workspace_, of, options_.limits, &index_);
+      statuses = observe(workspace_, of, &index_);
       index_.save();
       return statuses;
     }

@@ -16,7 +16,6 @@
 namespace filo {
 
 struct CoordinatorOptions {
-  AttemptLimits limits{};
   // What a plan's searches give up now; pure. Called before each pass.
   std::function<std::vector<StopDecision>(const Workspace&, const Plan&)> search = search_decisions;
   std::function<void(std::string_view name)> at_point = pass_failpoint;  // failpoints; for tests

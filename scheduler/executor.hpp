@@ -55,6 +55,9 @@ class Executor {
   // failed: the pass then starts and concludes nothing.
   virtual std::vector<Job> jobs() = 0;
 
+  // What of these a stage may get here.
+  virtual ResourceSettings allowed(const ResourceSettings& wanted) const { return wanted; }
+
   // Takes room for one more stage until the next jobs(); false: there is none.
   virtual bool reserve(const ResourceSettings& resources) = 0;
 

@@ -25,14 +25,19 @@ std::string reason_of_failure(const Workspace& workspace, const Job& job) {
 
 std::string at(const Job& job) { return job.where.empty() ? "" : " (" + job.where + ")"; }
 
-AttemptEnd judge(const Workspace& workspace, const PlannedStage& stage, const StageFacts& facts, const Job& job) {
+ResourceSettings resources_of_next(const Executor& executor, const PlannedStage& stage, const AttemptCounts& counts) {
+  return executor.allowed(grown(stage.resources, counts.timeouts, counts.out_of_memory));
+}
+
+AttemptEnd judge(const Workspace& workspace, const PlannedStage& stage, const StageFacts& facts,
+                 const Executor& executor, const Job& job) {
   const std::string cause = to_string(job.cause);
   if (facts.done) return {"done", cause, ""};
   if (facts.request && facts.request->want == "cancel") return {"cancelled", cause, facts.request->reason};
   if (job.cause == EndCause::exited && job.exit_code == exit_stopped_early)
     return {"stopped", cause, "stopped early with a snapshot"};
   if (job.asked_to_stop) return {"stopped", cause, "stopped on request"};
-  const ResourceSettings had = grown(stage.resources, facts.counts.timeouts, facts.counts.out_of_memory);
+  const ResourceSettings had = resources_of_next(executor, stage, facts.counts);
   switch (job.cause) {
     case EndCause::timeout:
       return {"failed", cause, "ran longer than its time of " + had.time + at(job)};
@@ -66,7 +71,7 @@ std::string who(const Json& claim) {
 // The state of a stage whose newest attempt does not run.
 class Judge {
  public:
-  Judge(const AttemptLimits& limits, std::size_t stages) : limits_(limits) { known_.reserve(stages); }
+  explicit Judge(std::size_t stages) { known_.reserve(stages); }
 
   void note(const PlannedStage& stage, StageState state) { known_[key_number(stage.key)] = {&stage, state}; }
 
@@ -80,7 +85,8 @@ class Judge {
       return settle(status, cancel ? StageState::cancelled : StageState::stopped, facts.request->reason);
     }
     if (facts.cancelled) return settle(status, StageState::cancelled, facts.last_reason);
-    if (const std::string why = given_up(facts, limits_); !why.empty()) return settle(status, StageState::failed, why);
+    if (const std::string why = given_up(facts, stage.resources.attempts); !why.empty())
+      return settle(status, StageState::failed, why);
     for (const auto& input : stage.inputs) {
       const auto& [needed, state] = known_.at(key_number(input));
       if (is_settled(state) && state != StageState::done)
@@ -103,7 +109,6 @@ class Judge {
     status.reason = reason;
   }
 
-  AttemptLimits limits_;
   std::unordered_map<std::uint64_t, std::pair<const PlannedStage*, StageState>> known_;
 };
 
@@ -111,10 +116,7 @@ class Pass {
  public:
   Pass(const Workspace& workspace, const std::vector<StageAssignment>& assignments,
        const std::vector<Executor*>& executors, const ReconcileOptions& options)
-      : workspace_(workspace),
-        assignments_(assignments),
-        options_(options),
-        judge_(options.limits, assignments.size()) {
+      : workspace_(workspace), assignments_(assignments), options_(options), judge_(assignments.size()) {
     for (Executor* executor : executors) ask(executor);
   }
 
@@ -201,7 +203,7 @@ class Pass {
       return false;
     }
     if (listed) {
-      record(stage, facts, judge(workspace_, stage, facts, known->second.job));
+      record(stage, facts, judge(workspace_, stage, facts, *known->second.executor, known->second.job));
       known->second.executor->forget(stage.key, facts.attempt);
       return false;
     }
@@ -261,9 +263,8 @@ class Pass {
     Asked& asked = asked_.at(assignment.executor);
     if (!asked.answered) return;
     if (assignment.concurrency != nullptr && underway_[assignment.concurrency] >= assignment.concurrency->limit) return;
-    StartRequest request{
-        .stage = assignment.stage,
-        .resources = grown(assignment.stage->resources, facts.counts.timeouts, facts.counts.out_of_memory)};
+    StartRequest request{.stage = assignment.stage,
+                         .resources = resources_of_next(*assignment.executor, *assignment.stage, facts.counts)};
     if (!assignment.executor->reserve(request.resources)) return;
     if (assignment.concurrency != nullptr) ++underway_[assignment.concurrency];
     request.attempt = status.attempt = workspace_.make_attempt(status.key);
@@ -366,9 +367,8 @@ std::vector<StageStatus> reconcile(const Workspace& workspace, const Plan& plan,
   return reconcile(workspace, assignments, {&executor}, options).statuses;
 }
 
-std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, const AttemptLimits& limits,
-                                 StageIndex* index) {
-  Judge judge(limits, plan.stages.size());
+std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, StageIndex* index) {
+  Judge judge(plan.stages.size());
   std::vector<StageStatus> statuses;
   for (const auto& stage : plan.stages) {
     const StageFacts facts = facts_of(workspace, index, stage);

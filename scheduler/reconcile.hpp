@@ -30,7 +30,7 @@ struct StageStatus {
   std::string key;
   StageState state = StageState::waiting;
   int attempt = 0;         // the newest, 0 = none
-  AttemptCounts counts{};  // against the limits
+  AttemptCounts counts{};  // against the stage's limits
   std::string reason{};    // why it failed, is blocked, was requeued, stopped or cancelled, or who else runs it
   std::string where{};     // of a job that is queued or running: "Slurm job 12_3 on n1"
   double seconds = 0;      // that it took, when done
@@ -49,7 +49,6 @@ struct StageAssignment {
 };
 
 struct ReconcileOptions {
-  AttemptLimits limits;
   bool start_new = true;        // false: only record what ended
   StageIndex* index = nullptr;  // null: every stage's folder is read
   // Called at each of `failpoints`. For tests.
@@ -81,8 +80,7 @@ std::vector<StageStatus> reconcile(const Workspace& workspace, const Plan& plan,
                                    const ReconcileOptions& options);
 
 // The states by the files alone, for `filo status`, from any machine: what has a claim that holds (claim_holds) runs.
-std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, const AttemptLimits& limits = {},
-                                 StageIndex* index = nullptr);
+std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, StageIndex* index = nullptr);
 
 // Every stage that is not done is tried again (Workspace::retry), but for what the plan's own search has stopped.
 void retry_all(const Workspace& workspace, const Plan& plan);

@@ -171,6 +171,14 @@ std::string shell_quoted(const std::string& text) {
   return quoted + "'";
 }
 
+ResourceSettings within_limits(ResourceSettings wanted, const ClusterSettings& settings) {
+  if (!settings.max_time.empty() && time_in_seconds(wanted.time) > time_in_seconds(settings.max_time))
+    wanted.time = settings.max_time;
+  if (!settings.max_memory.empty() && memory_in_bytes(wanted.memory) > memory_in_bytes(settings.max_memory))
+    wanted.memory = settings.max_memory;
+  return wanted;
+}
+
 std::string slurm_script(const SlurmBatch& batch, const ClusterSettings& settings, const Workspace& workspace,
                          const std::string& worker) {
   using Entry = SlurmBatch::Entry;

@@ -55,6 +55,9 @@ std::string shell_quoted(const std::string& text);
 std::string slurm_script(const SlurmBatch& batch, const ClusterSettings& settings, const Workspace& workspace,
                          const std::string& worker);
 
+// What of these a job may ask for: at most max_time and max_memory.
+ResourceSettings within_limits(ResourceSettings wanted, const ClusterSettings& settings);
+
 // sbatch's arguments, `script` last. Entries that were dropped are left out.
 std::vector<std::string> slurm_arguments(const SlurmBatch& batch, const ClusterSettings& settings,
                                          const Workspace& workspace, const std::filesystem::path& script);

@@ -79,6 +79,42 @@ Job ended_job(const SlurmBatch::Entry& entry, EndCause cause, const std::string&
   return {.stage = entry.stage, .attempt = entry.attempt, .state = JobState::ended, .cause = cause, .where = where};
 }
 
+fs::path batches_folder(const Workspace& workspace) { return workspace.root() / "slurm" / "batches"; }
+
+// Records of batches in the workspace: NAME.json.
+std::vector<fs::path> record_files(const Workspace& workspace) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(batches_folder(workspace), error)) {
+    const std::string file = entry.path().filename().string();
+    if (file.front() != '.' && file.ends_with(".json")) files.push_back(entry.path());
+  }
+  return files;
+}
+
+// Of this cluster; nothing (and a warning) when it is broken.
+std::optional<SlurmBatch> read_record(const fs::path& file, const ClusterSettings& settings) {
+  try {
+    SlurmBatch batch = slurm_batch_from_json(read_json(file), file.string());
+    if (batch.cluster == settings.name && batch.name == file.stem().string()) return batch;
+  } catch (const Error& problem) {
+    log_warning(problem.what());
+  }
+  return std::nullopt;
+}
+
+// The job that counts of those of a batch's name: the one that is recorded, else the first.
+long job_of_batch(const SlurmBatch& batch, const std::vector<const SlurmJob*>& rows) {
+  if (batch.state == SlurmBatch::State::submitted || rows.empty()) return batch.job_id;
+  return (*std::min_element(rows.begin(), rows.end(), [](auto* a, auto* b) { return a->id < b->id; }))->id;
+}
+
+Job unsubmitted_job(const SlurmBatch& batch, const SlurmBatch::Entry& entry) {
+  Job job{.stage = entry.stage, .attempt = entry.attempt, .state = JobState::pending};
+  job.where = "not in Slurm's queue yet" + (batch.message.empty() ? "" : ": " + batch.message);
+  return job;
+}
+
 // What the batch script itself left: "JOBID RESTARTS CODE".
 std::optional<int> exit_code_left(const fs::path& attempt_folder) {
   std::ifstream file(attempt_folder / "exit.txt");
@@ -98,7 +134,7 @@ SlurmExecutor::SlurmExecutor(const Workspace& workspace, const ClusterSettings& 
       folder_(fs::absolute(folder).string()),
       commands_(settings) {
   std::error_code error;
-  fs::create_directories(workspace_.root() / "slurm" / "batches", error);
+  fs::create_directories(batches_folder(workspace_), error);
   if (error)
     throw UsageError("slurm: " + (workspace_.root() / "slurm").string(), "folder cannot be made: " + error.message());
 }
@@ -112,7 +148,7 @@ SlurmExecutor::~SlurmExecutor() {
 }
 
 fs::path SlurmExecutor::record_file(const std::string& batch) const {
-  return workspace_.root() / "slurm" / "batches" / (batch + ".json");
+  return batches_folder(workspace_) / (batch + ".json");
 }
 
 void SlurmExecutor::save(Known& known) {
@@ -124,33 +160,24 @@ void SlurmExecutor::save(Known& known) {
 // Other processes make, change and remove records too, between our looks.
 void SlurmExecutor::load_records() {
   std::set<std::string> present;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(workspace_.root() / "slurm" / "batches", error)) {
-    const std::string file = entry.path().filename().string();
-    if (file.front() == '.' || !file.ends_with(".json")) continue;
-    const std::string name = file.substr(0, file.size() - 5);
-    const auto version = version_of(entry.path());
+  for (const auto& file : record_files(workspace_)) {
+    const std::string name = file.stem().string();
+    const auto version = version_of(file);
     if (!version) continue;
     present.insert(name);
     const auto known = batches_.find(name);
     if (known != batches_.end() && known->second.version == *version) continue;
-    SlurmBatch batch;
-    try {
-      batch = slurm_batch_from_json(read_json(entry.path()), entry.path().string());
-    } catch (const Error& problem) {
-      log_warning(problem.what());
-      continue;
-    }
-    if (batch.cluster != settings_.name || batch.name != name) continue;
+    auto batch = read_record(file, settings_);
+    if (!batch) continue;
     Known& loaded = batches_[name];
     loaded.version = *version;
-    for (std::size_t i = 0; i < batch.entries.size(); ++i) {
-      const auto& one = batch.entries[i];
+    for (std::size_t i = 0; i < batch->entries.size(); ++i) {
+      const auto& one = batch->entries[i];
       places_[{one.stage, one.attempt}] = {name, static_cast<int>(i)};
       if (workspace_.end(one.stage, one.attempt) || workspace_.newest_attempt(one.stage) > one.attempt)
         loaded.over.insert(static_cast<int>(i));
     }
-    loaded.batch = std::move(batch);
+    loaded.batch = std::move(*batch);
   }
   std::erase_if(batches_, [&](const auto& known) { return !present.contains(known.first); });
   std::erase_if(places_, [&](const auto& place) { return !present.contains(place.second.first); });
@@ -208,7 +235,7 @@ std::vector<Job> SlurmExecutor::jobs() {
 void SlurmExecutor::look_at(Known& known, const std::vector<const SlurmJob*>& rows, std::vector<Job>& jobs) {
   SlurmBatch& batch = known.batch;
   if (batch.state != SlurmBatch::State::submitted && !rows.empty()) {
-    batch.job_id = (*std::min_element(rows.begin(), rows.end(), [](auto* a, auto* b) { return a->id < b->id; }))->id;
+    batch.job_id = job_of_batch(batch, rows);
     batch.state = SlurmBatch::State::submitted;
     batch.message.clear();
     save(known);
@@ -270,8 +297,7 @@ void SlurmExecutor::look_at(Known& known, const std::vector<const SlurmJob*>& ro
           "Slurm job " + std::to_string(batch.job_id) + (batch.entries.size() > 1 ? "_" + std::to_string(i) : ""));
       vanished_.push_back({jobs.size(), {batch.name, index}});
     } else {
-      job = {.stage = entry.stage, .attempt = entry.attempt, .state = JobState::pending};
-      job.where = "not in Slurm's queue yet" + (batch.message.empty() ? "" : ": " + batch.message);
+      job = unsubmitted_job(batch, entry);
       --room_;
     }
     job.asked_to_stop = asked_.contains(id);
@@ -494,6 +520,31 @@ void SlurmExecutor::remove_when_over(const std::string& name) {
   fs::remove(record_file(name), ignored);
   std::erase_if(places_, [&](const auto& place) { return place.second.first == name; });
   batches_.erase(name);
+}
+
+std::vector<Job> slurm_jobs(const Workspace& workspace, const ClusterSettings& settings) {
+  SlurmCommands commands(settings);
+  const std::vector<SlurmJob> queue = commands.queue();
+  std::map<std::string, std::vector<const SlurmJob*>> by_name;
+  for (const auto& row : queue) by_name[row.name].push_back(&row);
+  std::vector<Job> jobs;
+  for (const auto& file : record_files(workspace)) {
+    const auto batch = read_record(file, settings);
+    if (!batch) continue;
+    const auto& rows = by_name[batch->name];
+    const long id = job_of_batch(*batch, rows);
+    std::map<int, const SlurmJob*> row_of;
+    for (const SlurmJob* row : rows)
+      if (row->id == id) row_of[row->index] = row;
+    for (std::size_t i = 0; i < batch->entries.size(); ++i) {
+      const auto row = row_of.find(static_cast<int>(i));
+      if (row != row_of.end())
+        jobs.push_back(job_of(batch->entries[i], *row->second));
+      else if (batch->state != SlurmBatch::State::submitted)
+        jobs.push_back(unsubmitted_job(*batch, batch->entries[i]));
+    }
+  }
+  return jobs;
 }
 
 std::unique_ptr<Executor> make_slurm_executor(const Workspace& workspace, const std::string& cluster_file) {

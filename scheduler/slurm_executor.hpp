@@ -38,6 +38,8 @@ class SlurmExecutor : public Executor {
   // vanished, once its submission is certain to be over.
   std::vector<Job> jobs() override;
 
+  ResourceSettings allowed(const ResourceSettings& wanted) const override { return within_limits(wanted, settings_); }
+
   // Up to max_submit jobs of this user in the queue; none while the queue is full. Known from jobs() on.
   bool reserve(const ResourceSettings& resources) override;
 
@@ -91,6 +93,10 @@ class SlurmExecutor : public Executor {
   long room_ = 0;
   double full_until_ = 0;
 };
+
+// What a cluster's queue says of the workspace's attempts: one squeue, and nothing written, sent or mended. An attempt
+// that the queue no longer lists is left out. Throws Error when the controller did not answer.
+std::vector<Job> slurm_jobs(const Workspace& workspace, const ClusterSettings& settings);
 
 // Of an active experiment that names this cluster file. Throws Error when the file or the worker cannot be had.
 std::unique_ptr<Executor> make_slurm_executor(const Workspace& workspace, const std::string& cluster_file);

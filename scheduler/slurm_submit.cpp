@@ -110,12 +110,13 @@ Json slurm_preview(const Workspace& workspace, const Plan& plan, const ClusterSe
     const bool waits = std::any_of(stage.inputs.begin(), stage.inputs.end(), [&](const std::string& input) {
       return !workspace.result(input, plan.stage(input).kind);
     });
-    auto& shape = groups[{waits, waits ? stage.kind : StageKind::features, to_json(stage.resources).dump()}];
+    const ResourceSettings resources = within_limits(stage.resources, settings);
+    auto& shape = groups[{waits, waits ? stage.kind : StageKind::features, to_json(resources).dump()}];
     if (shape.empty() || shape.back().batch.entries.size() == static_cast<std::size_t>(settings.max_array_size)) {
       shape.emplace_back();
       shape.back().batch.cluster = settings.name;
       shape.back().batch.folder = fs::current_path().string();
-      shape.back().batch.resources = stage.resources;
+      shape.back().batch.resources = resources;
     }
     Group& group = shape.back();
     const int attempt = workspace.newest_attempt(stage.key) + 1;

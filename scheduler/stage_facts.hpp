@@ -5,18 +5,11 @@
 #include <string>
 
 #include "scheduler/workspace.hpp"
+#include "settings/settings.hpp"
 
 namespace filo {
 
-// Limits after which a stage is given up (until `filo retry`). Each counts attempts since the last retry.
-struct AttemptLimits {
-  int failures = 3;
-  int requeues = 50;      // stopped early, lost, preempted: a loop that never ends is a failure too
-  int timeouts = 4;       // each one doubles the next attempt's time
-  int out_of_memory = 4;  // each one gives the next attempt 1.5 times the memory
-};
-
-// What the attempts since the last retry came to.
+// What the attempts since the last retry came to, to be held against ResourceSettings::attempts.
 struct AttemptCounts {
   int failures = 0;
   int requeues = 0;

@@ -4,12 +4,18 @@
 #include <array>
 #include <ctime>
 #include <map>
+#include <string_view>
 #include <unordered_map>
+
+#include "base/error.hpp"
+#include "scheduler/slurm_executor.hpp"
 
 namespace filo {
 namespace {
 
 constexpr int log_lines = 5;
+constexpr auto between_questions = std::chrono::seconds(10);
+constexpr double most_wait_s = 5;
 // In the order in which they are told.
 constexpr std::array<StageState, 8> states = {StageState::done,    StageState::running,  StageState::queued,
                                               StageState::waiting, StageState::failed,   StageState::blocked,
@@ -99,12 +105,12 @@ std::string active_text(const std::optional<ActiveExperiment>& active) {
   return text + "\n";
 }
 
-std::string stage_text(const Workspace& workspace, const PlannedStage& stage, const StageStatus& status,
-                       const AttemptLimits& limits) {
+std::string stage_text(const Workspace& workspace, const PlannedStage& stage, const StageStatus& status) {
   std::string text = "  " + status.key + "  " + to_string(status.state) + "  " + stage.label;
   if (status.attempt > 0) text += "  attempt " + std::to_string(status.attempt);
   if (!status.where.empty()) text += "  " + status.where;
-  if (const std::string used = limits_used(status.counts, limits); !used.empty() && status.state != StageState::done)
+  if (const std::string used = limits_used(status.counts, stage.resources.attempts);
+      !used.empty() && status.state != StageState::done)
     text += "  (" + used + ")";
   if (!status.reason.empty()) text += "  " + status.reason;
   text += "\n";
@@ -119,6 +125,41 @@ std::string stage_text(const Workspace& workspace, const PlannedStage& stage, co
 
 }  // namespace
 
+const QueueView::Answer& QueueView::ask(const Workspace& workspace, const std::string& cluster_file) {
+  const auto now = std::chrono::steady_clock::now();
+  const auto known = answers_.find(cluster_file);
+  if (known != answers_.end() && now - known->second.time < between_questions) return known->second;
+  Answer answer{.time = now, .jobs = {}, .problem = {}};
+  try {
+    ClusterSettings settings = load_cluster_settings(cluster_file);
+    settings.command_timeout_s = std::min(settings.command_timeout_s, most_wait_s);
+    answer.jobs = slurm_jobs(workspace, settings);
+  } catch (const Error& error) {
+    answer.problem = error.what();
+  }
+  return answers_[cluster_file] = std::move(answer);
+}
+
+std::string QueueView::tell(const Workspace& workspace, const Plan& plan, std::vector<StageStatus>& statuses) {
+  const auto active = workspace.active(plan.name);
+  if (!active || active->executor != "slurm") return "";
+  const Answer& answer = ask(workspace, active->cluster);
+  std::unordered_map<std::string_view, StageStatus*> unsettled;
+  for (auto& status : statuses)
+    if (!is_settled(status.state)) unsettled.emplace(status.key, &status);
+  for (const auto& job : answer.jobs) {
+    const auto found = unsettled.find(job.stage);
+    if (found == unsettled.end() || found->second->attempt != job.attempt) continue;
+    StageStatus& status = *found->second;
+    status.where = job.where;
+    if (job.state == JobState::ended)
+      status.reason = "has ended; the next pass says how";
+    else
+      status.state = job.state == JobState::running ? StageState::running : StageState::queued;
+  }
+  return answer.problem;
+}
+
 StageState trial_state(const StageStatus& train, const StageStatus& evaluate) {
   if (evaluate.state == StageState::blocked && is_settled(train.state) && train.state != StageState::done)
     return train.state;
@@ -126,8 +167,7 @@ StageState trial_state(const StageStatus& train, const StageStatus& evaluate) {
   return evaluate.state;
 }
 
-Json status_json(const Workspace& workspace, const Plan& plan, const std::vector<StageStatus>& statuses,
-                 const AttemptLimits& limits) {
+Json status_json(const Workspace& workspace, const Plan& plan, const std::vector<StageStatus>& statuses) {
   Json json = {{"experiment", plan.name},
                {"active", Json()},
                {"counts", counts_json(count(statuses))},
@@ -147,14 +187,14 @@ Json status_json(const Workspace& workspace, const Plan& plan, const std::vector
                               {"attempt", status.attempt},
                               {"reason", status.reason},
                               {"where", status.where},
-                              {"limits", limits_used(status.counts, limits)},
+                              {"limits", limits_used(status.counts, plan.stages[i].resources.attempts)},
                               {"log_tail", log_tail(workspace, status)}});
   }
   return json;
 }
 
 std::string status_text(const Workspace& workspace, const Plan& plan, const std::vector<StageStatus>& statuses,
-                        const AttemptLimits& limits, std::size_t most) {
+                        std::size_t most) {
   const Counts counts = count(statuses);
   std::string text = plan.name + ": " + std::to_string(plan.trials.size()) +
                      " trials: " + counts_text(count_trials(plan, statuses)) + "\n  " +
@@ -172,8 +212,7 @@ std::string status_text(const Workspace& workspace, const Plan& plan, const std:
                         return std::make_pair(urgencies[a], a) < std::make_pair(urgencies[b], b);
                       });
   }
-  for (std::size_t i = 0; i < shown; ++i)
-    text += stage_text(workspace, plan.stages[told[i]], statuses[told[i]], limits);
+  for (std::size_t i = 0; i < shown; ++i) text += stage_text(workspace, plan.stages[told[i]], statuses[told[i]]);
   if (shown < told.size()) text += "  and " + std::to_string(told.size() - shown) + " more (--all shows them)\n";
   return text;
 }

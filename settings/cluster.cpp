@@ -70,6 +70,20 @@ std::optional<std::string> check_sbatch_option(const Json& text) {
   return std::nullopt;
 }
 
+// As the key of this name under `resources`; "" where there may be none.
+Schema resource(const char* name, const std::string& fallback) {
+  Schema schema = Schema::text(fallback);
+  for (const auto& field : resource_schema().fields)
+    if (field.name == name) schema.check = field.schema.check;
+  return schema;
+}
+
+Schema limit(const char* resource_name) {
+  Schema schema = resource(resource_name, "");
+  schema.check = [check = schema.check](const Json& text) { return text == "" ? std::nullopt : check(text); };
+  return schema;
+}
+
 Schema cluster_schema() {
   const ClusterSettings fallback;
   const auto any_text = [](const Json&) { return std::optional<std::string>(); };
@@ -80,9 +94,6 @@ Schema cluster_schema() {
         return "names of letters, digits and '_' (not " + Json(variable.key()).dump() + ")";
     return std::nullopt;
   };
-  Schema time = Schema::text(fallback.watch_time);
-  for (const auto& field : resource_schema().fields)
-    if (field.name == "time") time.check = field.schema.check;
   return Schema::record({
       {"name", plain_name()},
       {"partition", Schema::text("")},
@@ -104,12 +115,14 @@ Schema cluster_schema() {
       {"signal_lead_s", Schema::integer(fallback.signal_lead_s, 1, 65535)},
       {"max_array_size", Schema::integer(fallback.max_array_size, 1, 4000000)},
       {"max_submit", Schema::integer(fallback.max_submit, 1, 10000000)},
+      {"max_time", limit("time")},
+      {"max_memory", limit("memory")},
       {"command_timeout_s", Schema::number(fallback.command_timeout_s, 0, 3600, true)},
       {"message_timeout_s", Schema::number(fallback.message_timeout_s, 0, 3600, true)},
       {"slurm_bin", absolute_path()},
       {"sbatch_options", text_list(check_sbatch_option)},
       {"watch", Schema::record({{"enabled", Schema::boolean(fallback.watch)},
-                                {"time", time},
+                                {"time", resource("time", fallback.watch_time)},
                                 {"interval_s", Schema::number(fallback.watch_interval_s, 0, 86400, true)},
                                 {"sbatch_options", text_list(check_sbatch_option)}})},
   });
@@ -140,6 +153,8 @@ ClusterSettings settings_of(const Json& json) {
           .signal_lead_s = json.at("signal_lead_s"),
           .max_array_size = json.at("max_array_size"),
           .max_submit = json.at("max_submit"),
+          .max_time = json.at("max_time"),
+          .max_memory = json.at("max_memory"),
           .command_timeout_s = json.at("command_timeout_s"),
           .message_timeout_s = json.at("message_timeout_s"),
           .slurm_bin = json.at("slurm_bin"),
@@ -191,6 +206,8 @@ Json to_json(const ClusterSettings& settings) {
           {"signal_lead_s", settings.signal_lead_s},
           {"max_array_size", settings.max_array_size},
           {"max_submit", settings.max_submit},
+          {"max_time", settings.max_time},
+          {"max_memory", settings.max_memory},
           {"command_timeout_s", settings.command_timeout_s},
           {"message_timeout_s", settings.message_timeout_s},
           {"slurm_bin", settings.slurm_bin},

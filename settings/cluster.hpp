@@ -30,8 +30,9 @@ struct ClusterSettings {
   std::string worker;  // absolute path on the nodes; "": where this machine has it
   bool requeue = false;
   int signal_lead_s = 120;
-  int max_array_size = 1000;  // jobs in one array; the controller's own MaxArraySize counts too
-  int max_submit = 1000;      // the user's jobs in the queue at once
+  int max_array_size = 1000;         // jobs in one array; the controller's own MaxArraySize counts too
+  int max_submit = 1000;             // the user's jobs in the queue at once
+  std::string max_time, max_memory;  // of one job, whatever a stage asks for: "24:00:00", "64G"; "": no limit
   double command_timeout_s = 30;
   double message_timeout_s = 10;  // slurm.conf's MessageTimeout, where the controller does not tell
   std::string slurm_bin;          // folder of sbatch, squeue, ...; "": PATH

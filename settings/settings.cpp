@@ -230,6 +230,10 @@ Schema resource_schema() {
       {"gpus", Schema::integer(fallback.gpus, 0, 64)},
       {"memory", memory},
       {"time", time},
+      {"attempts", Schema::record({{"failures", Schema::integer(fallback.attempts.failures, 1)},
+                                   {"timeouts", Schema::integer(fallback.attempts.timeouts, 1)},
+                                   {"out_of_memory", Schema::integer(fallback.attempts.out_of_memory, 1)},
+                                   {"requeues", Schema::integer(fallback.attempts.requeues, 1)}})},
   });
 }
 
@@ -286,11 +290,16 @@ EvaluateSettings evaluate_settings_of(const Json& json) {
 }
 
 ResourceSettings resource_settings_of(const Json& json) {
+  const Json& attempts = json.at("attempts");
   return {.ranks = json.at("ranks"),
           .threads = json.at("threads"),
           .gpus = json.at("gpus"),
           .memory = json.at("memory"),
-          .time = json.at("time")};
+          .time = json.at("time"),
+          .attempts = {.failures = attempts.at("failures"),
+                       .timeouts = attempts.at("timeouts"),
+                       .out_of_memory = attempts.at("out_of_memory"),
+                       .requeues = attempts.at("requeues")}};
 }
 
 Json to_json(const ModelSettings& settings) {
@@ -339,11 +348,15 @@ Json to_json(const EvaluateSettings& settings) {
 }
 
 Json to_json(const ResourceSettings& settings) {
-  return {{"ranks", settings.ranks},
-          {"threads", settings.threads},
-          {"gpus", settings.gpus},
-          {"memory", settings.memory},
-          {"time", settings.time}};
+  return {{"ranks", settings.ranks},   {"threads", settings.threads}, {"gpus", settings.gpus},
+          {"memory", settings.memory}, {"time", settings.time},       {"attempts", to_json(settings.attempts)}};
+}
+
+Json to_json(const AttemptLimits& limits) {
+  return {{"failures", limits.failures},
+          {"timeouts", limits.timeouts},
+          {"out_of_memory", limits.out_of_memory},
+          {"requeues", limits.requeues}};
 }
 
 ModelSettings model_settings_from_json(const Json& json, const std::string& where) {

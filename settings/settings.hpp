@@ -75,12 +75,22 @@ struct EvaluateSettings {
   bool compare_untrained = false;  // also evaluate the freshly initialised model, at twice the time
 };
 
+// After how many attempts of a kind a stage is given up (until `filo retry`, which counts anew).
+struct AttemptLimits {
+  int failures = 3;
+  int timeouts = 4;       // each one doubles the next attempt's time
+  int out_of_memory = 4;  // each one gives the next attempt 1.5 times the memory
+  int requeues = 50;      // stopped early, lost, preempted: a loop that never ends is a failure too
+  friend bool operator==(const AttemptLimits&, const AttemptLimits&) = default;
+};
+
 struct ResourceSettings {  // not part of any stage's key
   int ranks = 2;
   int threads = 1;  // per rank
   int gpus = 0;     // per rank
   std::string memory = "4G";
   std::string time = "01:00:00";
+  AttemptLimits attempts{};
 };
 
 // JSON in the shape of the YAML's `model:`, `train:`, `evaluate:`, `resources:` (every key present, resolved).
@@ -88,6 +98,7 @@ Json to_json(const ModelSettings& settings);
 Json to_json(const TrainSettings& settings);
 Json to_json(const EvaluateSettings& settings);
 Json to_json(const ResourceSettings& settings);
+Json to_json(const AttemptLimits& limits);
 
 // The inverse. Checked against the same schema as YAML: throws UsageError naming `where` and the key.
 ModelSettings model_settings_from_json(const Json& json, const std::string& where);

@@ -27,7 +27,8 @@ struct Options {
 };
 
 // Whether nothing is left to wait for.
-bool tell(Coordinator& coordinator, const Workspace& workspace, const Options& options, std::ostream& out) {
+bool tell(Coordinator& coordinator, QueueView& queues, const Workspace& workspace, const Options& options,
+          std::ostream& out) {
   const auto names =
       options.experiment.empty() ? experiment_names(workspace) : std::vector<std::string>{options.experiment};
   const std::size_t most =
@@ -36,12 +37,14 @@ bool tell(Coordinator& coordinator, const Workspace& workspace, const Options& o
   bool settled = true;
   for (const auto& name : names) {
     const auto plan = coordinator.plan(name);
-    const auto statuses = coordinator.statuses(*plan);
+    auto statuses = coordinator.statuses(*plan);
+    const std::string problem = queues.tell(workspace, *plan, statuses);
+    if (!problem.empty()) std::cerr << "filo: states of " << name << " by the files alone: " << problem << "\n";
     settled = settled && is_settled(statuses);
     if (options.json)
-      all.push_back(status_json(workspace, *plan, statuses, {}));
+      all.push_back(status_json(workspace, *plan, statuses));
     else
-      out << status_text(workspace, *plan, statuses, {}, most);
+      out << status_text(workspace, *plan, statuses, most);
   }
   if (options.json)
     out << all.dump(2) << "\n";
@@ -53,11 +56,12 @@ bool tell(Coordinator& coordinator, const Workspace& workspace, const Options& o
 int status(const Options& options, const std::string& workspace_path) {
   const Workspace workspace(workspace_path, Workspace::Access::read);
   Coordinator coordinator(workspace, nullptr, {});
+  QueueView queues;
   if (options.watch) install_stop_handlers();
   const bool terminal = isatty(STDOUT_FILENO) != 0;
   for (;;) {
     std::ostringstream text;
-    const bool settled = tell(coordinator, workspace, options, text);
+    const bool settled = tell(coordinator, queues, workspace, options, text);
     if (options.watch && terminal) std::cout << "\033[H\033[J";
     std::cout << text.str() << std::flush;
     if (!options.watch || settled) return 0;

@@ -218,15 +218,12 @@ Json stage_details_json(const ApiContext& context, const View& view, const std::
     if (const auto needed = view.find(input); !needed.empty())
       json["inputs"].push_back(stage_json(needed.front(), context.hub));
   json["resources"] = to_json(stage.resources);
-  const AttemptLimits limits;
+  json["resources"].erase("attempts");
   json["counts"] = {{"failures", status.counts.failures},
                     {"requeues", status.counts.requeues},
                     {"timeouts", status.counts.timeouts},
                     {"out_of_memory", status.counts.out_of_memory}};
-  json["limits"] = {{"failures", limits.failures},
-                    {"requeues", limits.requeues},
-                    {"timeouts", limits.timeouts},
-                    {"out_of_memory", limits.out_of_memory}};
+  json["limits"] = to_json(stage.resources.attempts);
   json["request"] = optional_file(context.workspace.stage_folder(stage.key) / "request.json");
   json["spec"] = optional_file(context.workspace.spec_file(stage.key));
   json["result"] = nullptr;

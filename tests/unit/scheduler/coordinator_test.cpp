@@ -224,14 +224,14 @@ TEST_F(Coordination, StatusTellsWhatMattersFirst) {
   workspace.make_attempt(again);
   workspace.write_end(again, 1, {"failed", "exited", "exit code 4"});
   const auto statuses = observe(workspace, plan);
-  const std::string text = status_text(workspace, plan, statuses, {}, 4);
+  const std::string text = status_text(workspace, plan, statuses, 4);
   EXPECT_THAT(text, HasSubstr("9 trials"));
   EXPECT_THAT(text, HasSubstr("on slurm, slurm.yaml since"));
   EXPECT_THAT(text, HasSubstr("(failed 3 of 3 times)  exit code 3\n      first\n      out of luck\n"));
   EXPECT_THAT(text, HasSubstr("(failed 1 of 3 times)  exit code 4"));
   EXPECT_LT(text.find("exit code 3"), text.find("exit code 4"));
   EXPECT_THAT(text, HasSubstr("and " + std::to_string(plan.stages.size() - 4) + " more (--all shows them)"));
-  const Json json = status_json(workspace, plan, statuses, {});
+  const Json json = status_json(workspace, plan, statuses);
   EXPECT_EQ(json["stages"].size(), plan.stages.size());
   EXPECT_EQ(json["counts"]["failed"], 1);
   EXPECT_EQ(json["stages"][1]["limits"], "failed 3 of 3 times");

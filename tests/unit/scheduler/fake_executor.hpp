@@ -26,6 +26,11 @@ class FakeExecutor : public Executor {
     return jobs_;
   }
   std::string name() const override { return name_; }
+  ResourceSettings allowed(const ResourceSettings& wanted) const override {
+    ResourceSettings resources = wanted;
+    if (!longest.empty()) resources.time = std::min(resources.time, longest);
+    return resources;
+  }
   bool reserve(const ResourceSettings& resources) override {
     reserved.push_back(resources);
     return static_cast<int>(running() + reserved.size()) <= room;
@@ -69,6 +74,7 @@ class FakeExecutor : public Executor {
 
   std::map<std::string, int> starts;
   std::map<std::string, ResourceSettings> given;  // of the latest start
+  std::string longest;                            // time that it gives; "": no limit
   int room = 100;
   int calls = 0;
   int batches = 0;

@@ -252,7 +252,7 @@ TEST_F(Reconcile, RequeuesAtOnceAfterPreemptionAndLoss) {
 // Guards: a requeue without end is a failure too, and the limit is told.
 TEST_F(Reconcile, GivesUpAfterTheLimitOfRequeues) {
   FakeExecutor executor;
-  options.limits.requeues = 3;
+  for (auto& stage : plan.stages) stage.resources.attempts.requeues = 3;
   pass(executor);
   for (int i = 0; i < 3; ++i) {
     executor.end(key("features parts"), 0, EndCause::preempted);
@@ -284,6 +284,32 @@ TEST_F(Reconcile, ATimeoutDoublesTheTime) {
   EXPECT_EQ(now.state, StageState::failed);
   EXPECT_EQ(now.counts.failures, 0);
   EXPECT_THAT(now.reason, HasSubstr("ran out of time 4 times: ran longer than its time of 08:00:00"));
+}
+
+// Guards: what an executor allows bounds the growth, and the reason tells the time that it had.
+TEST_F(Reconcile, TimeGrowsNoFurtherThanTheExecutorAllows) {
+  FakeExecutor executor;
+  executor.longest = "01:30:00";
+  const std::string stage = key("features parts");
+  pass(executor);
+  EXPECT_EQ(executor.given[stage].time, "01:00:00");
+  executor.end(stage, 0, EndCause::timeout);
+  pass(executor);
+  EXPECT_EQ(executor.given[stage].time, "01:30:00");
+  executor.end(stage, 0, EndCause::timeout);
+  EXPECT_THAT(status(pass(executor), "features parts").reason, HasSubstr("its time of 01:30:00"));
+}
+
+// Guards: resources.attempts, each stage its own.
+TEST_F(Reconcile, TheExperimentSaysHowOftenAStageMayFail) {
+  FakeExecutor executor;
+  plan.stages[0].resources.attempts.failures = 1;
+  pass(executor);
+  executor.end(key("features parts"), 3);
+  executor.end(key("features boards"), 3);
+  const auto statuses = pass(executor);
+  EXPECT_EQ(status(statuses, "features parts").state, StageState::failed);
+  EXPECT_EQ(status(statuses, "features boards").state, StageState::running);
 }
 
 TEST_F(Reconcile, OutOfMemoryGivesHalfAsMuchAgain) {

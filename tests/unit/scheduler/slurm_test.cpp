@@ -13,6 +13,7 @@
 
 #include "base/process.hpp"
 #include "scheduler/slurm_executor.hpp"
+#include "scheduler/status.hpp"
 #include "scratch.hpp"
 
 namespace filo {
@@ -472,6 +473,46 @@ TEST_F(SlurmExecutorTest, WhatSlurmHasForgottenIsAskedElsewhere) {
   EXPECT_EQ(jobs[2].cause, EndCause::vanished);
 }
 
+// Guards `filo status` on a cluster: pending or running and why, by one squeue, changing nothing; once for many looks.
+TEST_F(SlurmExecutorTest, WhoOnlyLooksSeesWhatTheQueueSays) {
+  Plan plan;
+  plan.name = "looked-at";
+  const auto wanted = requests(3);
+  for (const auto& request : wanted) plan.stages.push_back(*request.stage);
+  fs::create_directories(workspace.experiment_folder(plan.name));
+  const std::string cluster = scratch.write("cluster.yaml", "name: test\nslurm_bin: " + bin.string() + "\n");
+  workspace.write_active({.name = plan.name, .executor = "slurm", .cluster = cluster});
+  {
+    SlurmExecutor slurm = executor();
+    start(slurm, wanted);
+  }
+  const auto before = calls();
+  const std::string record = read_file(records()[0]);
+  const auto look = [&](QueueView& queues) {
+    std::vector<StageStatus> statuses;
+    for (const auto& stage : plan.stages)
+      statuses.push_back({.key = stage.key, .state = StageState::running, .attempt = 1});
+    statuses[2].attempt = 2;  // a newer one, of which the queue knows nothing
+    EXPECT_EQ(queues.tell(workspace, plan, statuses), "");
+    return statuses;
+  };
+  all_become("PENDING");
+  QueueView queues;
+  EXPECT_EQ(look(queues)[0].state, StageState::queued);
+  EXPECT_THAT(look(queues)[0].where, HasSubstr("Slurm job 100_0, pending"));
+  EXPECT_EQ(look(queues)[2].where, "");
+  EXPECT_EQ(calls().size(), before.size() + 1);
+  EXPECT_EQ(read_file(records()[0]), record);
+  all_become("RUNNING");
+  QueueView later;
+  EXPECT_EQ(look(later)[1].state, StageState::running);
+  EXPECT_EQ(look(later)[1].where, "Slurm job 100_1 on n1");
+  mode("down");
+  QueueView blind;
+  std::vector<StageStatus> statuses(3);
+  EXPECT_THAT(blind.tell(workspace, plan, statuses), HasSubstr("Unable to contact slurm controller"));
+}
+
 TEST_F(SlurmExecutorTest, ARecordThatIsBrokenIsLeftAside) {
   fs::create_directories(workspace.root() / "slurm/batches");
   write_file_atomically(workspace.root() / "slurm/batches/filo-1.json", "{\"name\": \"filo-1\"");
@@ -623,6 +664,13 @@ TEST(SlurmArguments, ResourcesBecomeOptions) {
                              Contains("--gres=gpu:4"), Contains("--array=0-2"), Contains("--nodes=1"),
                              Contains("--time=00:01:00"), Contains("--signal=B:USR2@30")));
   EXPECT_EQ(options.back(), "/s.sh");
+  const ResourceSettings wanted = {.ranks = 1, .memory = "300G", .time = "48:00:00"};
+  EXPECT_EQ(within_limits(wanted, settings).time, "48:00:00");
+  settings.max_time = "24:00:00";
+  settings.max_memory = "180G";
+  EXPECT_EQ(within_limits(wanted, settings).time, "24:00:00");
+  EXPECT_EQ(within_limits(wanted, settings).memory, "180G");
+  EXPECT_EQ(within_limits(batch.resources, settings).time, "00:01:00");
   settings.memory = MemoryForm::per_node;
   settings.gpu_form = GpuForm::gpus_per_task;
   settings.gpu_type = "a100";

@@ -56,6 +56,13 @@ TEST(ClusterSettings, EnvironmentNamesAreVariableNames) {
   EXPECT_THAT(refusal("name: c\nenvironment: {1A: x}\n"), HasSubstr("environment: found"));
 }
 
+// Guards: a site's limits are written as a stage's resources are.
+TEST(ClusterSettings, LimitsAreTimesAndMemories) {
+  EXPECT_EQ(load("name: c\nmax_time: '24:00:00'\nmax_memory: 180G\n").max_memory, "180G");
+  EXPECT_THAT(refusal("name: c\nmax_time: 1 day\n"), HasSubstr("hours:minutes:seconds"));
+  EXPECT_THAT(refusal("name: c\nmax_memory: 180X\n"), HasSubstr("digits and one of K, M, G, T"));
+}
+
 TEST(ClusterSettings, AModuleIsNoOption) {
   EXPECT_THAT(refusal("name: c\nmodules: ['-f x']\n"), HasSubstr("modules[0]"));
 }
