@@ -1,6 +1,6 @@
 # What a newcomer types. The work is done by tools/ and CMake (CMakePresets.json).
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test chaos bench-scheduler fuzz-http format format-check tidy asan tsan clean
+.PHONY: help setup build demo test chaos chaos-slurm bench-scheduler fuzz-http format format-check tidy asan tsan clean
 
 help:
 	@echo "make demo          install what is missing, build, and run both folds on generated data (under 2 minutes when built)"
@@ -11,6 +11,7 @@ help:
 	@echo "make tidy          clang-tidy over all sources, or FILES=\"a.cpp b.cpp\""
 	@echo "make asan, tsan    the unit tests under AddressSanitizer and UBSan, or (rooms without LibTorch) ThreadSanitizer"
 	@echo "make chaos         kill -9 of the coordinator 500 times (5 minutes); SEED=N for another run"
+	@echo "make chaos-slurm   the same on a Slurm cluster of virtual nodes (12 minutes)"
 	@echo "make bench-scheduler  the coordinator with 100,000 stages, 10,000 trials, 10,000 workers (3 minutes)"
 	@echo "make fuzz-http     10,000 malformed requests against filo serve under ASan and UBSan (20 minutes); SEED=N for others"
 	@echo "make clean         remove what was built and the demo's folder; .deps stays"
@@ -62,6 +63,10 @@ fuzz-http:
 chaos: build
 	@tools/setup test
 	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo .deps/venv/bin/python tests/chaos/chaos.py --kills 500 --seed $(or $(SEED),0)
+
+chaos-slurm: build
+	@tools/setup test
+	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo .deps/venv/bin/python tests/chaos/slurm_chaos.py --kills 500 --seed $(or $(SEED),0)
 
 bench-scheduler: build
 	@build/bin/filo bench scheduler --json

@@ -1,8 +1,9 @@
 """As chaos.py, on a Slurm cluster of virtual nodes: `slurm_chaos.py --kills N --seed S`. `filo submit` and `filo reconcile`
 are killed at random moments and at every failpoint, those between sbatch, its record and the release included; jobs are
-requeued and cancelled from outside now and then. Exit 0 = all held, 77 = no Slurm here."""
+requeued from outside, stages cancelled and retried now and then. Exit 0 = all held, 77 = no Slurm here."""
 
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -16,11 +17,12 @@ import time
 SOURCE = pathlib.Path(os.environ["FILO_SOURCE_DIR"])
 sys.path.insert(0, str(SOURCE / "tests/slurm"))
 sys.path.insert(0, str(SOURCE / "tests/chaos"))
-from chaos import FILO, WORKER, Place, all_failpoints, check
+from chaos import FILO, WORKER, Place, all_failpoints, check, disturb
 from cluster import Failure
 from lab import running_cluster, skip_where_slurm_is_missing
 
-POINTS = ["submitted", "recorded", "released", "attempt made", "claimed", "started", "end recorded"]
+PASSES = ["submitted", "recorded", "released", "attempt made", "claimed", "started", "end recorded", "stop asked"]
+POINTS = [*PASSES, "request written"]
 
 
 class SlurmPlace(Place):
@@ -48,32 +50,56 @@ class SlurmPlace(Place):
         return json.loads(result.stdout)[0]["counts"]
 
 
+    def cancel_one(self, chance):
+        """Of the stages that a job may run just now."""
+        begun = [s for s in self.stages() if list(self.attempts(s)) and not self.is_over(s)]
+        if begun:
+            self.run("cancel", chance.choice(begun))
+
+    def retry_cancelled(self):
+        for stage in self.stages():
+            if (self.workspace / "stages" / stage / "request.json").exists():
+                self.run("retry", stage)
+
+    def attempts(self, stage):
+        return (self.workspace / "stages" / stage).glob("attempts/*")
+
+    def is_over(self, stage):
+        folder = self.workspace / "stages" / stage
+        return (folder / "result.json").exists() or all((attempt / "end.json").exists() for attempt in self.attempts(stage))
+
+
 def one_round(cluster, folder, seeds, chance, passed, kills_left, table):
     place = SlurmPlace(cluster, folder, seeds)
-    failpoints = [point for point in POINTS if point not in passed]
-    chance.shuffle(failpoints)
     submitted = False
     deadline = time.monotonic() + 400
     while True:
         check(time.monotonic() < deadline, f"no end in sight in {folder}")
-        failpoint = failpoints.pop() if failpoints else ""
+        calm = place.kills >= kills_left and set(POINTS) <= set(passed)
+        failpoint = ""
+        if not calm and chance.random() < 0.4:
+            failpoint = chance.choice([point for point in PASSES if point not in passed] or PASSES)
+        if failpoint == "stop asked" and submitted:
+            place.cancel_one(chance)
         command = ["reconcile"] if submitted else ["submit", str(place.experiment), "--cluster", str(place.cluster)]
         process = place.start(*command, failpoint=failpoint)
-        calm = place.kills >= kills_left and not failpoint
         try:
-            error = process.communicate(timeout=30 if failpoint or calm else chance.uniform(0.01, 0.25))[1]
+            error = process.communicate(timeout=30 if failpoint or calm else chance.uniform(0.005, 0.1))[1]
         except subprocess.TimeoutExpired:
             process.kill()
             error = process.communicate()[1]
         if process.returncode == -signal.SIGKILL:
             place.kills += 1
-            if failpoint:
-                passed.add(failpoint)
+            passed[failpoint or "random moments"] += 1
         else:
             check(process.returncode == 0, f"filo {command[0]} ended with {process.returncode}: {error}")
             submitted = True
         if not submitted and (place.workspace / "experiments/chaos/active.json").exists():
             submitted = True
+        if submitted and failpoint == "stop asked":
+            place.retry_cancelled()
+        if submitted and not calm and ("request written" not in passed or chance.random() < 0.05):
+            passed.update(disturb(place, chance, to_the_death=True))
         if submitted and set(place.states()) == {"done"}:
             break
         if chance.random() < 0.05:
@@ -98,7 +124,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=2, help="of the grid: 2 + 6 per seed stages")
     arguments = parser.parse_args()
     skip_where_slurm_is_missing()
-    check(set(POINTS) <= set(all_failpoints()), "failpoints that are no more")
+    check(set(POINTS) == set(all_failpoints()), f"failpoints that are not gone through: {set(POINTS) ^ set(all_failpoints())}")
     chance = random.Random(arguments.seed)
     begun = time.monotonic()
     with running_cluster("chaos") as cluster:
@@ -107,14 +133,14 @@ def main():
         table = undisturbed.table()
         stages = len(undisturbed.stages())
         kills = rounds = 0
-        passed = set()
-        while kills < arguments.kills or passed != set(POINTS):
+        passed = collections.Counter()
+        while kills < arguments.kills or not set(POINTS) <= set(passed):
             folder = cluster.folder / f"r{rounds}"
             kills += one_round(cluster, folder, arguments.seeds, chance, passed, arguments.kills - kills, table)
             rounds += 1
-            print(f"round {rounds}: {kills} kills so far, failpoints {sorted(passed)}", flush=True)
+            print(f"round {rounds}: {kills} kills so far, at {dict(sorted(passed.items()))}", flush=True)
     print(
-        f"{kills} kills in {rounds} rounds of {stages} stages on Slurm, {time.monotonic() - begun:.0f} s: each stage was "
+        f"{kills} kills ({passed['random moments']} at random moments) in {rounds} rounds of {stages} stages on Slurm, {time.monotonic() - begun:.0f} s: each stage was "
         "done once, none was lost, and every table is that of an undisturbed local run"
     )
 
