@@ -1,6 +1,7 @@
 #include "scheduler/reconcile.hpp"
 
 #include <algorithm>
+#include <csignal>
 #include <unordered_map>
 
 #include "base/error.hpp"
@@ -14,10 +15,12 @@ namespace {
 constexpr int exit_stopped_early = static_cast<int>(ExitCode::stopped_early);
 
 // The message of the attempt's own `failed` event, else what the system says about its end.
-std::string reason_of_failure(const Workspace& workspace, const Job& job) {
+std::string reason_of_failure(const Workspace& workspace, const Job& job, const ResourceSettings& had) {
   for (const auto& event : EventReader(workspace.events_file(job.stage, job.attempt)).poll())
     if (event.at("event") == "failed" && event.contains("message") && event["message"].is_string())
       return event["message"].get<std::string>();
+  if (job.cause == EndCause::signalled && job.signal == SIGKILL)
+    return "killed (signal 9), as by a system that is short of memory; it had asked for " + had.memory;
   if (job.cause == EndCause::signalled) return "ended by signal " + std::to_string(job.signal);
   if (job.exit_code != 0) return "exit code " + std::to_string(job.exit_code);
   return "ended with exit code 0 but without a valid result.json of this attempt";
@@ -55,7 +58,7 @@ AttemptEnd judge(const Workspace& workspace, const PlannedStage& stage, const St
     case EndCause::signalled:
       break;
   }
-  return {"failed", cause, reason_of_failure(workspace, job)};
+  return {"failed", cause, reason_of_failure(workspace, job, had)};
 }
 
 StageFacts facts_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage) {

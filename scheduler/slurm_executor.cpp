@@ -305,17 +305,17 @@ void SlurmExecutor::look_at(Known& known, const std::vector<const SlurmJob*>& ro
   }
 }
 
-// Slurm forgets a job after MinJobAge; what it came to may still be known.
+// Slurm forgets a job after MinJobAge. The batch script left its exit code, if it lived to; the accounting data base
+// knows more: whether a signal came from a user, a time limit, or a failing node.
 void SlurmExecutor::conclude_vanished(std::vector<Job>& jobs) {
   std::vector<std::string> labels;
   for (const auto& [at, place] : vanished_) {
     Job& job = jobs[at];
+    labels.push_back(job.where.substr(std::string("Slurm job ").size()));
     if (const auto code = exit_code_left(workspace_.attempt_folder(job.stage, job.attempt))) {
       job.cause = *code > 128 ? EndCause::signalled : EndCause::exited;
       job.exit_code = *code;
       job.signal = *code > 128 ? *code - 128 : 0;
-    } else {
-      labels.push_back(job.where.substr(std::string("Slurm job ").size()));
     }
   }
   if (!labels.empty()) {

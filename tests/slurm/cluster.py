@@ -2,7 +2,7 @@
 """A real Slurm cluster on this one machine, for tests: munged, slurmctld, and one slurmd for each virtual node. It needs no systemd and no
 cgroups, listens on 127.0.0.1 only, and keeps everything in one folder (whose path must be short: 75 characters).
 
-    cluster.py start FOLDER [--nodes N] [--cpus N] [--memory MB] [--gpus N] [--set KEY=VALUE]...
+    cluster.py start FOLDER [--nodes N] [--cpus N] [--memory MB] [--gpus N] [--accounting] [--set KEY=VALUE]...
     cluster.py stop | status FOLDER
     cluster.py kill-slurmd | start-slurmd | kill-node FOLDER NODE
     cluster.py kill-slurmctld | start-slurmctld FOLDER
@@ -21,6 +21,7 @@ import sys
 import time
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "slurmstepd", "unshare", "sbatch", "squeue", "scancel", "scontrol")
+ACCOUNTING_DAEMONS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacct")
 MOST_PATH = 75  # a Unix socket's path has 107 bytes, and Slurm adds its own names
 FAKE_GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
 
@@ -49,8 +50,6 @@ SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
 SwitchType=switch/none
 MpiDefault=pmix
 GresTypes=gpu
@@ -67,14 +66,38 @@ KillWait=5
 MailProg=/bin/true
 """
 
+NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none\nJobAcctGatherType=jobacct_gather/none\n"
+# Memory is watched every second, and a job that uses more than it asked for is killed: what sites do that have no cgroups.
+ACCOUNTING = """AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/run/munge.socket
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+"""
+ACCOUNTING_DAEMON = """AuthType=auth/munge
+AuthInfo=socket={folder}/run/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser={user}
+PidFile={folder}/run/slurmdbd.pid
+LogFile={folder}/log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageLoc=slurm
+StorageUser={user}
+"""
+
 
 class Failure(Exception):
     pass
 
 
-def missing_programs():
+def missing_programs(accounting=False):
     path = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/sbin"
-    return [name for name in DAEMONS if shutil.which(name, path=path) is None]
+    return [name for name in DAEMONS + ACCOUNTING_DAEMONS * accounting if shutil.which(name, path=path) is None]
 
 
 def program_of(pid):
@@ -110,7 +133,7 @@ class Cluster:
             name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "SQUEUE"))
         }
         kept["PATH"] = kept.get("PATH", "") + os.pathsep + "/usr/sbin:/sbin"
-        return dict(kept, SLURM_CONF=str(self.configuration), **more)
+        return dict(kept, SLURM_CONF=str(self.configuration), MYSQL_UNIX_PORT=str(self.folder / "run/mariadb"), **more)
 
     def call(self, *command, seconds=30):
         """What a client command prints; Failure when it fails."""
@@ -130,8 +153,8 @@ class Cluster:
         lines = self.configuration.read_text().splitlines()
         return [line.split()[0].removeprefix("NodeName=") for line in lines if line.startswith("NodeName=")]
 
-    def start(self, nodes=4, cpus=4, memory=4000, gpus=0, settings=()):
-        absent = missing_programs()
+    def start(self, nodes=4, cpus=4, memory=4000, gpus=0, accounting=False, settings=()):
+        absent = missing_programs(accounting)
         if absent:
             raise Failure(f"not installed: {' '.join(absent)} (tools/setup test installs Slurm)")
         if len(str(self.folder)) > MOST_PATH:
@@ -141,22 +164,29 @@ class Cluster:
         for name in ("run", "log", "state", "spool", "tmp", "munge"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "munge").chmod(0o700)
-        self.write_configuration(nodes, cpus, memory, gpus, settings)
+        self.write_configuration(nodes, cpus, memory, gpus, accounting, settings)
         self.isolated = self.can_isolate()
         (self.folder / "run/isolated").write_text("yes" if self.isolated else "no")
         if not self.isolated:
             print("cluster: no namespaces here: the nodes share a host name and /dev/shm", file=sys.stderr)
         self.start_munged()
+        if accounting:
+            self.start_accounting()
         self.start_slurmctld("-i")
         for node in self.nodes():
             self.start_slurmd(node)
         self.wait_until_idle(nodes)
 
-    def write_configuration(self, nodes, cpus, memory, gpus, settings):
+    def write_configuration(self, nodes, cpus, memory, gpus, accounting, settings):
         host = socket.gethostname().split(".")[0]
-        port = free_ports(nodes + 1)
+        port = free_ports(nodes + 2)
         user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
         text = CONFIGURATION.format(host=host, port=port, user=user, folder=self.folder)
+        text += ACCOUNTING.format(port=port + nodes + 1, folder=self.folder) if accounting else NO_ACCOUNTING
+        if accounting:
+            daemon = self.folder / "slurmdbd.conf"
+            daemon.touch(mode=0o600)
+            daemon.write_text(ACCOUNTING_DAEMON.format(port=port + nodes + 1, user=user, folder=self.folder))
         text += "".join(f"{line}\n" for line in settings)
         for number in range(1, nodes + 1):
             gres = f" Gres=gpu:{gpus}" if gpus else ""
@@ -192,6 +222,29 @@ class Cluster:
         run, log = self.folder / "run", self.folder / "munge/munged.log"
         options = [f"--key-file={key}", f"--socket={run}/munge.socket", f"--pid-file={run}/munged.pid"]
         self.run_daemon(["munged", *options, f"--log-file={log}", f"--seed-file={self.folder}/munge/seed"], log)
+
+    def start_accounting(self):
+        """A data base of this cluster's own, by socket only, and slurmdbd."""
+        data, log = self.folder / "database", self.folder / "log/mariadbd.log"
+        data.mkdir(exist_ok=True)
+        options = ["--no-defaults", f"--datadir={data}"]
+        user = self.call("id", "-un").strip()
+        self.run_daemon(
+            ["mariadb-install-db", *options, "--skip-test-db", f"--user={user}", "--auth-root-authentication-method=socket",
+             f"--auth-root-socket-user={user}"], log)
+        sockets = ["--skip-networking", f"--socket={self.folder}/run/mariadb", f"--pid-file={self.folder}/run/mariadbd.pid"]
+        server = ["mariadbd", *options, *sockets, f"--user={user}", f"--log-error={log}", "--innodb-buffer-pool-size=64M"]
+        self.run_daemon(["setsid", "--fork", *server], log)
+        wait_for(lambda: (self.folder / "run/mariadb").exists(), 30, "the data base up")
+        self.run_daemon(["slurmdbd"], self.folder / "log/slurmdbd.log")
+        wait_for(self.accounting_is_up, 30, "slurmdbd up")
+
+    def accounting_is_up(self):
+        try:
+            self.call("sacctmgr", "-n", "show", "cluster", seconds=5)
+            return True
+        except (Failure, subprocess.TimeoutExpired):
+            return False
 
     def start_slurmctld(self, *options):
         self.run_daemon(["slurmctld", *options], self.folder / "log/slurmctld.log")
@@ -293,10 +346,13 @@ class Cluster:
             self.end("slurmctld", signal.SIGKILL)
         for node in self.nodes():
             self.kill_node(node)
+        for name in ("slurmdbd", "mariadbd"):
+            if self.end(name, signal.SIGTERM):
+                wait_for(lambda: not self.pid(name), 20, f"{name}'s end")
         self.end("munged", signal.SIGTERM)
 
     def status(self):
-        names = ["munged", "slurmctld"] + [f"slurmd.{node}" for node in self.nodes()]
+        names = ["munged", "mariadbd", "slurmdbd", "slurmctld"] + [f"slurmd.{node}" for node in self.nodes()]
         return {name: self.pid(name) for name in names}
 
 
@@ -325,11 +381,12 @@ def main():
     parser.add_argument("node", nargs="?")
     for name, number in (("--nodes", 4), ("--cpus", 4), ("--memory", 4000), ("--gpus", 0)):
         parser.add_argument(name, type=int, default=number)
+    parser.add_argument("--accounting", action="store_true", help="with slurmdbd and a data base, and memory watched")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a line of slurm.conf")
     arguments = parser.parse_args()
     cluster = Cluster(arguments.folder)
     if arguments.action == "start":
-        cluster.start(arguments.nodes, arguments.cpus, arguments.memory, arguments.gpus, arguments.set)
+        cluster.start(arguments.nodes, arguments.cpus, arguments.memory, arguments.gpus, arguments.accounting, arguments.set)
         print(f"export SLURM_CONF={cluster.configuration}")
     elif arguments.action == "status":
         for name, pid in cluster.status().items():

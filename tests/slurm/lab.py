@@ -18,9 +18,9 @@ FILO = os.environ["FILO"]
 SKIPPED = 77  # SKIP_RETURN_CODE of tests/slurm/CMakeLists.txt
 
 
-def skip_where_slurm_is_missing():
+def skip_where_slurm_is_missing(accounting=False):
     """Exit 77 with the reason, unless nothing may be skipped (.ci/run)."""
-    absent = missing_programs()
+    absent = missing_programs(accounting)
     if not absent:
         return
     reason = f"Slurm is not installed here ({' '.join(absent)} missing): tools/setup test installs it"

@@ -455,22 +455,26 @@ TEST_F(SlurmExecutorTest, KillBeforeSubmissionKeepsTheStageOutOfTheArray) {
   EXPECT_THAT(jobs, Contains(::testing::Field(&Job::cause, EndCause::cancelled)));
 }
 
-// Guards: after MinJobAge Slurm knows nothing; the script's own last word and the accounting data base do.
+// Guards: after MinJobAge Slurm knows nothing; the accounting data base and the script's own last word do.
 TEST_F(SlurmExecutorTest, WhatSlurmHasForgottenIsAskedElsewhere) {
   scratch.write("bin/accounting", "accounting_storage/slurmdbd");
-  const auto wanted = requests(3);
+  const auto wanted = requests(4);
   SlurmExecutor slurm = executor();
   start(slurm, wanted);
   const std::string name = read_json(records()[0])["name"];
   scratch.write("bin/queue", "");
   write_file_atomically(workspace.attempt_folder(wanted[0].stage->key, 1) / "exit.txt", "100 0 75\n");
-  scratch.write("bin/accounted", "100_1|CANCELLED by 1000|0:15|n1|" + name + "\n100_2|NODE_FAIL|0:0|n2|another\n");
+  write_file_atomically(workspace.attempt_folder(wanted[3].stage->key, 1) / "exit.txt", "100 0 75\n");
+  scratch.write("bin/accounted", "100_1|CANCELLED by 1000|0:15|n1|" + name +
+                                     "\n100_2|NODE_FAIL|0:0|n2|another\n100_3|CANCELLED by 1000|75:0|n1|" + name +
+                                     "\n");
   const auto jobs = slurm.jobs();
-  ASSERT_EQ(jobs.size(), 3u);
+  ASSERT_EQ(jobs.size(), 4u);
   EXPECT_EQ(jobs[0].cause, EndCause::exited);
   EXPECT_EQ(jobs[0].exit_code, 75);
   EXPECT_EQ(jobs[1].cause, EndCause::cancelled);
   EXPECT_EQ(jobs[2].cause, EndCause::vanished);
+  EXPECT_EQ(jobs[3].cause, EndCause::cancelled) << "its script knows of a signal only, not who sent it";
 }
 
 // Guards `filo status` on a cluster: pending or running and why, by one squeue, changing nothing; once for many looks.
