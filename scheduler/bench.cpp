@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
@@ -17,6 +18,7 @@
 #include "base/hash.hpp"
 #include "base/process.hpp"
 #include "scheduler/coordinator.hpp"
+#include "scheduler/slurm_executor.hpp"
 
 namespace filo {
 namespace {
@@ -141,6 +143,53 @@ double time_of(const SchedulerBenchOptions& options, const Workspace& workspace,
   return seconds;
 }
 
+// The most memory that `filo serve` holds while it looks at the workspace for `seconds`.
+double serve_memory_mb(const SchedulerBenchOptions& options, const Workspace& workspace, double seconds) {
+  Process server({.arguments = {options.program.string(), "serve", "--listen", "127.0.0.1:0", "--workspace",
+                                workspace.root().string()},
+                  .output_file = options.folder / "serve.log"});
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  while (Clock::now() < end) {
+    if (server.poll())
+      throw Error("bench: filo serve", "ended: " + read_file(options.folder / "serve.log").substr(0, 300));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  double most = 0;
+  std::ifstream status("/proc/" + std::to_string(server.pid()) + "/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) most = std::stod(line.substr(6)) / 1024;
+  server.signal_group(SIGTERM);
+  server.wait();
+  return most;
+}
+
+// What a pass does with that many stages of one shape that are ready, on a real cluster.
+Json bench_submission(const SchedulerBenchOptions& options) {
+  ClusterSettings settings = load_cluster_settings(options.cluster_file);
+  settings.max_submit = std::max(settings.max_submit, static_cast<int>(options.jobs));
+  const Workspace workspace(options.folder / "submission");
+  std::vector<PlannedStage> stages;
+  std::vector<StartRequest> requests;
+  for (std::size_t i = 0; i < options.jobs; ++i) {
+    stages.push_back({key_of(i), StageKind::train, "train", {}, {.ranks = 1, .memory = "16M"}, StageSpec()});
+    workspace.create_stage(stages.back().key, {});
+  }
+  for (const auto& stage : stages) requests.push_back({&stage, workspace.make_attempt(stage.key), stage.resources});
+  SlurmExecutor slurm(workspace, settings, "/bin/true", options.folder);
+  const auto start = Clock::now();
+  slurm.jobs();
+  const auto problems = slurm.start(requests, slurm.prepare(requests));
+  const Json figures = {{"jobs", options.jobs}, {"seconds", seconds_since(start)}, {"commands", slurm.commands_run()}};
+  const auto submitted = slurm.jobs();
+  for (const auto& job : submitted) slurm.kill(job.stage, job.attempt);
+  slurm.jobs();  // sends what kill() gathered
+  for (const auto& problem : problems)
+    if (!problem.empty()) throw Error("bench: " + options.cluster_file, problem);
+  for (const auto& job : submitted)
+    if (job.where.starts_with("not in Slurm's queue")) throw Error("bench: " + options.cluster_file, job.where);
+  return figures;
+}
+
 template <typename Measure>
 double median_of_three(const Measure& measure) {
   std::array<double, 3> times{};
@@ -255,7 +304,7 @@ Json bench_scheduler(const SchedulerBenchOptions& options) {
 
   json["plan"] = bench_plan(options.folder / "plan", options.trials);
   options.progress("plan: " + json["plan"].dump());
-  json["events"] = bench_events(options.folder / "events", options.workers, options.events_s);
+  json["events"] = bench_events(options.folder / "events", options.workers, options.seconds);
   options.progress("events: " + json["events"].dump());
 
   const BenchWorkspace made(options.folder / "workspace", options.stages);
@@ -276,6 +325,11 @@ Json bench_scheduler(const SchedulerBenchOptions& options) {
       coordinator.pass();
       return seconds_since(start);
     });
+  }
+  json["serve_memory_mb"] = serve_memory_mb(options, workspace, options.seconds);
+  if (!options.cluster_file.empty()) {
+    json["submission"] = bench_submission(options);
+    options.progress("submission: " + json["submission"].dump());
   }
   return json;
 }

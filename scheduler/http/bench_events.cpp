@@ -240,6 +240,7 @@ Json bench_events(const BenchEventsOptions& options) {
   allow_descriptors(options.workers);
   const Workspace workspace(options.folder);
   make_workspace(workspace, options.workers);
+  setenv("FILO_INDEX", (options.folder / "index.sqlite").c_str(), 1);
   const auto cores = usable_cores();
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) throw Error("bench: pipe", std::strerror(errno));

@@ -74,6 +74,22 @@ class OnACluster(unittest.TestCase):
         self.assertLess(seconds, 30)
         lab.until(lambda: "cancelled" in lab.states(), 30, "cancelled")
 
+    def test_the_benchmark_submits_cancels_and_leaves_nothing(self):
+        """Guards `filo bench scheduler --cluster`: its figures, no job and no file afterwards."""
+        lab = self.lab("measured")
+        folder = lab.folder / "bench"
+        sizes = ["--stages", "10", "--trials", "2", "--workers", "5", "--seconds", "1", "--jobs", "40", "--folder", folder]
+        result = subprocess.run([FILO, "bench", "scheduler", "--json", "--cluster", lab.settings, *map(str, sizes)],
+                                env=self.cluster.environment(), cwd=lab.folder, capture_output=True, text=True, timeout=120)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        figures = json.loads(result.stdout)
+        self.assertEqual(figures["submission"]["jobs"], 40)
+        self.assertLessEqual(figures["submission"]["commands"], 6)
+        self.assertEqual((figures["events"]["lost"], figures["posted_events"]["failed"]), (0, 0))
+        self.assertGreater(figures["serve_memory_mb"], 1)
+        wait_for(lambda: str(folder) not in self.cluster.call("squeue", "-h", "-o", "%k"), 20, "no job left")
+        self.assertEqual(list(lab.folder.glob("bench*")), [])
+
     def test_a_requeued_job_goes_on_under_its_attempt(self):
         """Guards preemption where the site requeues (requeue: true): the same attempt starts twice, its result counts once."""
         lab = self.lab("requeued", trainings=1, settings="requeue: true\n")
