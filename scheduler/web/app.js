@@ -86,13 +86,14 @@ const session = {
 };
 
 async function request(path, options = {}) {
+  const token = session.token;
   const response = await fetch(path, {
-    ...options, headers: {Authorization: 'Bearer ' + session.token, ...(options.headers || {})}, cache: 'no-store', credentials: 'omit',
+    ...options, headers: {Authorization: 'Bearer ' + token, ...(options.headers || {})}, cache: 'no-store', credentials: 'omit',
   });
   if (response.ok || response.status === 304) return response;
   let detail = response.statusText;
   try { detail = (await response.json()).detail || detail; } catch { /* not of this server's making */ }
-  if (response.status === 401) askForToken();
+  if (response.status === 401 && token === session.token) askForToken();  // else it was asked for, and perhaps given, meanwhile
   throw new Refused(response.status, detail);
 }
 

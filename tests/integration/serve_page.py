@@ -73,6 +73,29 @@ class Page(unittest.TestCase):
         self.browser.key("Enter")
         self.browser.wait("document.querySelector('article.card')")
 
+    def test_a_late_refusal_of_a_wrong_token_does_not_undo_the_right_one(self):
+        self.browser.run("sessionStorage.clear()")
+        self.browser.call("Page.reload")
+        self.browser.wait("document.activeElement && document.activeElement.id === 'token'", "the question for the token")
+        self.browser.run("""(() => {
+          const before = window.fetch;
+          window.fetch = async (path, options) => {
+            const late = String(path).endsWith('/events') && options.headers.Authorization.includes('wrong');
+            const answer = await before(path, options);
+            if (late) { await new Promise((resolve) => setTimeout(resolve, 1500)); window.lateCame = true; }
+            return answer;
+          };
+        })()""")
+        self.browser.type("wrong" * 5)
+        self.browser.key("Enter")
+        self.browser.wait("document.body.innerText.includes('does not know this token')")
+        self.browser.type(self.server.token)
+        self.browser.key("Enter")
+        self.browser.wait("document.querySelector('article.card')")
+        self.browser.wait("window.lateCame")
+        time.sleep(0.3)
+        self.assertTrue(self.browser.run("document.querySelector('article.card') !== null && document.getElementById('token') === null"))
+
     def test_experiments_trials_tables_and_reasons_are_shown(self):
         self.assertIn("ablation", self.text())
         self.go(EXPERIMENT)
