@@ -76,6 +76,32 @@ class BadPlaces(unittest.TestCase):
             table = table or place.table()
             place.check_outcome(table)
 
+    def test_a_disk_without_a_free_block_loses_nothing(self):
+        """Guards the same on a real file system that fills up (ENOSPC, also of folders and renames), and has room again."""
+        own = [] if os.geteuid() == 0 else ["-U", "--map-root-user"]
+        enter = ["unshare", *own, "-m", "bash", "-c"]
+        if subprocess.run([*enter, "mount -t tmpfs tmpfs /mnt"], capture_output=True).returncode != 0:
+            self.skipTest("no mount of our own here (unshare -m)")
+        undisturbed = Place(self.home / "undisturbed", seeds=1)
+        undisturbed.run("run", str(undisturbed.experiment))
+        script = """mount -t tmpfs -o size=$1 tmpfs "$2/workspace" && cp -r "$2/datasets" "$2/workspace" || exit 99
+            "$3" run "$2/chaos.yaml" --workspace "$2/workspace" >"$2/full.out" 2>"$2/full"; echo $?
+            mount -o remount,size=100m "$2/workspace" || exit 99
+            "$3" run "$2/chaos.yaml" --workspace "$2/workspace" >"$2/again" 2>&1; echo $?
+            "$3" report chaos --format csv --workspace "$2/workspace" >"$2/table"
+            ls "$2/workspace/stages" | wc -l; ls "$2"/workspace/stages/*/result.json | wc -l"""
+        for size in ("16k", "48k", "96k", "160k", "256k"):
+            place = Place(self.home / f"small-{size}", seeds=1)
+            shutil.move(place.workspace / "datasets", place.folder / "datasets")
+            result = subprocess.run([*enter, script, "bash", size, str(place.folder), FILO], env=place.environment,
+                                    stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+            full = (place.folder / "full").read_text()
+            self.assertEqual(result.stdout.split(), ["1", "0", "8", "8"], f"{size}: {result.stderr}{full}{(place.folder / 'again').read_text()}")
+            self.assertRegex(full, r"filo: .*No space left on device|failed or were cancelled")
+            self.assertNotIn("terminate", full)
+            self.assertEqual((place.folder / "table").read_text(), undisturbed.table())
+            self.assertEqual(place.violations.read_text() if place.violations.exists() else "", "", size)
+
     def test_an_index_that_is_none_is_made_anew(self):
         """Guards that the index is never more than a help: one line of warning, and the same answer."""
         self.assertEqual(filo(self.place, "run", str(self.place.experiment)).returncode, 0)

@@ -28,7 +28,7 @@ done=$(cat "$stage/progress" 2>/dev/null || echo 0)
 while [ "$done" -lt 4 ]; do
   sleep 0.02 9>&-
   done=$((done + 1))
-  echo "$done" >"$stage/.progress.$attempt"
+  echo "$done" >"$stage/.progress.$attempt" || exit 1
   mv "$stage/.progress.$attempt" "$stage/progress"
   echo "{\"seq\": $done, \"time\": 0, \"event\": \"progress\", \"done\": $done, \"total\": 4, \"unit\": \"steps\"}" >>"$folder/events.jsonl"
 done
@@ -39,6 +39,6 @@ newest_start=$(ls "$folder/starts" | sort -n | tail -1)
 [ "$newest" = "$attempt" ] && [ "$newest_start" = "$start" ] || exit 1
 value=$((16#${key:0:6} % 10000))
 metrics="{\"image_auroc\": 0.$((10000 + value)), \"pixel_auroc\": 0.$((20000 + value))}"
-echo "{\"stage\": \"$key\", \"kind\": \"$kind\", \"attempt\": $attempt, \"seconds\": 0.1, \"metrics\": $metrics, \"artifacts\": {}}" >"$stage/.result.$attempt"
+echo "{\"stage\": \"$key\", \"kind\": \"$kind\", \"attempt\": $attempt, \"seconds\": 0.1, \"metrics\": $metrics, \"artifacts\": {}}" >"$stage/.result.$attempt" || exit 1
 mv "$stage/.result.$attempt" "$stage/result.json"
 case $key in ?[0-3]*) exit 1 ;; esac
