@@ -18,6 +18,7 @@
 #include "base/files.hpp"
 #include "base/process.hpp"
 #include "scheduler/local_executor.hpp"
+#include "scheduler/resources.hpp"
 #include "scheduler/slurm_batch.hpp"
 #include "scheduler/slurm_commands.hpp"
 
@@ -206,9 +207,17 @@ Check check_partition(SlurmCommands& commands, const ClusterSettings& settings) 
   for (std::string line; std::getline(lines, line);) {
     if (settings.partition.empty() && line.find('*') == std::string::npos) continue;
     const bool up = line.find(" up ") != std::string::npos;
-    return {"partition", up ? Verdict::good : Verdict::bad,
-            line + " (name, state, longest time, nodes allocated/idle/other/total)",
-            up ? "" : "it takes no jobs now: choose another in the key partition, or wait"};
+    const std::string found = line + " (name, state, longest time, nodes allocated/idle/other/total)";
+    if (!up)
+      return {"partition", Verdict::bad, found, "it takes no jobs now: choose another in the key partition, or wait"};
+    std::istringstream fields(line);
+    std::string name, state, longest;
+    fields >> name >> state >> longest;
+    const auto most = slurm_seconds(longest);
+    if (most && (settings.max_time.empty() || time_in_seconds(settings.max_time) > *most))
+      return {"partition", Verdict::warning, found,
+              "set max_time: \"" + time_text(*most) + "\": a job that asks for more would never start"};
+    return {"partition", Verdict::good, found};
   }
   return {"partition", Verdict::bad, "there is no default partition",
           "`sinfo` lists what there is: set the key partition"};

@@ -106,10 +106,40 @@ class Planner {
     plan_.experiment = to_json(experiment);
     add_experiment(experiment);
     for (const auto& part : experiment.included) add_experiment(part);
+    tell_apart();
     return std::move(plan_);
   }
 
  private:
+  using AxisValues = std::map<std::string, Json>;
+
+  // What the trials that name a stage have in common goes into its label.
+  void tell_apart() {
+    std::unordered_map<std::string_view, AxisValues> common;
+    for (const auto& trial : plan_.trials)
+      for (const std::string* key : {&trial.train, &trial.evaluate}) {
+        const auto [known, first] = common.try_emplace(*key, trial.axis_values);
+        if (!first) keep_equal(known->second, trial.axis_values);
+      }
+    for (auto& stage : plan_.stages) {
+      const auto found = common.find(stage.kind == StageKind::exported ? stage.inputs.front() : stage.key);
+      if (found == common.end()) continue;
+      const std::string values = describe_axis_values(found->second);
+      if (!values.empty()) stage.label += " (" + values + ")";
+    }
+  }
+
+  // Of points that have names and are not one and the same, nothing but the seed is told: the rest would be long.
+  static void keep_equal(AxisValues& values, const AxisValues& others) {
+    const bool named = values.contains("name") || others.contains("name");
+    std::erase_if(values, [&](const auto& value) {
+      const auto other = others.find(value.first);
+      return other == others.end() || other->second != value.second;
+    });
+    if (named && !values.contains("name"))
+      std::erase_if(values, [](const auto& value) { return value.first != "train.seed"; });
+  }
+
   void add_experiment(const Experiment& experiment) {
     experiment_ = &experiment;
     models_.clear();
@@ -380,6 +410,25 @@ const Json& StageSpec::at(const std::string& name) const {
   for (const auto& one : parts_)
     if (one->name == name) return one->value;
   throw Error("scheduler: spec of a stage", "found no " + name);
+}
+
+std::string plain_text(const Json& axis_value) {
+  return axis_value.is_string() ? axis_value.get<std::string>() : axis_value.dump();
+}
+
+std::string short_key(const std::string& dotted_key) { return dotted_key.substr(dotted_key.rfind('.') + 1); }
+
+std::string describe_axis_values(const std::map<std::string, Json>& axis_values) {
+  std::string text;
+  if (const auto name = axis_values.find("name"); name != axis_values.end()) {
+    text = plain_text(name->second);
+    if (const auto seed = axis_values.find("train.seed"); seed != axis_values.end())
+      text += ", seed=" + plain_text(seed->second);
+    return text;
+  }
+  for (const auto& [key, value] : axis_values)
+    text += (text.empty() ? "" : ", ") + short_key(key) + "=" + plain_text(value);
+  return text;
 }
 
 Plan make_plan(const Experiment& experiment, const Workspace& workspace) { return Planner(workspace).make(experiment); }

@@ -36,7 +36,7 @@ class StageSpec {
 struct PlannedStage {
   std::string key;
   StageKind kind = StageKind::features;
-  std::string label;                // for people: "train mvtec"
+  std::string label;                // for people: "train mvtec (filter=true)": what all trials that need it share
   std::vector<std::string> inputs;  // keys of the stages it needs
   ResourceSettings resources;
   StageSpec spec;  // empty in a plan that was loaded: read spec.json
@@ -71,6 +71,11 @@ struct Plan {
 // not there or do not fit image_size or layers, a class without descriptions, a file of boxes that is not there.
 // Trials of included experiments follow the experiment's own; stages that several need are planned once.
 Plan make_plan(const Experiment& experiment, const Workspace& workspace);
+
+// For people: what varies, as "filter=true, seed=1"; a named point by its name, "+ filter, seed=1"; "" without axes.
+std::string describe_axis_values(const std::map<std::string, Json>& axis_values);
+std::string plain_text(const Json& axis_value);
+std::string short_key(const std::string& dotted_key);  // "model.prompts.filter" -> "filter"
 
 // experiments/NAME/plan.json and stages/KEY/spec.json of each stage.
 void save_plan(const Plan& plan, const Workspace& workspace);

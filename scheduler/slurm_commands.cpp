@@ -7,6 +7,7 @@
 #include <array>
 #include <charconv>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <set>
 #include <sstream>
@@ -80,6 +81,20 @@ std::vector<std::string> split_fields(const std::string& line, std::size_t field
   parts.push_back(line.substr(start));
   if (!parts.back().empty() && parts.back().back() == '|') parts.back().pop_back();
   return parts;
+}
+
+std::optional<std::int64_t> slurm_seconds(const std::string& text) {
+  long days = 0, parts[3] = {};
+  int used = 0;
+  std::string rest = text;
+  if (std::sscanf(text.c_str(), "%ld-%n", &days, &used) == 1 && used > 0)
+    rest = text.substr(static_cast<std::size_t>(used));
+  else
+    days = 0;
+  const int count = std::sscanf(rest.c_str(), "%ld:%ld:%ld", &parts[0], &parts[1], &parts[2]);
+  if (count < 2) return std::nullopt;
+  if (count == 2) return 60 * parts[0] + parts[1];
+  return 86400 * days + 3600 * parts[0] + 60 * parts[1] + parts[2];
 }
 
 std::string SlurmJob::label() const { return std::to_string(id) + (array ? "_" + std::to_string(index) : ""); }

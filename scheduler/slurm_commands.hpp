@@ -3,6 +3,7 @@
 // `command_timeout_s`: a controller that hangs never hangs the caller for longer.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -83,6 +84,9 @@ class SlurmCommands {
   std::optional<std::map<std::string, std::string>> configuration_;
   int commands_run_ = 0;
 };
+
+// Seconds of a time as sinfo prints it ("1-02:03:04", "02:03:04", "03:04"); nullopt: "infinite", or none at all.
+std::optional<std::int64_t> slurm_seconds(const std::string& text);
 
 // "a|b|c|" of one line, the last field with whatever '|' is left.
 std::vector<std::string> split_fields(const std::string& line, std::size_t fields);

@@ -34,11 +34,6 @@ Cell cell_of(const Values& values) {
   return cell;
 }
 
-std::string plain_text(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
-
-// "model.prompts.filter" -> "filter"; the full key where that would be ambiguous is not worth the width.
-std::string short_key(const std::string& key) { return key.substr(key.rfind('.') + 1); }
-
 // Where a trial stands on "fold", on an axis, or ("") on all axes but the seed together.
 std::string position(const PlannedTrial& trial, const std::string& dimension, const std::string& other) {
   if (dimension == "fold") return trial.fold;
@@ -287,19 +282,6 @@ std::string metric_title(const std::string& metric) {
 }
 
 std::string to_text(const Cell& cell) { return own_text(cell) + paper_text(cell); }
-
-std::string describe_axis_values(const std::map<std::string, Json>& axis_values) {
-  std::string text;
-  if (const auto name = axis_values.find("name"); name != axis_values.end()) {
-    text = plain_text(name->second);
-    if (const auto seed = axis_values.find("train.seed"); seed != axis_values.end())
-      text += ", seed=" + plain_text(seed->second);
-    return text;
-  }
-  for (const auto& [key, value] : axis_values)
-    text += (text.empty() ? "" : ", ") + short_key(key) + "=" + plain_text(value);
-  return text;
-}
 
 std::string csv_field(const std::string& text) {
   if (text.find_first_of(",\"\n\r") == std::string::npos) return text;

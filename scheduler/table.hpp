@@ -82,7 +82,5 @@ std::string html_escaped(const std::string& text);
 std::string latex_escaped(const std::string& text);
 std::string csv_field(const std::string& text);       // quoted where it must be
 std::string markdown_field(const std::string& text);  // for a cell of a table
-// What varies, for people: "filter=true, seed=1"; a named point by its name: "+ filter, seed=1"; "" without axes.
-std::string describe_axis_values(const std::map<std::string, Json>& axis_values);
 
 }  // namespace filo

@@ -176,6 +176,26 @@ class OnACluster(unittest.TestCase):
         self.assertIn("partition", bad)
         self.assertTrue(all(check["mend"] for check in bad.values()), bad)
 
+    def test_no_job_asks_for_more_time_than_the_site_gives(self):
+        """Guards max_time: a job above the partition's limit would be pending for ever, as doctor says; below it, all is done."""
+        lab = self.lab("short", trainings=1)
+        plain = lab.settings.read_text()
+        self.cluster.call("scontrol", "update", "PartitionName=main", "MaxTime=2")
+        try:
+            lab.submit()
+            where = lab.until(lambda: [s["where"] for s in lab.stages("features") if "PartitionTimeLimit" in s["where"]], 20, "the reason")
+            self.assertIn("pending: PartitionTimeLimit", where[0])
+            answer = lab.filo("doctor", "--cluster", lab.settings, code=None).stdout
+            self.assertIn('set max_time: "00:02:00"', answer)
+            lab.filo("cancel", lab.name)
+            lab.until(lambda: {s["state"] for s in lab.stages("features")} == {"cancelled"}, 20, "cancelled")
+            lab.settings.write_text(plain + 'max_time: "00:02:00"\n')
+            lab.submit()
+            lab.until_done()
+        finally:
+            self.cluster.call("scontrol", "update", "PartitionName=main", "MaxTime=INFINITE")
+        lab.check_once_each()
+
     def test_dry_run_prints_scripts_that_bash_accepts_and_sends_nothing(self):
         """Guards --dry-run."""
         lab = self.lab("dry", settings="prologue: [\"echo 'it''s' ready\"]\n")

@@ -11,7 +11,10 @@
 namespace filo {
 namespace {
 
+using ::testing::AnyOf;
+using ::testing::Contains;
 using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
 
 std::set<std::string> keys(const Plan& plan, StageKind kind) {
   std::set<std::string> found;
@@ -33,6 +36,32 @@ TEST(Plan, SharesWhatIsTheSame) {
   EXPECT_EQ(keys(plan, StageKind::evaluate).size(), 8u);
 }
 
+std::vector<std::string> labels(const Plan& plan, StageKind kind) {
+  std::vector<std::string> found;
+  for (const auto& stage : plan.stages)
+    if (stage.kind == kind) found.push_back(stage.label);
+  return found;
+}
+
+// Guards: stages of a grid can be told apart, by what all trials that need them share and nothing else.
+TEST(Plan, LabelsTellStagesApart) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Plan grid =
+      make_plan(scratch.experiment("axes: {evaluate.gaussian_sigma: [2, 4]}\nseeds: [0, 7]\n"), scratch.workspace());
+  EXPECT_THAT(labels(grid, StageKind::train), UnorderedElementsAre("train parts (seed=0)", "train parts (seed=7)",
+                                                                   "train boards (seed=0)", "train boards (seed=7)"));
+  EXPECT_THAT(labels(grid, StageKind::evaluate), Contains("evaluate parts on boards (gaussian_sigma=4.0, seed=7)"));
+  EXPECT_THAT(labels(grid, StageKind::features), UnorderedElementsAre("features parts", "features boards"));
+  const Plan named =
+      make_plan(scratch.experiment("include:\n  - {name: soft, evaluate.gaussian_sigma: 8}\n  - {name: hard, "
+                                   "evaluate.gaussian_sigma: 0}\n  - {name: few, model.prompts.vectors: 4}\n"),
+                scratch.workspace());
+  EXPECT_THAT(labels(named, StageKind::train),
+              UnorderedElementsAre("train parts", "train parts (few)", "train boards", "train boards (few)"));
+  EXPECT_THAT(labels(named, StageKind::evaluate), Contains("evaluate parts on boards (soft)"));
+}
+
 // Guards: each training is exported once, however many trials share it, and exports change no other stage.
 TEST(Plan, ExportsEachTrainingOnce) {
   const Scratch scratch;
@@ -48,7 +77,8 @@ TEST(Plan, ExportsEachTrainingOnce) {
     ASSERT_EQ(stage.inputs.size(), 1u);
     exported.insert(stage.inputs[0]);
     EXPECT_EQ(stage.resources.ranks, 1);
-    EXPECT_TRUE(stage.label == "export parts" || stage.label == "export boards") << stage.label;
+    EXPECT_THAT(stage.label, AnyOf("export parts (filter=true)", "export boards (filter=true)",
+                                   "export parts (filter=false)", "export boards (filter=false)"));
     EXPECT_EQ(stage.spec.at("kind"), "export");
   }
   EXPECT_EQ(exported, trainings);

@@ -655,6 +655,15 @@ TEST_F(SlurmScriptTest, AWorkerThatIsNotOnTheNodeIsNamed) {
   EXPECT_THAT(log(), AllOf(HasSubstr("prologue ran"), HasSubstr("found no program /nowhere/filo-worker")));
 }
 
+TEST(SlurmTimes, AreReadAsSinfoPrintsThem) {
+  EXPECT_EQ(slurm_seconds("1-02:03:04"), 93784);
+  EXPECT_EQ(slurm_seconds("12:00:00"), 43200);
+  EXPECT_EQ(slurm_seconds("30:00"), 1800);
+  EXPECT_EQ(slurm_seconds("infinite"), std::nullopt);
+  EXPECT_EQ(slurm_seconds("n/a"), std::nullopt);
+  EXPECT_EQ(slurm_seconds(""), std::nullopt);
+}
+
 TEST(SlurmArguments, ResourcesBecomeOptions) {
   const Scratch scratch;
   const Workspace workspace(scratch.folder / "w");
