@@ -234,6 +234,23 @@ TextTable search_table(const Workspace& workspace, const Plan& plan, const std::
   return table;
 }
 
+// The same for programs: numbers as numbers, `last` as the metric stands in the events (or, of an evaluation, in per
+// cent).
+Json search_json(const Workspace& workspace, const Plan& plan, const std::string& experiment) {
+  const SearchSettings& search = plan.searches.at(experiment);
+  Json json = {{"experiment", experiment}, {"metric", search.metric}, {"unit", search.unit}, {"draws", Json::array()}};
+  for (const auto& outcome : search_outcomes(workspace, plan, experiment))
+    json["draws"].push_back({{"axis_values", outcome.trial->axis_values},
+                             {"fold", outcome.trial->fold},
+                             {"state", outcome.state},
+                             {"after", outcome.resource},
+                             {"last", outcome.last ? Json(*outcome.last) : Json()},
+                             {"reason", outcome.reason},
+                             {"train", outcome.trial->train},
+                             {"evaluate", outcome.trial->evaluate}});
+  return json;
+}
+
 // Calls `use` with each table, in the order of the report.
 template <typename Use>
 void each_table(const Workspace& workspace, const Plan& plan, const std::vector<TrialResult>& results, Use use) {
@@ -285,7 +302,7 @@ Json report_json(const Workspace& workspace, const Plan& plan) {
   for (const auto& table : result_tables(plan, results)) json["tables"].push_back(to_json(table));
   json["searches"] = Json::array();
   for (const auto& [experiment, search] : plan.searches)
-    json["searches"].push_back(to_json(search_table(workspace, plan, experiment)));
+    json["searches"].push_back(search_json(workspace, plan, experiment));
   for (const auto& result : results) {
     const PlannedTrial& trial = *result.trial;
     const auto checkpoint = checkpoint_of(workspace, trial);

@@ -499,10 +499,6 @@ std::string to_html(const TextTable& table) {
   return text + "</tbody></table>\n";
 }
 
-Json to_json(const TextTable& table) {
-  return {{"title", table.title}, {"columns", table.columns}, {"rows", table.rows}};
-}
-
 std::string latex_escaped(const std::string& text) {
   static const std::vector<std::pair<std::string, std::string>> replacements = {{"\\", "\\textbackslash{}"},
                                                                                 {"{", "\\{"},

@@ -76,7 +76,6 @@ std::string to_markdown(const TextTable& table);
 std::string to_csv(const TextTable& table);
 std::string to_latex(const TextTable& table);
 std::string to_html(const TextTable& table);
-Json to_json(const TextTable& table);
 
 std::string html_escaped(const std::string& text);
 std::string latex_escaped(const std::string& text);

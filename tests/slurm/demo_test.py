@@ -1,5 +1,5 @@
-"""The smallest demo on a Slurm cluster, handed over by filo submit with nobody reconciling: its own watch job does all the rest, and every
-result equals that of the local executor, bit for bit."""
+"""The smallest demo, then a search, on a Slurm cluster, handed over by filo submit with nobody reconciling: the watch job does all the
+rest. Every result equals that of the local executor, bit for bit, and trainings that fall behind are stopped with a snapshot."""
 
 import json
 import os
@@ -14,6 +14,8 @@ from lab import FILO, SOURCE, SKIPPED, running_cluster, skip_where_slurm_is_miss
 skip_where_slurm_is_missing()
 sys.path.insert(0, str(SOURCE / "tests/integration"))
 from demo import EXPERIMENT, HOME, check, outcome, stages
+from search import EXPERIMENT as SEARCH
+from search import check_search
 
 
 def main():
@@ -45,27 +47,34 @@ def main():
             check(result.returncode == 0, f"filo {arguments} ended with {result.returncode}: {result.stderr}")
             return result.stdout
 
-        submitted = json.loads(filo("submit", EXPERIMENT, "--cluster", str(settings), "--json"))
-        check(submitted["watch"] != "", f"no watch job: {submitted}")
+        def submit_and_wait(experiment):
+            """The experiment's status once nothing is left to wait for."""
+            submitted = json.loads(filo("submit", experiment, "--cluster", str(settings), "--json"))
+            check(submitted["watch"] != "", f"no watch job: {submitted}")
 
-        def settled():
-            counts = json.loads(filo("status", "--json"))[0]["counts"]
-            return counts if not {"waiting", "queued", "running"} & set(counts) else None
+            def settled():
+                status = json.loads(filo("status", submitted["experiment"], "--json"))[0]
+                return status if not {"waiting", "queued", "running"} & set(status["counts"]) else None
 
-        try:
-            counts = wait_for(settled, 240, "every stage settled")
-        except AssertionError as error:
-            print(cluster.call("squeue", "-t", "all"), filo("status"))
-            for log in workspace.glob("stages/*/attempts/*/log.txt"):
-                print(log, log.read_text(errors="replace")[-2000:])
-            raise error
+            try:
+                return wait_for(settled, 240, f"every stage of {experiment} settled")
+            except AssertionError:
+                print(cluster.call("squeue", "-t", "all"), filo("status"))
+                for log in workspace.glob("stages/*/attempts/*/log.txt"):
+                    print(log, log.read_text(errors="replace")[-2000:])
+                raise
+
+        counts = submit_and_wait(EXPERIMENT)["counts"]
         check(counts == {"done": 6}, f"{counts}\n{filo('status')}")
         for key, (spec, result) in stages(workspace).items():
             check(result["world_size"] == 2, f"{spec['kind']} {key} ran on {result['world_size']} ranks, 2 expected")
         check(outcome(workspace) == outcome(HOME / "demo/workspace"), "other numbers on Slurm than on this machine")
+        check("image AUROC" in filo("report", "demo-smallest"), "no table")
+
+        status = submit_and_wait(SEARCH)
+        check_search(workspace, status, json.loads(filo("report", "search-demo", "--format", "json")))
         # The watch ends by itself once nothing is left to do, and so does its successor.
         wait_for(lambda: cluster.call("squeue", "-h", "-t", "pending,running").strip() == "", 30, "an empty queue")
-        check("image AUROC" in filo("report", "demo-smallest"), "no table")
 
 
 if __name__ == "__main__":
