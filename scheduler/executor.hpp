@@ -69,6 +69,9 @@ class Executor {
   virtual std::vector<std::string> start(const std::vector<StartRequest>& requests,
                                          const std::vector<Json>& claims) = 0;
 
+  // What start() makes of an attempt: running, or pending in a queue.
+  virtual JobState state_once_started() const { return JobState::running; }
+
   // Whether an attempt with this claim may still run (or come to run) although the latest jobs() did not list it: it
   // was claimed by another process, perhaps on another host. Asked about claims of name() only. `age_s`: seconds since
   // the claim was written or touched.

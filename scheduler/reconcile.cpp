@@ -287,6 +287,10 @@ class Pass {
     for (std::size_t i = 0; i < refusals.size(); ++i) {
       StageStatus& status = result_.statuses[batch.places[i]];
       if (refusals[i].empty()) {
+        if (executor.state_once_started() == JobState::pending) {
+          status.state = StageState::queued;
+          status.where = "handed to " + executor.name();
+        }
         act(status.key, "started attempt " + std::to_string(status.attempt));
         continue;
       }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import unittest
+import urllib.request
 
 from lab import FILO, SOURCE, Lab, running_cluster, skip_where_slurm_is_missing, wait_for
 
@@ -194,6 +195,43 @@ class OnACluster(unittest.TestCase):
             lab.until_done()
         finally:
             self.cluster.call("scontrol", "update", "PartitionName=main", "MaxTime=INFINITE")
+        lab.check_once_each()
+
+    def test_a_server_on_the_login_node_goes_on_and_its_end_ends_no_job(self):
+        """Guards filo serve as the coordinator of a cluster: it starts what becomes ready, cancels on request, and leaves jobs when it ends."""
+        lab = self.lab("served", trainings=3)
+        lab.fake("evaluate", seconds=20, first_only=1)
+        lab.submit()
+
+        def serve():
+            server = subprocess.Popen([FILO, "serve", "--listen", "127.0.0.1:0", "--workspace", str(lab.workspace)], cwd=lab.folder,
+                                      env=self.cluster.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            self.addCleanup(lambda: (server.poll() is None and server.kill(), server.wait()))
+            return server
+
+        server = serve()
+        wait_for(lambda: lab.running("evaluate"), 60, "an evaluation runs, started by the server")
+        reach = json.loads((lab.workspace / "server.json").read_text())
+
+        def ask(method, path):
+            request = urllib.request.Request(reach["url"] + path, method=method, headers={"Authorization": "Bearer " + reach["token"]})
+            return json.load(urllib.request.urlopen(request, timeout=10))
+
+        shown = lambda: [stage for stage in ask("GET", "/api/v1/stages?state=running")["stages"] if "Slurm job" in stage["where"]]
+        wait_for(shown, 10, "the server tells where it runs")
+        doomed = lab.running("evaluate")[0]["key"]
+        ask("POST", f"/api/v1/stages/{doomed}/cancel")
+        wait_for(lambda: (lab.end(doomed, 1) or {}).get("outcome") == "cancelled", 20, "cancelled by the server")
+        others = [stage["key"] for stage in lab.running("evaluate")]
+        self.assertTrue(others)
+        server.terminate()
+        self.assertEqual(server.wait(20), 0)
+        self.assertEqual({stage["state"] for stage in lab.stages("evaluate") if stage["key"] in others}, {"running"})
+        lab.filo("retry", doomed)
+        server = serve()
+        wait_for(lambda: set(lab.states()) == {"done"}, 60, "every stage done")
+        server.terminate()
+        self.assertEqual(server.wait(20), 0)
         lab.check_once_each()
 
     def test_dry_run_prints_scripts_that_bash_accepts_and_sends_nothing(self):

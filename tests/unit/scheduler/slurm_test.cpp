@@ -171,6 +171,18 @@ TEST_F(SlurmExecutorTest, AThousandStagesOfOneShapeAreFewCommands) {
   EXPECT_THAT(calls("squeue"), SizeIs(2));
 }
 
+// Guards what `filo submit` tells: a stage that was handed over waits in the queue, it does not run yet.
+TEST_F(SlurmExecutorTest, WhatWasHandedOverIsQueued) {
+  const auto wanted = requests(1);
+  Plan plan;
+  plan.stages.push_back(*wanted[0].stage);
+  fs::remove_all(workspace.attempt_folder(plan.stages[0].key, 1));
+  SlurmExecutor slurm = executor();
+  const auto statuses = reconcile(workspace, plan, slurm, {});
+  EXPECT_EQ(statuses[0].state, StageState::queued);
+  EXPECT_EQ(statuses[0].where, "handed to slurm test");
+}
+
 TEST_F(SlurmExecutorTest, StagesOfTwoShapesAreTwoArrays) {
   SlurmExecutor slurm = executor();
   auto wanted = requests(2, {.ranks = 2});
