@@ -9,9 +9,11 @@ import sys
 import time
 import unittest
 
+sys.path.append(str(pathlib.Path(__file__).parent.parent))
 import browser
 import serve
 import serve_workspace
+from skip import skip
 
 PICTURES = os.environ.get("FILO_SCREENSHOTS")
 EXPERIMENT = "#/experiments/ablation"
@@ -243,8 +245,7 @@ class Page(unittest.TestCase):
 
 if __name__ == "__main__":
     if browser.find() is None:
-        print("SKIPPED: there is no Chromium here (Debian: apt-get install chromium)")
-        sys.exit(77)
+        skip("there is no Chromium here (Debian: apt-get install chromium)")
     if PICTURES:
         pathlib.Path(PICTURES).mkdir(parents=True, exist_ok=True)
     sys.exit(unittest.main(verbosity=2))

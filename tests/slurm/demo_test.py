@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-from lab import FILO, SOURCE, SKIPPED, running_cluster, skip_where_slurm_is_missing, wait_for
+from lab import FILO, SOURCE, running_cluster, skip_where_slurm_is_missing, wait_for
 
 skip_where_slurm_is_missing()
 sys.path.insert(0, str(SOURCE / "tests/integration"))

@@ -10,24 +10,19 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parent.parent)]
 from cluster import Cluster, Failure, missing_programs
+from skip import skip
 
 SOURCE = pathlib.Path(os.environ["FILO_SOURCE_DIR"])
 FILO = os.environ["FILO"]
-SKIPPED = 77  # SKIP_RETURN_CODE of tests/slurm/CMakeLists.txt
 
 
 def skip_where_slurm_is_missing(accounting=False):
     """Exit 77 with the reason, unless nothing may be skipped (.ci/run)."""
     absent = missing_programs(accounting)
-    if not absent:
-        return
-    reason = f"Slurm is not installed here ({' '.join(absent)} missing): tools/setup test installs it"
-    if os.environ.get("FILO_SKIP_NOTHING"):
-        sys.exit(f"FAILED: {reason}")
-    print(f"SKIPPED: {reason}")
-    sys.exit(SKIPPED)
+    if absent:
+        skip(f"Slurm is not installed here ({' '.join(absent)} missing): tools/setup test installs it")
 
 
 def wait_for(condition, seconds, what):
