@@ -55,6 +55,19 @@ class Page(unittest.TestCase):
         wide = self.browser.run("document.documentElement.scrollWidth - innerWidth")
         self.assertLessEqual(wide, 0, f"{what} is {wide} px wider than the screen")
 
+    def forget_the_token(self):
+        self.browser.run("sessionStorage.clear()")
+        self.browser.call("Page.reload")
+        self.browser.wait("document.activeElement && document.activeElement.id === 'token'", "the question for the token")
+
+    def give_a_wrong_token_then_the_right_one(self):
+        self.browser.type("wrong" * 5)
+        self.browser.key("Enter")
+        self.browser.wait("document.body.innerText.includes('does not know this token')")
+        self.browser.type(self.server.token)
+        self.browser.key("Enter")
+        self.browser.wait("document.querySelector('article.card')")
+
     def test_the_token_leaves_the_address_and_nothing_comes_from_elsewhere(self):
         self.assertNotIn(self.server.token, self.browser.run("location.href"))
         self.go(EXPERIMENT)
@@ -65,20 +78,11 @@ class Page(unittest.TestCase):
         self.assertEqual(self.browser.complaints(), [])
 
     def test_without_a_token_the_page_asks_for_it_and_says_when_it_is_wrong(self):
-        self.browser.run("sessionStorage.clear()")
-        self.browser.call("Page.reload")
-        self.browser.wait("document.activeElement && document.activeElement.id === 'token'", "the question for the token")
-        self.browser.type("wrong" * 5)
-        self.browser.key("Enter")
-        self.browser.wait("document.body.innerText.includes('does not know this token')")
-        self.browser.type(self.server.token)
-        self.browser.key("Enter")
-        self.browser.wait("document.querySelector('article.card')")
+        self.forget_the_token()
+        self.give_a_wrong_token_then_the_right_one()
 
     def test_a_late_refusal_of_a_wrong_token_does_not_undo_the_right_one(self):
-        self.browser.run("sessionStorage.clear()")
-        self.browser.call("Page.reload")
-        self.browser.wait("document.activeElement && document.activeElement.id === 'token'", "the question for the token")
+        self.forget_the_token()
         self.browser.run("""(() => {
           const before = window.fetch;
           window.fetch = async (path, options) => {
@@ -88,12 +92,7 @@ class Page(unittest.TestCase):
             return answer;
           };
         })()""")
-        self.browser.type("wrong" * 5)
-        self.browser.key("Enter")
-        self.browser.wait("document.body.innerText.includes('does not know this token')")
-        self.browser.type(self.server.token)
-        self.browser.key("Enter")
-        self.browser.wait("document.querySelector('article.card')")
+        self.give_a_wrong_token_then_the_right_one()
         self.browser.wait("window.lateCame")
         time.sleep(0.3)
         self.assertTrue(self.browser.run("document.querySelector('article.card') !== null && document.getElementById('token') === null"))
