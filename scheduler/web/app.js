@@ -469,10 +469,10 @@ function resultTable(table) {
 
 function stageTable(stages, caption) {
   if (!stages.length) return null;
-  return h('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption, 'data-focus': caption}, h('table', {}, h('caption', {}, caption),
+  return h('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption, 'data-focus': caption}, h('table', {class: 'stacked'}, h('caption', {}, caption),
     h('thead', {}, h('tr', {}, ['stage', 'state', 'attempt', 'progress or reason'].map((title) => h('th', {scope: 'col'}, title)))),
     h('tbody', {}, stages.map((stage) => h('tr', {}, h('td', {}, stageLink(stage.stage, stage.label), h('br'), h('span', {class: 'key faint'}, stage.stage)),
-      h('td', {}, stateText(stage.state)), h('td', {}, stage.attempt || '–'),
+      h('td', {}, stateText(stage.state)), h('td', {'data-title': 'attempt'}, stage.attempt || '–'),
       h('td', {class: 'reason', 'data-progress': stage.stage}, stage.state === 'running' ? progressOf(stage.progress) : stage.reason || '–'))))));
 }
 
@@ -721,13 +721,14 @@ function experimentView(name) {
   const turn = (label, offset, possible) => h('button', {disabled: !possible, 'data-focus': label, onclick: () => { filter.offset = offset; showTrials(); }}, label);
   const showTrials = async () => {
     const found = await json(`${path}/trials?offset=${filter.offset}&limit=${filter.limit}` + (filter.state ? `&state=${filter.state}` : ''));
-    replaceIfChanged(trials, h('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'List of trials', 'data-focus': 'trials'}, h('table', {},
+    replaceIfChanged(trials, h('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'List of trials', 'data-focus': 'trials'}, h('table', {class: 'stacked'},
       h('thead', {}, h('tr', {}, ['trial', 'state', 'fold', 'settings'].map((title) => h('th', {scope: 'col'}, title)),
         ['image AUROC', 'pixel AUROC'].map((title) => h('th', {scope: 'col', class: 'number'}, title)))),
-      h('tbody', {}, found.trials.map((trial) => h('tr', {}, h('td', {}, h('a', {href: grid.address(trial.trial)}, trial.trial)),
+      h('tbody', {}, found.trials.map((trial) => h('tr', {}, h('td', {'data-title': 'trial'}, h('a', {href: grid.address(trial.trial)}, trial.trial)),
         h('td', {class: 'reason'}, stateText(trial.state), trial.reason && trial.state !== 'done' ? h('div', {class: 'faint'}, trial.reason) : null),
         h('td', {class: 'nowrap'}, trial.fold), h('td', {}, trial.label || '–'),
-        h('td', {class: 'number'}, percent(trial.metrics && trial.metrics.image_auroc)), h('td', {class: 'number'}, percent(trial.metrics && trial.metrics.pixel_auroc))))))),
+        h('td', {class: 'number', 'data-title': 'image AUROC'}, percent(trial.metrics && trial.metrics.image_auroc)),
+        h('td', {class: 'number', 'data-title': 'pixel AUROC'}, percent(trial.metrics && trial.metrics.pixel_auroc))))))),
     h('div', {class: 'pager'}, found.total ? `${filter.offset + 1}–${Math.min(found.total, filter.offset + filter.limit)} of ${plural(found.total, 'trial')}` : 'None',
       filter.state ? ` that ${found.total === 1 ? 'is' : 'are'} ${filter.state}` : '',
       turn('Earlier', Math.max(0, filter.offset - filter.limit), filter.offset > 0), turn('Later', filter.offset + filter.limit, filter.offset + filter.limit < found.total)));
@@ -819,9 +820,9 @@ function stageView(key) {
           ['took', stage.result ? `${stage.result.seconds.toFixed(1)} s` : '']].filter(([, value]) => value && String(value).length)
           .map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)])),
       stage.result && stage.result.metrics.classes ? metricsTable(stage.result.metrics, 'Metrics by class') : null);
-      replaceIfChanged(attempts, h('h2', {}, 'Attempts'), tries.attempts.length ? h('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Attempts'}, h('table', {},
+      replaceIfChanged(attempts, h('h2', {}, 'Attempts'), tries.attempts.length ? h('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Attempts'}, h('table', {class: 'stacked'},
         h('thead', {}, h('tr', {}, ['attempt', 'outcome', 'reason', 'where', 'ended', 'log'].map((one) => h('th', {scope: 'col'}, one)))),
-        h('tbody', {}, tries.attempts.map((one) => h('tr', {}, h('td', {}, one.attempt), h('td', {}, one.end ? one.end.outcome : 'not ended'), h('td', {class: 'reason'}, one.end ? one.end.reason || '–' : '–'),
+        h('tbody', {}, tries.attempts.map((one) => h('tr', {}, h('td', {'data-title': 'attempt'}, one.attempt), h('td', {}, one.end ? one.end.outcome : 'not ended'), h('td', {class: 'reason'}, one.end ? one.end.reason || '–' : '–'),
           h('td', {}, (one.claim && one.claim.host) || '–'), h('td', {}, at(one.ended)), h('td', {class: 'nowrap'}, bytesText(one.log_bytes))))))) : h('p', {class: 'faint'}, 'None yet.'));
       spec.textContent = JSON.stringify(stage.spec, null, 2);
       if (stage.attempt > 0 && stage.attempt !== shownAttempt) {

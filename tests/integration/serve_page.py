@@ -126,6 +126,8 @@ class Page(unittest.TestCase):
             self.go(address)
             time.sleep(0.5)
             self.assert_fits(f"{name} on a phone")
+            hidden = self.browser.run("[...document.querySelectorAll('td.reason')].filter((one) => one.getBoundingClientRect().right > innerWidth).length")
+            self.assertEqual(hidden, 0, f"{name}: reasons beyond the edge of a phone")
             small = self.browser.run("[...document.querySelectorAll('main button, main select')].filter((one) => one.offsetHeight && one.offsetHeight < 30)"
                                      ".map((one) => one.innerText)")
             self.assertEqual(small, [], "too small for a thumb")
