@@ -18,7 +18,7 @@ from lab import FILO, SOURCE, Lab, running_cluster, skip_where_slurm_is_missing,
 class OnACluster(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = cls.enterClassContext(running_cluster("c"))
+        cls.cluster = cls.enterClassContext(running_cluster("c", gpus=2))
         # A time limit takes Slurm a minute and a half to see: it runs while the other tests do.
         cls.overdue = Lab(cls.cluster, "overdue", trainings=1, time_limit="00:01:00")
         cls.overdue.fake("train", seconds=300, deaf=1, first_only=1)
@@ -49,6 +49,16 @@ class OnACluster(unittest.TestCase):
         lab.submit()
         lab.until_done()
         lab.check_once_each()
+
+    def test_each_form_of_asking_for_gpus_gets_them(self):
+        """Guards gpus.form: real Slurm takes each, gives two ranks two (pretended) GPUs, and says which to the worker."""
+        for form in ("gres", "gpus", "gpus-per-task"):
+            lab = self.lab(f"gpu-{form}", trainings=1, settings=f"gpus: {{form: {form}}}\n")
+            lab.experiment.write_text(lab.experiment.read_text().replace("threads: 1,", "threads: 1, gpus: 1,"))
+            lab.submit()
+            lab.until_done()
+            for stage in lab.status().values():
+                self.assertIn("GPUs 0,1", lab.log(stage["key"], 1), form)
 
     def test_a_thousand_jobs_are_submitted_in_seconds_and_few_commands(self):
         """Guards the figure: 1,000 jobs in at most 30 s of the coordinator's time and (jobs / array size) + 5 commands."""
