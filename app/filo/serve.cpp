@@ -37,6 +37,11 @@ void add_serve_command(CLI::App& program) {
                         "Seconds that stages on this machine get for a snapshot when stopped")
             ->capture_default_str()
             ->check(CLI::NonNegativeNumber);
+        command
+            .add_option("--poll", options->poll_s,
+                        "Seconds between looks at a cluster's queue while nothing happens (one squeue each)")
+            ->capture_default_str()
+            ->check(CLI::Range(0.1, 3600.0));
         return [options, workspace] {
           install_stop_handlers();
           options->version = FILO_VERSION;

@@ -23,6 +23,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto between_passes = std::chrono::seconds(2);
 constexpr auto between_looks = std::chrono::milliseconds(100);
+constexpr int passes_after_actions = 3;  // that follow quickly: a job is asked to end, ends, and its end is recorded
 
 // A thread that leaves the stop signals to the main one, and is joined.
 class Worker {
@@ -111,15 +112,31 @@ class Loop {
   void run() {
     while (!options_.stop()) {
       const bool complete = look(true);
-      const auto next =
-          Clock::now() + (complete ? std::chrono::milliseconds(between_passes) : std::chrono::milliseconds(20));
-      while (Clock::now() < next && !options_.stop() && !bell_.wait(between_looks) && !local_ended()) {
+      const auto next = Clock::now() + (complete ? pause() : std::chrono::milliseconds(20));
+      while (Clock::now() < next && !options_.stop() && !rung() && !local_ended()) {
       }
     }
     stop_local_stages();
   }
 
  private:
+  // A cluster's controller has other users too: its queue is looked at less often while nothing happens.
+  std::chrono::milliseconds pause() {
+    const auto experiments = workspace_.active_experiments();
+    const bool on_cluster = std::any_of(experiments.begin(), experiments.end(),
+                                        [](const auto& experiment) { return experiment.executor != "local"; });
+    const bool calm = quick_passes_ == 0;
+    if (!calm) --quick_passes_;
+    if (!on_cluster || !calm) return between_passes;
+    return std::chrono::milliseconds(static_cast<std::int64_t>(options_.poll_s * 1000));
+  }
+
+  bool rung() {
+    if (!bell_.wait(between_looks)) return false;
+    quick_passes_ = passes_after_actions;
+    return true;
+  }
+
   std::unique_ptr<Executor> make_executor(const ActiveExperiment& experiment) {
     if (!options_.executors) return nullptr;
     auto executor = options_.executors(experiment);
@@ -132,8 +149,9 @@ class Loop {
     const auto start = Clock::now();
     std::string problem;
     try {
-      for (const auto& trouble : coordinator_.pass(start_new).troubles)
-        problem += (problem.empty() ? "" : "; ") + trouble;
+      const CoordinatorPass pass = coordinator_.pass(start_new);
+      if (!pass.actions.empty()) quick_passes_ = passes_after_actions;
+      for (const auto& trouble : pass.troubles) problem += (problem.empty() ? "" : "; ") + trouble;
       ++counters_.passes;
     } catch (const std::exception& error) {
       problem = error.what();
@@ -194,6 +212,7 @@ class Loop {
   Bell& bell_;
   Workspace workspace_;
   LocalExecutor* local_ = nullptr;  // the coordinator's
+  int quick_passes_ = 0;
   std::string told_;
   std::map<std::string, Clock::time_point> due_;
   Coordinator coordinator_;

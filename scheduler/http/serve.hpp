@@ -23,6 +23,7 @@ struct ServeOptions {
   std::vector<std::string> allowed_hosts;  // names in Host besides addresses, localhost and this machine's
   ServerLimits limits{};
   double grace_s = 120;  // for the snapshots of local stages when it is stopped
+  double poll_s = 10;    // between looks at a cluster's queue, when nothing was asked for and nothing happened
   std::string version{};
   bool show_token = false;              // in the address that is printed: for a terminal, not for a log
   ExecutorFactory executors = nullptr;  // null: nothing is started, only looked at

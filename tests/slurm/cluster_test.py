@@ -15,6 +15,17 @@ import urllib.request
 from lab import FILO, SOURCE, Lab, running_cluster, skip_where_slurm_is_missing, wait_for
 
 
+def count_commands(lab):
+    """The lab's cluster file names Slurm's commands by a folder whose programs leave a line each in the file that this returns."""
+    folder = lab.folder / "bin"
+    folder.mkdir()
+    for program in ("sbatch", "squeue", "scancel", "scontrol"):
+        (folder / program).write_text(f'#!/bin/sh\necho {program} >>"{folder}/calls"\nexec {shutil.which(program)} "$@"\n')
+        (folder / program).chmod(0o755)
+    lab.settings.write_text(lab.settings.read_text() + f"slurm_bin: {folder}\n")
+    return folder / "calls"
+
+
 class OnACluster(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -66,19 +77,13 @@ class OnACluster(unittest.TestCase):
         lab.submit()
         wait_for(lambda: len(lab.committed()) == 2, 30, "features")
         wait_for(lambda: not [row for row in lab.queue() if row[1] in ("R", "CG", "PD")], 30, "features' jobs ended")
-        counted = lab.folder / "bin"
-        counted.mkdir()
-        for program in ("sbatch", "squeue", "scancel", "scontrol"):
-            path = shutil.which(program)
-            (counted / program).write_text(f'#!/bin/sh\necho {program} >>"{counted}/calls"\nexec {path} "$@"\n')
-            (counted / program).chmod(0o755)
-        lab.settings.write_text(lab.settings.read_text() + f"slurm_bin: {counted}\n")
+        calls = count_commands(lab)
         lab.fake("train", seconds=600)
         start = time.monotonic()
         lab.reconcile()
         seconds = time.monotonic() - start
         self.cluster.call("scancel", "--quiet", *{job.split("_")[0] for job, state, _ in lab.queue() if state != "CD"})
-        calls = (counted / "calls").read_text().split()
+        calls = calls.read_text().split()
         print(f"1,000 jobs submitted in {seconds:.1f} s with {len(calls)} commands: {' '.join(calls)}")
         self.assertEqual(calls.count("sbatch"), 3)
         self.assertLessEqual(len(calls), 1000 // 400 + 5)
@@ -210,16 +215,17 @@ class OnACluster(unittest.TestCase):
     def test_a_server_on_the_login_node_goes_on_and_its_end_ends_no_job(self):
         """Guards filo serve as the coordinator of a cluster: it starts what becomes ready, cancels on request, and leaves jobs when it ends."""
         lab = self.lab("served", trainings=3)
-        lab.fake("evaluate", seconds=20, first_only=1)
+        lab.fake("evaluate", seconds=30, first_only=1)
+        calls = count_commands(lab)
         lab.submit()
 
-        def serve():
-            server = subprocess.Popen([FILO, "serve", "--listen", "127.0.0.1:0", "--workspace", str(lab.workspace)], cwd=lab.folder,
+        def serve(poll_s):
+            server = subprocess.Popen([FILO, "serve", "--listen", "127.0.0.1:0", "--poll", str(poll_s), "--workspace", str(lab.workspace)], cwd=lab.folder,
                                       env=self.cluster.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             self.addCleanup(lambda: (server.poll() is None and server.kill(), server.wait()))
             return server
 
-        server = serve()
+        server = serve(1)
         wait_for(lambda: lab.running("evaluate"), 60, "an evaluation runs, started by the server")
         reach = json.loads((lab.workspace / "server.json").read_text())
 
@@ -237,8 +243,14 @@ class OnACluster(unittest.TestCase):
         server.terminate()
         self.assertEqual(server.wait(20), 0)
         self.assertEqual({stage["state"] for stage in lab.stages("evaluate") if stage["key"] in others}, {"running"})
+        calls.write_text("")
+        server = serve(60)
+        time.sleep(6)
+        self.assertEqual(calls.read_text().split(), ["squeue"], "nothing happens: one look a minute")
         lab.filo("retry", doomed)
-        server = serve()
+        server.terminate()
+        self.assertEqual(server.wait(20), 0)
+        server = serve(1)
         wait_for(lambda: set(lab.states()) == {"done"}, 60, "every stage done")
         server.terminate()
         self.assertEqual(server.wait(20), 0)
