@@ -128,6 +128,7 @@ LocalExecutor::~LocalExecutor() {
 
 std::vector<Job> LocalExecutor::jobs() {
   reserved_.clear();
+  elsewhere_.clear();
   const auto now = std::chrono::steady_clock::now();
   const bool touch = now - touched_ > between_touches;
   if (touch) touched_ = now;
@@ -148,26 +149,27 @@ std::vector<Job> LocalExecutor::jobs() {
   return jobs;
 }
 
+std::vector<LocalExecutor::Use> LocalExecutor::uses() {
+  std::vector<Use> uses = elsewhere_;
+  for (auto& [id, entry] : running_)
+    if (!entry.process.poll()) uses.push_back(entry.use);
+  return uses;
+}
+
 bool LocalExecutor::reserve(const ResourceSettings& wanted) {
   long cores = 0;
   std::size_t gpus = 0;
   std::uint64_t memory = 0;
-  bool alone = true;
   const auto add = [&](const ResourceSettings& resources) {
     cores += static_cast<long>(resources.ranks) * resources.threads;
     gpus += gpus_of(resources);
     memory += memory_in_bytes(resources.memory);
   };
-  for (auto& [id, entry] : running_)
-    if (!entry.process.poll()) {
-      alone = false;
-      add(entry.resources);
-    }
-  for (const auto& resources : reserved_) {
-    alone = false;
-    add(resources);
-  }
+  const auto used = uses();
+  for (const auto& use : used) add(use.resources);
+  for (const auto& resources : reserved_) add(resources);
   add(wanted);
+  const bool alone = used.empty() && reserved_.empty();
   if (!alone && (cores > capacity_.cores || memory > capacity_.memory_bytes || gpus > capacity_.gpus.size()))
     return false;
   reserved_.push_back(wanted);
@@ -175,18 +177,45 @@ bool LocalExecutor::reserve(const ResourceSettings& wanted) {
 }
 
 std::vector<Json> LocalExecutor::prepare(const std::vector<StartRequest>& requests) {
-  return std::vector<Json>(requests.size(), claim_);
+  std::vector<std::string> free = capacity_.gpus;
+  for (const auto& use : uses())
+    std::erase_if(free, [&](const std::string& gpu) {
+      return std::find(use.gpus.begin(), use.gpus.end(), gpu) != use.gpus.end();
+    });
+  std::vector<Json> claims;
+  for (const auto& request : requests) {
+    claims.push_back(claim_);
+    claims.back()["resources"] = to_json(request.resources);
+    const auto count = static_cast<std::ptrdiff_t>(gpus_of(request.resources));
+    if (count == 0 || count > std::ssize(free)) continue;
+    claims.back()["gpus"] = std::vector<std::string>(free.begin(), free.begin() + count);
+    free.erase(free.begin(), free.begin() + count);
+  }
+  return claims;
 }
 
 bool LocalExecutor::may_be_running(const Json& claim, double age_s) const {
-  return claim != claim_ && claim_holds(claim, age_s);
+  const bool own = std::all_of(claim_.items().begin(), claim_.items().end(), [&](const auto& field) {
+    return claim.contains(field.key()) && claim[field.key()] == field.value();
+  });
+  return !own && claim_holds(claim, age_s);
 }
 
-std::vector<std::string> LocalExecutor::start(const std::vector<StartRequest>& requests, const std::vector<Json>&) {
+void LocalExecutor::runs_elsewhere(const Json& claim) {
+  if (!claim.contains("host") || claim["host"] != claim_["host"] || !claim.contains("resources")) return;
+  try {
+    elsewhere_.push_back({resource_settings_from_json(claim["resources"], "claim.json"),
+                          claim.value("gpus", std::vector<std::string>())});
+  } catch (const std::exception&) {  // of another version: its room is not known
+  }
+}
+
+std::vector<std::string> LocalExecutor::start(const std::vector<StartRequest>& requests,
+                                              const std::vector<Json>& claims) {
   std::vector<std::string> refusals;
-  for (const auto& request : requests) {
+  for (std::size_t i = 0; i < requests.size(); ++i) {
     try {
-      start_one(request);
+      start_one(requests[i], claims[i]);
       refusals.emplace_back();
     } catch (const Error& error) {
       refusals.emplace_back(error.what());
@@ -196,7 +225,7 @@ std::vector<std::string> LocalExecutor::start(const std::vector<StartRequest>& r
   return refusals;
 }
 
-void LocalExecutor::start_one(const StartRequest& request) {
+void LocalExecutor::start_one(const StartRequest& request, const Json& claim) {
   const PlannedStage& stage = *request.stage;
   if (request.attempt > 1) end_survivors(workspace_, stage.key);
   const ResourceSettings& resources = request.resources;
@@ -219,33 +248,21 @@ void LocalExecutor::start_one(const StartRequest& request) {
                        std::to_string(resources.threads)};
   options.environment = {{"OMP_NUM_THREADS", std::to_string(resources.threads)},
                          {"FILO_SERVER_FILE", workspace_.server_file().string()}};
-  std::vector<std::string> gpus;
+  const auto gpus = claim.value("gpus", std::vector<std::string>());
   if (resources.gpus > 0) {
     options.arguments.push_back("--gpus");
     options.arguments.push_back(std::to_string(resources.gpus));
-    gpus = free_gpus();
-    if (gpus.size() >= gpus_of(resources)) {
-      gpus.resize(gpus_of(resources));
-      std::string& visible = options.environment["CUDA_VISIBLE_DEVICES"];
-      for (const auto& gpu : gpus) visible += (visible.empty() ? "" : ",") + gpu;
-    }
+  }
+  if (!gpus.empty()) {
+    std::string& visible = options.environment["CUDA_VISIBLE_DEVICES"];
+    for (const auto& gpu : gpus) visible += (visible.empty() ? "" : ",") + gpu;
   }
   if (geteuid() == 0) {
     options.environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1";
     options.environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
   }
   options.output_file = workspace_.log_file(stage.key, request.attempt);
-  running_.emplace(std::make_pair(stage.key, request.attempt), Running{Process(options), resources, std::move(gpus)});
-}
-
-std::vector<std::string> LocalExecutor::free_gpus() {
-  std::vector<std::string> free = capacity_.gpus;
-  for (auto& [id, entry] : running_)
-    if (!entry.process.poll())
-      std::erase_if(free, [&](const std::string& gpu) {
-        return std::find(entry.gpus.begin(), entry.gpus.end(), gpu) != entry.gpus.end();
-      });
-  return free;
+  running_.emplace(std::make_pair(stage.key, request.attempt), Running{Process(options), {resources, gpus}});
 }
 
 LocalExecutor::Running* LocalExecutor::find(const std::string& stage, int attempt) {

@@ -35,14 +35,16 @@ class LocalExecutor : public Executor {
   std::string name() const override { return "local"; }
   // Also touches the claims of what runs, every 2 s at most, for processes on other hosts.
   std::vector<Job> jobs() override;
-  // A stage that asks for more than the machine has runs alone (and sees all GPUs).
+  // What other processes run on this machine counts too. A stage that asks for more than the machine has runs alone
+  // (and sees all GPUs).
   bool reserve(const ResourceSettings& resources) override;
+  // This process, what of the machine the attempt takes, and GPUs of its own (for CUDA_VISIBLE_DEVICES).
   std::vector<Json> prepare(const std::vector<StartRequest>& requests) override;
   // Ends first what an earlier attempt left running on this host (mpirun was killed, its ranks not yet).
-  // Each sees GPUs of its own, by CUDA_VISIBLE_DEVICES.
   std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override;
   // By claim_holds(); this process's own claims do not hold: what it runs is listed by jobs().
   bool may_be_running(const Json& claim, double age_s) const override;
+  void runs_elsewhere(const Json& claim) override;  // ignored when that is another host
   // SIGUSR2 to mpirun, which hands it to the ranks: they write a snapshot and exit 75. (SIGTERM would have mpirun kill
   // them at once.)
   void stop(const std::string& stage, int attempt) override;
@@ -54,17 +56,20 @@ class LocalExecutor : public Executor {
   void end_all();   // SIGTERM to each mpirun: for those that did not heed stop_all()
 
  private:
-  struct Running {
-    Process process;
+  struct Use {  // of this machine
     ResourceSettings resources;
     std::vector<std::string> gpus{};
+  };
+  struct Running {
+    Process process;
+    Use use;
     bool asked_to_stop = false;
     std::optional<std::chrono::steady_clock::time_point> killed{};
   };
 
-  void start_one(const StartRequest& request);           // throws Error
-  std::vector<std::string> free_gpus();                  // of those that this machine has
-  Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended
+  void start_one(const StartRequest& request, const Json& claim);  // throws Error
+  std::vector<Use> uses();                                         // of what runs now
+  Running* find(const std::string& stage, int attempt);            // null: no such attempt, or it has ended
 
   Workspace workspace_;
   std::filesystem::path worker_;
@@ -73,6 +78,7 @@ class LocalExecutor : public Executor {
   Json claim_;
   std::map<std::pair<std::string, int>, Running> running_;  // and ended ones until forget()
   std::vector<ResourceSettings> reserved_;                  // since the last jobs() or start()
+  std::vector<Use> elsewhere_;                              // since the last jobs()
   std::chrono::steady_clock::time_point touched_{};
 };
 

@@ -212,6 +212,34 @@ TEST_F(LocalRun, GivesEachStageGpusOfItsOwn) {
   EXPECT_EQ(start(2, 2), "gpus 2,5");
 }
 
+// Guards: two runs on one machine share its cores, memory and GPUs; another machine's do not count, nor do broken
+// claims.
+TEST_F(LocalRun, LeavesRoomToWhatOtherProcessesRun) {
+  LocalExecutor local(workspace, "filo-worker", {.cores = 4, .memory_bytes = 8ull << 30, .gpus = {"0", "1"}}, mpirun);
+  const ResourceSettings one{.ranks = 1, .threads = 1, .gpus = 1, .memory = "1G", .time = "01:00:00"};
+  const std::vector<StartRequest> requests = {{&plan.stages[0], 1, one}};
+  const auto claim_of_another = [&](const std::string& gpu, int threads) {
+    Json claim = local.prepare(requests)[0];
+    claim["pid"] = 1;
+    claim["gpus"] = {gpu};
+    claim["resources"]["threads"] = threads;
+    return claim;
+  };
+  EXPECT_EQ(local.prepare(requests)[0]["gpus"], Json({"0"}));
+  Json foreign = claim_of_another("0", 4);
+  foreign["host"] = "elsewhere";
+  local.runs_elsewhere(foreign);
+  local.runs_elsewhere({{"executor", "local"}, {"host", claim_of_another("0", 1)["host"]}, {"resources", "none"}});
+  EXPECT_EQ(local.prepare(requests)[0]["gpus"], Json({"0"}));
+  local.runs_elsewhere(claim_of_another("0", 3));
+  EXPECT_EQ(local.prepare(requests)[0]["gpus"], Json({"1"}));
+  EXPECT_TRUE(local.reserve(one));
+  EXPECT_FALSE(local.reserve(one)) << "the cores are taken";
+  local.jobs();
+  EXPECT_TRUE(local.reserve(one));
+  EXPECT_TRUE(local.reserve(one));
+}
+
 // Guards: what the user or the batch system hides stays hidden.
 TEST(Capacity, GpusAreThoseThatCudaSees) {
   const auto with = [](const char* visible) {
