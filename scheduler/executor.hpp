@@ -77,10 +77,6 @@ class Executor {
   // the claim was written or touched.
   virtual bool may_be_running(const Json& claim, double age_s) const = 0;
 
-  // Tells it of such an attempt, for who shares a machine with others: reserve() and prepare() leave it its room, until
-  // the next jobs().
-  virtual void runs_elsewhere(const Json& /*claim*/) {}
-
   // Has the attempt write a snapshot and exit 75 (SIGUSR2). Idempotent; an attempt that it does not know is left alone.
   virtual void stop(const std::string& stage, int attempt) = 0;
   // Ends the attempt at once. Idempotent likewise.

@@ -12,6 +12,7 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "base/log.hpp"
 #include "scheduler/claim.hpp"
 #include "scheduler/resources.hpp"
 
@@ -124,11 +125,13 @@ LocalExecutor::~LocalExecutor() {
   for (auto& [id, entry] : running_)
     while (!entry.process.poll() && std::chrono::steady_clock::now() < deadline)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  std::error_code ignored;
+  fs::remove(uses_file(), ignored);
 }  // ~Process kills the rest
 
 std::vector<Job> LocalExecutor::jobs() {
   reserved_.clear();
-  elsewhere_.clear();
+  read_elsewhere();
   const auto now = std::chrono::steady_clock::now();
   const bool touch = now - touched_ > between_touches;
   if (touch) touched_ = now;
@@ -185,7 +188,6 @@ std::vector<Json> LocalExecutor::prepare(const std::vector<StartRequest>& reques
   std::vector<Json> claims;
   for (const auto& request : requests) {
     claims.push_back(claim_);
-    claims.back()["resources"] = to_json(request.resources);
     const auto count = static_cast<std::ptrdiff_t>(gpus_of(request.resources));
     if (count == 0 || count > std::ssize(free)) continue;
     claims.back()["gpus"] = std::vector<std::string>(free.begin(), free.begin() + count);
@@ -201,12 +203,44 @@ bool LocalExecutor::may_be_running(const Json& claim, double age_s) const {
   return !own && claim_holds(claim, age_s);
 }
 
-void LocalExecutor::runs_elsewhere(const Json& claim) {
-  if (!claim.contains("host") || claim["host"] != claim_["host"] || !claim.contains("resources")) return;
-  try {
-    elsewhere_.push_back({resource_settings_from_json(claim["resources"], "claim.json"),
-                          claim.value("gpus", std::vector<std::string>())});
-  } catch (const std::exception&) {  // of another version: its room is not known
+fs::path LocalExecutor::uses_file() const {
+  const std::string name = claim_.at("host").get<std::string>() + "-" + std::to_string(getpid()) + ".json";
+  return workspace_.root() / "local" / name;
+}
+
+void LocalExecutor::publish_uses() {
+  Json list = Json::array();
+  for (auto& [id, entry] : running_)
+    if (!entry.process.poll()) list.push_back({{"resources", to_json(entry.use.resources)}, {"gpus", entry.use.gpus}});
+  std::error_code ignored;
+  if (list.empty()) {
+    fs::remove(uses_file(), ignored);
+    return;
+  }
+  Json file = claim_;
+  file["uses"] = std::move(list);
+  fs::create_directories(uses_file().parent_path(), ignored);
+  write_json(uses_file(), file);
+}
+
+void LocalExecutor::read_elsewhere() {
+  elsewhere_.clear();
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(workspace_.root() / "local", error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.front() == '.' || entry.path() == uses_file()) continue;
+    try {
+      const Json file = read_json(entry.path());
+      if (file.at("host") != claim_.at("host")) continue;
+      if (!claim_holds(file, 0)) {
+        fs::remove(entry.path(), error);
+        continue;
+      }
+      for (const auto& use : file.at("uses"))
+        elsewhere_.push_back({resource_settings_from_json(use.at("resources"), name), use.at("gpus")});
+    } catch (const std::exception& problem) {  // gone meanwhile, or of another version: its room is not known
+      log_warning("scheduler: " + entry.path().string() + ": " + problem.what());
+    }
   }
 }
 
@@ -222,6 +256,7 @@ std::vector<std::string> LocalExecutor::start(const std::vector<StartRequest>& r
     }
   }
   reserved_.clear();
+  publish_uses();
   return refusals;
 }
 
@@ -290,7 +325,9 @@ void LocalExecutor::kill(const std::string& stage, int attempt) {
   }
 }
 
-void LocalExecutor::forget(const std::string& stage, int attempt) { running_.erase({stage, attempt}); }
+void LocalExecutor::forget(const std::string& stage, int attempt) {
+  if (running_.erase({stage, attempt}) > 0) publish_uses();
+}
 
 void LocalExecutor::stop_all() {
   for (auto& [id, entry] : running_) stop(id.first, id.second);

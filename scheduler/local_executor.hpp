@@ -35,16 +35,15 @@ class LocalExecutor : public Executor {
   std::string name() const override { return "local"; }
   // Also touches the claims of what runs, every 2 s at most, for processes on other hosts.
   std::vector<Job> jobs() override;
-  // What other processes run on this machine counts too. A stage that asks for more than the machine has runs alone
-  // (and sees all GPUs).
+  // What other processes run on this machine from this workspace counts too. A stage that asks for more than the
+  // machine has runs alone (and sees all GPUs).
   bool reserve(const ResourceSettings& resources) override;
-  // This process, what of the machine the attempt takes, and GPUs of its own (for CUDA_VISIBLE_DEVICES).
+  // This process, and GPUs of the attempt's own (for CUDA_VISIBLE_DEVICES).
   std::vector<Json> prepare(const std::vector<StartRequest>& requests) override;
   // Ends first what an earlier attempt left running on this host (mpirun was killed, its ranks not yet).
   std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override;
   // By claim_holds(); this process's own claims do not hold: what it runs is listed by jobs().
   bool may_be_running(const Json& claim, double age_s) const override;
-  void runs_elsewhere(const Json& claim) override;  // ignored when that is another host
   // SIGUSR2 to mpirun, which hands it to the ranks: they write a snapshot and exit 75. (SIGTERM would have mpirun kill
   // them at once.)
   void stop(const std::string& stage, int attempt) override;
@@ -68,8 +67,11 @@ class LocalExecutor : public Executor {
   };
 
   void start_one(const StartRequest& request, const Json& claim);  // throws Error
-  std::vector<Use> uses();                                         // of what runs now
-  Running* find(const std::string& stage, int attempt);            // null: no such attempt, or it has ended
+  std::filesystem::path uses_file() const;
+  void publish_uses();  // WORKSPACE/local/HOST-PID.json: what this process runs, for read_elsewhere() of others
+  void read_elsewhere();
+  std::vector<Use> uses();                               // of what runs now
+  Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended
 
   Workspace workspace_;
   std::filesystem::path worker_;

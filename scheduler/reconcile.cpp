@@ -129,8 +129,6 @@ class Pass {
       result_.statuses.push_back(step(assignment));
       judge_.note(*assignment.stage, result_.statuses.back().state);
     }
-    // Only now: what runs already, here or elsewhere, comes first.
-    for (const std::size_t place : ready_) try_start(assignments_[place], place);
     for (auto& [executor, asked] : asked_) start(*executor, asked.batch);
     return std::move(result_);
   }
@@ -185,7 +183,7 @@ class Pass {
     }
     judge_.judge(stage, facts, status);
     status.seconds = facts.seconds;
-    if (status.state == StageState::queued) ready_.push_back(result_.statuses.size());
+    if (status.state == StageState::queued) try_start(assignment, facts, status);
     return status;
   }
 
@@ -236,12 +234,9 @@ class Pass {
   // Whether the executor that wrote the claim may still run the attempt although nobody lists it.
   bool holds(const std::string& key, int attempt, const Json& claim) const {
     const std::string name = claim.value("executor", std::string("local"));
-    for (const auto& [executor, asked] : asked_) {
-      if (executor->name() != name) continue;
-      if (asked.answered && !executor->may_be_running(claim, workspace_.claim_age_s(key, attempt))) return false;
-      executor->runs_elsewhere(claim);
-      return true;
-    }
+    for (const auto& [executor, asked] : asked_)
+      if (executor->name() == name)
+        return !asked.answered || executor->may_be_running(claim, workspace_.claim_age_s(key, attempt));
     return claim_holds(claim, workspace_.claim_age_s(key, attempt));
   }
 
@@ -266,21 +261,20 @@ class Pass {
     facts = read_facts(workspace_, stage.key, stage.kind);
   }
 
-  void try_start(const StageAssignment& assignment, std::size_t place) {
-    StageStatus& status = result_.statuses[place];
+  void try_start(const StageAssignment& assignment, const StageFacts& facts, StageStatus& status) {
     if (!options_.start_new || assignment.executor == nullptr) return;
     Asked& asked = asked_.at(assignment.executor);
     if (!asked.answered) return;
     if (assignment.concurrency != nullptr && underway_[assignment.concurrency] >= assignment.concurrency->limit) return;
     StartRequest request{.stage = assignment.stage,
-                         .resources = resources_of_next(*assignment.executor, *assignment.stage, status.counts)};
+                         .resources = resources_of_next(*assignment.executor, *assignment.stage, facts.counts)};
     if (!assignment.executor->reserve(request.resources)) return;
     if (assignment.concurrency != nullptr) ++underway_[assignment.concurrency];
     request.attempt = status.attempt = workspace_.make_attempt(status.key);
     options_.at_point("attempt made");
     status.state = StageState::running;
     asked.batch.requests.push_back(std::move(request));
-    asked.batch.places.push_back(place);
+    asked.batch.places.push_back(result_.statuses.size());
   }
 
   void start(Executor& executor, const Batch& batch) {
@@ -318,7 +312,6 @@ class Pass {
   std::unordered_map<Executor*, Asked> asked_;
   std::unordered_map<std::string, Known> jobs_;
   std::unordered_map<const ConcurrencyLimit*, int> underway_;
-  std::vector<std::size_t> ready_;  // places in result_.statuses
   PassResult result_;
 };
 

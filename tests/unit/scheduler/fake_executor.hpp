@@ -33,7 +33,6 @@ class FakeExecutor : public Executor {
   }
   bool reserve(const ResourceSettings& resources) override {
     reserved.push_back(resources);
-    seen_elsewhere_when_asked_for_room = elsewhere.size();
     return static_cast<int>(running() + reserved.size()) <= room;
   }
   std::vector<Json> prepare(const std::vector<StartRequest>& requests) override {
@@ -52,7 +51,6 @@ class FakeExecutor : public Executor {
     reserved.clear();
     return std::vector<std::string>(requests.size(), refuse ? "fake: cannot start" : "");
   }
-  void runs_elsewhere(const Json& claim) override { elsewhere.push_back(claim); }
   void stop(const std::string& stage, int attempt) override { ask(stage, attempt, stopped); }
   void kill(const std::string& stage, int attempt) override { ask(stage, attempt, killed); }
   void forget(const std::string& stage, int attempt) override {
@@ -86,8 +84,6 @@ class FakeExecutor : public Executor {
   std::vector<std::string> stopped;  // "KEY ATTEMPT"
   std::vector<std::string> killed;
   std::string alive_owner;
-  std::vector<Json> elsewhere;
-  std::size_t seen_elsewhere_when_asked_for_room = 0;
 
  private:
   void ask(const std::string& stage, int attempt, std::vector<std::string>& asked) {

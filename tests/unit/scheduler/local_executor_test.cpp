@@ -212,32 +212,40 @@ TEST_F(LocalRun, GivesEachStageGpusOfItsOwn) {
   EXPECT_EQ(start(2, 2), "gpus 2,5");
 }
 
-// Guards: two runs on one machine share its cores, memory and GPUs; another machine's do not count, nor do broken
-// claims.
+// Guards: two runs on one machine share its cores, memory and GPUs, whatever experiments they run; one that was killed
+// takes no room.
 TEST_F(LocalRun, LeavesRoomToWhatOtherProcessesRun) {
-  LocalExecutor local(workspace, "filo-worker", {.cores = 4, .memory_bytes = 8ull << 30, .gpus = {"0", "1"}}, mpirun);
+  const std::string worker =
+      script("filo-worker", "touch " + (scratch.folder / "ready").string() + "; exec sleep 60\n");
+  const LocalCapacity machine{.cores = 4, .memory_bytes = 8ull << 30, .gpus = {"0", "1"}};
+  const ResourceSettings most{.ranks = 1, .threads = 3, .gpus = 1, .memory = "1G", .time = "01:00:00"};
   const ResourceSettings one{.ranks = 1, .threads = 1, .gpus = 1, .memory = "1G", .time = "01:00:00"};
-  const std::vector<StartRequest> requests = {{&plan.stages[0], 1, one}};
-  const auto claim_of_another = [&](const std::string& gpu, int threads) {
-    Json claim = local.prepare(requests)[0];
-    claim["pid"] = 1;
-    claim["gpus"] = {gpu};
-    claim["resources"]["threads"] = threads;
-    return claim;
+  const std::vector<StartRequest> requests = {{&plan.stages[0], workspace.make_attempt(plan.stages[0].key), most}};
+  const pid_t child = fork();
+  if (child == 0) {
+    LocalExecutor other(workspace, worker, machine, mpirun);
+    other.start(requests, other.prepare(requests));
+    while (true) pause();
+  }
+  const auto published = [&] {
+    std::error_code error;
+    return std::distance(std::filesystem::directory_iterator(workspace.root() / "local", error), {});
   };
-  EXPECT_EQ(local.prepare(requests)[0]["gpus"], Json({"0"}));
-  Json foreign = claim_of_another("0", 4);
-  foreign["host"] = "elsewhere";
-  local.runs_elsewhere(foreign);
-  local.runs_elsewhere({{"executor", "local"}, {"host", claim_of_another("0", 1)["host"]}, {"resources", "none"}});
-  EXPECT_EQ(local.prepare(requests)[0]["gpus"], Json({"0"}));
-  local.runs_elsewhere(claim_of_another("0", 3));
+  for (int i = 0; i < 500 && (published() == 0 || !std::filesystem::exists(scratch.folder / "ready")); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  LocalExecutor local(workspace, worker, machine, mpirun);
+  EXPECT_EQ(local.prepare(requests)[0]["gpus"], Json({"0"})) << "it has not looked yet";
+  EXPECT_TRUE(local.jobs().empty());
   EXPECT_EQ(local.prepare(requests)[0]["gpus"], Json({"1"}));
   EXPECT_TRUE(local.reserve(one));
   EXPECT_FALSE(local.reserve(one)) << "the cores are taken";
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
   local.jobs();
+  EXPECT_EQ(local.prepare(requests)[0]["gpus"], Json({"0"}));
+  EXPECT_TRUE(local.reserve(most));
   EXPECT_TRUE(local.reserve(one));
-  EXPECT_TRUE(local.reserve(one));
+  EXPECT_EQ(published(), 0);
 }
 
 // Guards: what the user or the batch system hides stays hidden.

@@ -286,20 +286,6 @@ TEST_F(Reconcile, ATimeoutDoublesTheTime) {
   EXPECT_THAT(now.reason, HasSubstr("ran out of time 4 times: ran longer than its time of 08:00:00"));
 }
 
-// Guards: an executor knows what others run on its machine before it is asked for room, whatever the order of the plan.
-TEST_F(Reconcile, WhatRunsElsewhereComesBeforeWhatIsStarted) {
-  const auto first = plan.stages[0].key;
-  const std::string other = key("features boards") == first ? key("features parts") : key("features boards");
-  workspace.make_attempt(other);
-  workspace.write_claim(other, 1, {{"executor", "fake"}, {"host", "another"}});
-  FakeExecutor executor;
-  executor.alive_owner = "another";
-  pass(executor);
-  EXPECT_EQ(executor.starts[first], 1);
-  EXPECT_EQ(executor.elsewhere.size(), 1u);
-  EXPECT_EQ(executor.seen_elsewhere_when_asked_for_room, 1u);
-}
-
 // Guards: what an executor allows bounds the growth, and the reason tells the time that it had.
 TEST_F(Reconcile, TimeGrowsNoFurtherThanTheExecutorAllows) {
   FakeExecutor executor;
