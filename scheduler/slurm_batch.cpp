@@ -218,9 +218,9 @@ std::string slurm_launch_command(const ClusterSettings& settings, const Resource
 
 std::string slurm_site_preamble(const ClusterSettings& settings) {
   std::string text = "[ \"$(id -u)\" != 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n";
+  for (const auto& [name, value] : settings.environment) text += "export " + name + "=" + shell_quoted(value) + "\n";
   // Two jobs of Open MPI 4 that start at once on a node both make this folder, and the second one fails.
   text += "mkdir -m 700 \"${TMPDIR:-/tmp}/ompi.${HOSTNAME%%.*}.$(id -u)\" 2>/dev/null\n";
-  for (const auto& [name, value] : settings.environment) text += "export " + name + "=" + shell_quoted(value) + "\n";
   if (!settings.modules.empty()) text += "command -v module >/dev/null || [ ! -r /etc/profile ] || . /etc/profile\n";
   for (const auto& module : settings.modules)
     text += "module load " + shell_quoted(module) + " || { echo filo: module load failed: " + shell_quoted(module) +
