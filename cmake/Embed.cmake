@@ -1,5 +1,5 @@
 # filo_embed(TARGET SOURCE NAME=FILE...): adds to TARGET a generated source that defines the bytes of each FILE; see
-# scheduler/http/assets.cpp for its other half.
+# service/assets.cpp for its other half.
 function(filo_embed target output)
   set(names "")
   set(files "")

@@ -11,7 +11,7 @@ namespace filo {
 const std::vector<std::string>& clip_files();
 
 // SHA-256 over the names, sizes and contents of clip_files(), 64 hex digits. Throws UsageError naming the file that is
-// missing. Reads all of it (1.7 GB for ViT-L: seconds); the planner keeps a cache (scheduler/digests.hpp).
+// missing. Reads all of it (1.7 GB for ViT-L: seconds); the planner keeps a cache (scheduler/plan/digests.hpp).
 std::string clip_digest(const std::filesystem::path& folder);
 
 // Throws UsageError naming the first of clip_files() that is not there, and how to get one.

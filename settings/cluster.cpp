@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/error.hpp"
-#include "settings/experiment.hpp"
+#include "settings/experiment/experiment.hpp"
 #include "settings/settings_schema.hpp"
 
 namespace filo {

@@ -1,6 +1,6 @@
 // What an experiment is made of: the typed form of DESIGN section 7. Read from YAML by `filo`
-// (settings/experiment.hpp), handed to the workers as resolved JSON inside spec.json. Both programs use these structs;
-// neither parses YAML twice.
+// (settings/experiment/experiment.hpp), handed to the workers as resolved JSON inside spec.json. Both programs use
+// these structs; neither parses YAML twice.
 #pragma once
 
 #include <array>

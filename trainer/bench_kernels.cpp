@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "model/deform_conv.hpp"
 #include "model/kernels/row_kernels.hpp"
-#include "model/summed_conv.hpp"
-#include "trainer/bench.hpp"
+#include "model/layers/deform_conv.hpp"
+#include "model/layers/summed_conv.hpp"
+#include "trainer/benchmarks.hpp"
 
 namespace filo {
 namespace {

@@ -7,9 +7,9 @@
 #include <memory>
 
 #include "base/random.hpp"
-#include "model/filo_model.hpp"
+#include "model/systems/filo_model.hpp"
 #include "settings/descriptions.hpp"
-#include "trainer/bench.hpp"
+#include "trainer/benchmarks.hpp"
 #include "trainer/losses.hpp"
 #include "trainer/optimizer.hpp"
 

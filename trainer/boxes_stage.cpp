@@ -5,7 +5,7 @@
 #include "base/files.hpp"
 #include "base/hash.hpp"
 #include "data/boxes.hpp"
-#include "data/dataset.hpp"
+#include "data/datasets/dataset.hpp"
 #include "trainer/spec.hpp"
 #include "trainer/stages.hpp"
 

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "data/shards.hpp"
-#include "model/filo_model.hpp"
+#include "data/shards/shards.hpp"
+#include "model/systems/filo_model.hpp"
 #include "trainer/spec.hpp"
 
 namespace filo {

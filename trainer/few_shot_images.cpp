@@ -6,7 +6,7 @@
 
 #include "base/error.hpp"
 #include "base/random.hpp"
-#include "data/image.hpp"
+#include "data/images/image.hpp"
 
 namespace filo {
 

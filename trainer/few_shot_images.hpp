@@ -3,9 +3,9 @@
 
 #include <string>
 
-#include "data/dataset.hpp"
-#include "model/clip.hpp"
-#include "model/few_shot.hpp"
+#include "data/datasets/dataset.hpp"
+#include "model/clip/clip.hpp"
+#include "model/layers/few_shot.hpp"
 #include "settings/settings.hpp"
 
 namespace filo {

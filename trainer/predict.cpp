@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "base/error.hpp"
-#include "data/image.hpp"
-#include "model/filo_model.hpp"
+#include "data/images/image.hpp"
+#include "model/systems/filo_model.hpp"
 #include "settings/clip_digest.hpp"
 #include "trainer/device.hpp"
 #include "trainer/feature_batch.hpp"

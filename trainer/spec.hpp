@@ -8,9 +8,9 @@
 #include <string>
 
 #include "data/boxes.hpp"
-#include "data/dataset.hpp"
-#include "data/shards.hpp"
-#include "model/clip.hpp"
+#include "data/datasets/dataset.hpp"
+#include "data/shards/shards.hpp"
+#include "model/clip/clip.hpp"
 #include "settings/descriptions.hpp"
 #include "settings/settings.hpp"
 #include "trainer/stage.hpp"

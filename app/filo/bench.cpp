@@ -1,4 +1,4 @@
-#include "scheduler/bench.hpp"
+#include "bench/scheduler_bench.hpp"
 
 #include <unistd.h>
 
@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "app/filo/commands.hpp"
-#include "scheduler/http/bench_events.hpp"
+#include "bench/events_bench.hpp"
 
 namespace filo {
 namespace {

@@ -3,8 +3,8 @@
 
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
-#include "scheduler/coordinator.hpp"
-#include "scheduler/logs.hpp"
+#include "scheduler/control/coordinator.hpp"
+#include "scheduler/report/logs.hpp"
 
 namespace filo {
 namespace {

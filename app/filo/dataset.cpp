@@ -1,4 +1,4 @@
-#include "data/dataset.hpp"
+#include "data/datasets/dataset.hpp"
 
 #include <unistd.h>
 
@@ -8,7 +8,7 @@
 
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
-#include "data/generate.hpp"
+#include "data/generate/generate.hpp"
 
 namespace filo {
 

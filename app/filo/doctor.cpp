@@ -1,4 +1,4 @@
-#include "scheduler/doctor.hpp"
+#include "scheduler/executors/doctor.hpp"
 
 #include <cstdlib>
 #include <iostream>
@@ -9,7 +9,7 @@
 #include "app/filo/workspace_option.hpp"
 #include "app/version.hpp"
 #include "base/error.hpp"
-#include "scheduler/local_executor.hpp"
+#include "scheduler/executors/local_executor.hpp"
 
 namespace filo {
 namespace {

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "base/error.hpp"
-#include "scheduler/coordinator.hpp"
-#include "scheduler/local_executor.hpp"
-#include "scheduler/slurm_executor.hpp"
+#include "scheduler/control/coordinator.hpp"
+#include "scheduler/executors/local_executor.hpp"
+#include "scheduler/executors/slurm_executor.hpp"
 
 namespace filo {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "app/command_line.hpp"
-#include "settings/experiment.hpp"
+#include "settings/experiment/experiment.hpp"
 
 namespace filo {
 

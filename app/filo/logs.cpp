@@ -1,4 +1,4 @@
-#include "scheduler/logs.hpp"
+#include "scheduler/report/logs.hpp"
 
 #include <iostream>
 #include <memory>

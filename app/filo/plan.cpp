@@ -4,7 +4,7 @@
 #include "app/filo/commands.hpp"
 #include "app/filo/experiment_option.hpp"
 #include "app/filo/workspace_option.hpp"
-#include "scheduler/plan_summary.hpp"
+#include "scheduler/report/plan_summary.hpp"
 
 namespace filo {
 namespace {

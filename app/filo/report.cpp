@@ -1,4 +1,4 @@
-#include "scheduler/report.hpp"
+#include "scheduler/report/report.hpp"
 
 #include <filesystem>
 #include <iostream>

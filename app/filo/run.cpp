@@ -1,4 +1,4 @@
-#include "scheduler/run.hpp"
+#include "scheduler/control/run.hpp"
 
 #include <unistd.h>
 
@@ -11,8 +11,8 @@
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
 #include "base/signals.hpp"
-#include "scheduler/artifacts.hpp"
-#include "scheduler/report.hpp"
+#include "scheduler/report/report.hpp"
+#include "workspace/artifacts.hpp"
 
 namespace filo {
 namespace {

@@ -1,4 +1,4 @@
-#include "scheduler/http/serve.hpp"
+#include "service/serve.hpp"
 
 #include <unistd.h>
 

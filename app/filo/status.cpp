@@ -1,4 +1,4 @@
-#include "scheduler/status.hpp"
+#include "scheduler/report/status.hpp"
 
 #include <unistd.h>
 
@@ -11,7 +11,7 @@
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "base/signals.hpp"
-#include "scheduler/coordinator.hpp"
+#include "scheduler/control/coordinator.hpp"
 
 namespace filo {
 namespace {

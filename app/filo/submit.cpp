@@ -8,8 +8,8 @@
 #include "app/filo/experiment_option.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
-#include "scheduler/slurm_batch.hpp"
-#include "scheduler/slurm_submit.hpp"
+#include "scheduler/executors/slurm_batch.hpp"
+#include "scheduler/executors/slurm_submit.hpp"
 
 namespace filo {
 namespace {

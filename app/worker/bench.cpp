@@ -10,8 +10,8 @@
 
 #include "app/worker/commands.hpp"
 #include "base/log.hpp"
-#include "model/clip.hpp"
-#include "trainer/bench.hpp"
+#include "model/clip/clip.hpp"
+#include "trainer/benchmarks.hpp"
 
 namespace filo {
 namespace {

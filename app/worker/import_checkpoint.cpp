@@ -2,7 +2,7 @@
 
 #include "app/worker/commands.hpp"
 #include "base/json.hpp"
-#include "model/pickle_import.hpp"
+#include "model/clip/pickle_import.hpp"
 
 namespace filo {
 namespace {

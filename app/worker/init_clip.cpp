@@ -2,7 +2,7 @@
 #include <map>
 
 #include "app/worker/commands.hpp"
-#include "model/clip.hpp"
+#include "model/clip/clip.hpp"
 
 namespace filo {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "app/worker/commands.hpp"
 #include "base/json.hpp"
-#include "model/clip.hpp"
+#include "model/clip/clip.hpp"
 #include "model/tensors.hpp"
 
 namespace filo {

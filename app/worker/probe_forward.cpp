@@ -5,7 +5,7 @@
 
 #include "app/worker/probe.hpp"
 #include "base/json.hpp"
-#include "model/filo_model.hpp"
+#include "model/systems/filo_model.hpp"
 #include "trainer/losses.hpp"
 
 namespace filo {

@@ -31,7 +31,7 @@ def check(condition, message):
 
 
 def all_failpoints():
-    text = (SOURCE / "scheduler/failpoints.hpp").read_text()
+    text = (SOURCE / "base/failpoints.hpp").read_text()
     return re.findall(r'^    "([a-z ]+)",', text, re.MULTILINE)
 
 

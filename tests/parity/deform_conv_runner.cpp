@@ -5,7 +5,7 @@
 #include <iostream>
 #include <iterator>
 
-#include "model/deform_conv.hpp"
+#include "model/layers/deform_conv.hpp"
 
 int main(int argc, char** argv) {
   if (argc != 3) {

@@ -1,4 +1,4 @@
-"""Decoding and preprocessing (data/image.hpp) against Pillow and torchvision, bit for bit."""
+"""Decoding and preprocessing (data/images/image.hpp) against Pillow and torchvision, bit for bit."""
 import os
 import pathlib
 import struct

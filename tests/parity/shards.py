@@ -1,4 +1,4 @@
-"""Feature shards (data/shards.hpp) as h5py, zlib and NumPy see them; half precision (data/half.hpp) against NumPy's."""
+"""Feature shards (data/shards/shards.hpp) as h5py, zlib and NumPy see them; half precision (data/shards/half.hpp) against NumPy's."""
 import hashlib
 import json
 import os

@@ -1,6 +1,6 @@
-// Guards data/dataset.hpp: every layout is read as published, everything wrong is listed at once, nothing is half
-// added.
-#include "data/dataset.hpp"
+// Guards data/datasets/dataset.hpp: every layout is read as published, everything wrong is listed at once, nothing is
+// half added.
+#include "data/datasets/dataset.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <fstream>
 
 #include "data/boxes.hpp"
-#include "data/image.hpp"
+#include "data/images/image.hpp"
 
 namespace filo {
 namespace {

@@ -1,6 +1,6 @@
-// Guards data/generate.hpp: same seed, same pixels; exact masks of useful sizes; folders appear whole; nothing is
-// overwritten.
-#include "data/generate.hpp"
+// Guards data/generate/generate.hpp: same seed, same pixels; exact masks of useful sizes; folders appear whole; nothing
+// is overwritten.
+#include "data/generate/generate.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
-#include "data/dataset.hpp"
+#include "data/datasets/dataset.hpp"
 
 namespace filo {
 namespace {

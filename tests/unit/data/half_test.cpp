@@ -1,4 +1,4 @@
-#include "data/half.hpp"
+#include "data/shards/half.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// Prints what data/image.hpp makes of a file, for tests/parity/images.py:
+// Prints what data/images/image.hpp makes of a file, for tests/parity/images.py:
 //   image_probe rgb FILE          width, height as int32, then [H, W, 3] bytes
 //   image_probe size FILE         width, height as int32
 //   image_probe clip FILE SIZE    [3, SIZE, SIZE] float32
@@ -10,7 +10,7 @@
 #include <string>
 
 #include "base/error.hpp"
-#include "data/image.hpp"
+#include "data/images/image.hpp"
 
 namespace {
 

@@ -1,5 +1,6 @@
-// Guards data/image.hpp against hostile files and wrong arithmetic; equality with Pillow is tests/parity/images.py's.
-#include "data/image.hpp"
+// Guards data/images/image.hpp against hostile files and wrong arithmetic; equality with Pillow is
+// tests/parity/images.py's.
+#include "data/images/image.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

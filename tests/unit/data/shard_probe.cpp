@@ -11,8 +11,8 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
-#include "data/half.hpp"
-#include "data/shards.hpp"
+#include "data/shards/half.hpp"
+#include "data/shards/shards.hpp"
 
 namespace {
 

@@ -11,7 +11,7 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/random.hpp"
-#include "data/shards.hpp"
+#include "data/shards/shards.hpp"
 
 namespace filo {
 namespace {

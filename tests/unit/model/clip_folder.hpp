@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "model/clip.hpp"
+#include "model/clip/clip.hpp"
 
 namespace filo {
 

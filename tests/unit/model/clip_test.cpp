@@ -1,5 +1,5 @@
 // Parity with transformers is in tests/parity/{text,vision}.py; here is what needs no other implementation.
-#include "model/clip.hpp"
+#include "model/clip/clip.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

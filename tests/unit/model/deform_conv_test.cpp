@@ -1,4 +1,4 @@
-#include "model/deform_conv.hpp"
+#include "model/layers/deform_conv.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "model/few_shot.hpp"
+#include "model/layers/few_shot.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "model/filo_model.hpp"
+#include "model/systems/filo_model.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

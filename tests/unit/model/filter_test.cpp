@@ -1,4 +1,4 @@
-#include "model/filter.hpp"
+#include "model/layers/filter.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
-#include "model/prompt_tree.hpp"
+#include "model/text/prompt_tree.hpp"
 
 #include <gtest/gtest.h>
 
 #include "base/error.hpp"
-#include "model/tree_attention.hpp"
+#include "model/text/tree_attention.hpp"
 #include "tiny_clip.hpp"
 
 namespace filo {

@@ -1,4 +1,4 @@
-#include "model/prompts.hpp"
+#include "model/text/prompts.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

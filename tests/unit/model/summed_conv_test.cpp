@@ -1,4 +1,4 @@
-#include "model/summed_conv.hpp"
+#include "model/layers/summed_conv.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "model/clip.hpp"
+#include "model/clip/clip.hpp"
 #include "settings/descriptions.hpp"
 
 namespace filo::testing {

@@ -1,4 +1,4 @@
-#include "model/tokenizer.hpp"
+#include "model/clip/tokenizer.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

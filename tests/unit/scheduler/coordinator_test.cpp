@@ -1,11 +1,11 @@
-#include "scheduler/coordinator.hpp"
+#include "scheduler/control/coordinator.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "fake_executor.hpp"
-#include "scheduler/status.hpp"
-#include "scratch.hpp"
+#include "scheduler/report/status.hpp"
+#include "tests/unit/support/fake_executor.hpp"
+#include "tests/unit/support/scratch.hpp"
 
 namespace filo {
 namespace {

@@ -6,11 +6,11 @@
 #include <fstream>
 
 #include "base/hash.hpp"
-#include "scheduler/artifacts.hpp"
-#include "scheduler/plan_summary.hpp"
-#include "scheduler/report.hpp"
-#include "scheduler/table.hpp"
-#include "scratch.hpp"
+#include "scheduler/report/plan_summary.hpp"
+#include "scheduler/report/report.hpp"
+#include "scheduler/report/table.hpp"
+#include "tests/unit/support/scratch.hpp"
+#include "workspace/artifacts.hpp"
 
 namespace filo {
 namespace {

@@ -1,4 +1,4 @@
-#include "scheduler/local_executor.hpp"
+#include "scheduler/executors/local_executor.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,10 +8,10 @@
 #include <sstream>
 #include <thread>
 
-#include "scheduler/claim.hpp"
-#include "scheduler/resources.hpp"
-#include "scheduler/run.hpp"
-#include "scratch.hpp"
+#include "scheduler/control/run.hpp"
+#include "settings/resources.hpp"
+#include "tests/unit/support/scratch.hpp"
+#include "workspace/claim.hpp"
 
 namespace filo {
 namespace {

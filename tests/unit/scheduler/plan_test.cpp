@@ -1,4 +1,4 @@
-#include "scheduler/plan.hpp"
+#include "scheduler/plan/plan.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <chrono>
 #include <set>
 
-#include "scratch.hpp"
+#include "tests/unit/support/scratch.hpp"
 
 namespace filo {
 namespace {

@@ -1,10 +1,10 @@
-#include "scheduler/reconcile.hpp"
+#include "scheduler/control/reconcile.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "fake_executor.hpp"
-#include "scratch.hpp"
+#include "tests/unit/support/fake_executor.hpp"
+#include "tests/unit/support/scratch.hpp"
 
 namespace filo {
 namespace {

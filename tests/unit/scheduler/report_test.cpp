@@ -1,12 +1,12 @@
-#include "scheduler/report.hpp"
+#include "scheduler/report/report.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "scheduler/logs.hpp"
-#include "scheduler/plan_summary.hpp"
-#include "scheduler/table.hpp"
-#include "scratch.hpp"
+#include "scheduler/report/logs.hpp"
+#include "scheduler/report/plan_summary.hpp"
+#include "scheduler/report/table.hpp"
+#include "tests/unit/support/scratch.hpp"
 
 namespace filo {
 namespace {

@@ -1,4 +1,4 @@
-#include "scheduler/search.hpp"
+#include "scheduler/control/search.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,8 +6,8 @@
 #include <map>
 
 #include "base/random.hpp"
-#include "scheduler/report.hpp"
-#include "scratch.hpp"
+#include "scheduler/report/report.hpp"
+#include "tests/unit/support/scratch.hpp"
 
 namespace filo {
 namespace {

@@ -12,9 +12,9 @@
 #include <thread>
 
 #include "base/process.hpp"
-#include "scheduler/slurm_executor.hpp"
-#include "scheduler/status.hpp"
-#include "scratch.hpp"
+#include "scheduler/executors/slurm_executor.hpp"
+#include "scheduler/report/status.hpp"
+#include "tests/unit/support/scratch.hpp"
 
 namespace filo {
 namespace {

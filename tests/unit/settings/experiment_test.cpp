@@ -1,4 +1,4 @@
-#include "settings/experiment.hpp"
+#include "settings/experiment/experiment.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,0 +1,389 @@
+#include "data/datasets/dataset.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <set>
+#include <tuple>
+
+#include "base/files.hpp"
+#include "base/hash.hpp"
+#include "data/datasets/layouts.hpp"
+#include "data/images/image.hpp"
+
+namespace filo {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::map<std::string, DatasetFormat>& format_names() {
+  static const std::map<std::string, DatasetFormat> names = {{"auto", DatasetFormat::automatic},
+                                                             {"folder", DatasetFormat::folder},
+                                                             {"meta", DatasetFormat::meta},
+                                                             {"mvtec", DatasetFormat::mvtec},
+                                                             {"visa", DatasetFormat::visa}};
+  return names;
+}
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return text.empty() ? "none" : text;
+}
+
+std::string describe(const std::vector<DatasetProblem>& problems) {
+  std::string text = std::to_string(problems.size()) + (problems.size() == 1 ? " problem" : " problems");
+  for (const DatasetProblem& problem : problems) text += "\n  " + problem.path + ": " + problem.reason;
+  return text;
+}
+
+// The reason alone: "image: FILE: reason" is known to be about FILE.
+std::string reason_of(const Error& error, const std::string& file) {
+  const std::string message = error.what();
+  const std::size_t at = message.find(file + ": ");
+  return at == std::string::npos ? message : message.substr(at + file.size() + 2);
+}
+
+std::string size_text(ImageSize size) { return std::to_string(size.width) + " x " + std::to_string(size.height); }
+
+// Problems from several threads, put in the images' order at the end.
+class ProblemCollector {
+ public:
+  void add(std::size_t order, const std::string& path, const std::string& reason) {
+    const std::lock_guard lock(mutex_);
+    problems_.emplace_back(order, DatasetProblem{path, reason});
+  }
+  std::vector<DatasetProblem> take() {
+    std::stable_sort(problems_.begin(), problems_.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<DatasetProblem> result;
+    for (auto& [order, problem] : problems_) result.push_back(std::move(problem));
+    return result;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::pair<std::size_t, DatasetProblem>> problems_;
+};
+
+struct FileFacts {
+  ImageSize size;
+  std::string sha256;
+};
+
+// Header and checksum; a problem and nothing where the file cannot be read.
+std::optional<FileFacts> examine(const fs::path& root, const std::string& path, std::size_t order,
+                                 ProblemCollector* problems) {
+  const std::string file = (root / path).string();
+  try {
+    const std::string bytes = read_image_bytes(file);
+    return FileFacts{read_image_size(bytes, file), sha256_hex(bytes)};
+  } catch (const Error& error) {
+    problems->add(order, path, reason_of(error, file));
+    return std::nullopt;
+  }
+}
+
+void examine_image(const fs::path& root, std::size_t order, DatasetImage* image, ProblemCollector* problems) {
+  const auto facts = examine(root, image->path, order, problems);
+  if (facts) {
+    image->width = facts->size.width;
+    image->height = facts->size.height;
+    image->sha256 = facts->sha256;
+  }
+  if (!image->mask) return;
+  const auto mask_facts = examine(root, *image->mask, order, problems);
+  if (!mask_facts) return;
+  image->mask_sha256 = mask_facts->sha256;
+  if (facts && mask_facts->size != facts->size)
+    problems->add(order, *image->mask,
+                  "is " + size_text(mask_facts->size) + " pixels, expected its image's " + size_text(facts->size));
+}
+
+std::map<std::string, ClassCounts> count_classes(const std::vector<DatasetImage>& images) {
+  std::map<std::string, ClassCounts> classes;
+  for (const DatasetImage& image : images) {
+    ClassCounts& counts = classes[image.class_name];
+    ++(image.split == "train" ? counts.train : counts.test);
+    counts.anomalous += image.label;
+  }
+  return classes;
+}
+
+void sort_images(std::vector<DatasetImage>* images) {
+  std::sort(images->begin(), images->end(), [](const DatasetImage& a, const DatasetImage& b) {
+    return std::tie(a.class_name, a.split, a.path) < std::tie(b.class_name, b.split, b.path);
+  });
+}
+
+fs::path file_of(const fs::path& workspace, const std::string& name) {
+  return workspace / "datasets" / (name + ".json");
+}
+
+void check_name(const std::string& name) {
+  const bool good =
+      !name.empty() && name.size() <= 100 && name[0] != '.' &&
+      name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == std::string::npos;
+  if (!good)
+    throw UsageError("dataset: name",
+                     "is '" + name + "', expected letters, digits and ._-, not beginning with a dot, at most 100");
+}
+
+}  // namespace
+
+DatasetFormat dataset_format_from(const std::string& name) {
+  const auto found = format_names().find(name);
+  if (found == format_names().end())
+    throw UsageError("dataset: format", "is '" + name + "', expected auto, mvtec, visa, meta or folder");
+  return found->second;
+}
+
+std::string to_string(DatasetFormat format) {
+  for (const auto& [name, value] : format_names())
+    if (value == format) return name;
+  return "";
+}
+
+DatasetError::DatasetError(const std::string& where, std::vector<DatasetProblem> problems, ExitCode exit_code)
+    : Error(where, describe(problems), exit_code), problems_(std::move(problems)) {}
+
+Dataset scan_dataset(const fs::path& root, DatasetFormat format, const Progress& progress) {
+  const std::string where = "dataset: " + root.string();
+  if (!fs::is_directory(root)) throw UsageError(where, "is not a folder");
+  Dataset dataset;
+  const fs::path absolute = fs::canonical(root);
+  dataset.root = absolute.string();
+  dataset.format = format == DatasetFormat::automatic ? dataset_layouts::detect(absolute) : format;
+
+  dataset_layouts::Listing listing;
+  switch (dataset.format) {
+    case DatasetFormat::mvtec:
+      listing = dataset_layouts::list_mvtec(absolute);
+      break;
+    case DatasetFormat::visa:
+      listing = dataset_layouts::list_visa(absolute);
+      break;
+    case DatasetFormat::meta:
+      listing = dataset_layouts::list_meta(absolute);
+      break;
+    default:
+      listing = dataset_layouts::list_folder(absolute);
+      break;
+  }
+  dataset.images = std::move(listing.images);
+  sort_images(&dataset.images);
+  std::vector<DatasetProblem> problems = std::move(listing.problems);
+  std::set<std::string> paths;
+  for (const DatasetImage& image : dataset.images)
+    if (!paths.insert(fs::path(image.path).lexically_normal().generic_string()).second)
+      problems.push_back({image.path, "is listed twice"});
+
+  ProblemCollector collector;
+  parallel_for(
+      dataset.images.size(), 0, [&](std::size_t i) { examine_image(absolute, i, &dataset.images[i], &collector); },
+      progress);
+  for (DatasetProblem& problem : collector.take()) problems.push_back(std::move(problem));
+  if (dataset.images.empty() && problems.empty())
+    problems.push_back({root.string(), "holds no images in the layout '" + to_string(dataset.format) + "'"});
+  if (!problems.empty()) throw DatasetError(where, std::move(problems));
+  dataset.classes = count_classes(dataset.images);
+  dataset.digest = dataset_digest(dataset.images);
+  return dataset;
+}
+
+std::string dataset_digest(const std::vector<DatasetImage>& images) {
+  Json content = Json::array();
+  for (const DatasetImage& image : images)
+    content.push_back({{"path", image.path},
+                       {"class", image.class_name},
+                       {"split", image.split},
+                       {"label", image.label},
+                       {"sha256", image.sha256},
+                       {"mask_sha256", image.mask_sha256 ? Json(*image.mask_sha256) : Json()}});
+  return sha256_hex(canonical_json(content));
+}
+
+Json to_json(const Dataset& dataset) {
+  Json json = {{"name", dataset.name},
+               {"root", dataset.root},
+               {"format", to_string(dataset.format)},
+               {"digest", dataset.digest}};
+  json["classes"] = Json::object();
+  for (const auto& [name, counts] : dataset.classes)
+    json["classes"][name] = {{"train", counts.train}, {"test", counts.test}, {"anomalous", counts.anomalous}};
+  json["images"] = Json::array();
+  for (const DatasetImage& image : dataset.images)
+    json["images"].push_back({{"path", image.path},
+                              {"mask", image.mask ? Json(*image.mask) : Json()},
+                              {"class", image.class_name},
+                              {"split", image.split},
+                              {"label", image.label},
+                              {"defect", image.defect},
+                              {"width", image.width},
+                              {"height", image.height},
+                              {"sha256", image.sha256},
+                              {"mask_sha256", image.mask_sha256 ? Json(*image.mask_sha256) : Json()}});
+  return json;
+}
+
+namespace {
+
+// Reads keys of one JSON object; errors name `where` and the key.
+class KeyReader {
+ public:
+  KeyReader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
+    if (!object.is_object()) throw Error(where_, "is not an object");
+  }
+
+  const Json& at(const char* key) const {
+    const auto found = object_.find(key);
+    if (found == object_.end()) throw Error(where_ + ": " + key, "is missing");
+    return *found;
+  }
+  std::string text(const char* key) const {
+    if (!at(key).is_string()) fail(key, "text");
+    return at(key).get<std::string>();
+  }
+  std::optional<std::string> optional_text(const char* key) const {
+    return at(key).is_null() ? std::nullopt : std::optional(text(key));
+  }
+  int number(const char* key, int low, int high) const {
+    const Json& value = at(key);
+    if (!value.is_number_integer() || value < low || value > high)
+      fail(key, "an integer from " + std::to_string(low) + " to " + std::to_string(high));
+    return value.get<int>();
+  }
+  [[noreturn]] void fail(const char* key, const std::string& expected) const {
+    throw Error(where_ + ": " + key, "is " + at(key).dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 80) +
+                                         ", expected " + expected);
+  }
+
+ private:
+  const Json& object_;
+  std::string where_;
+};
+
+DatasetImage image_from_json(const Json& json, const std::string& where) {
+  const KeyReader keys(json, where);
+  DatasetImage image;
+  image.path = keys.text("path");
+  image.mask = keys.optional_text("mask");
+  image.class_name = keys.text("class");
+  image.split = keys.text("split");
+  image.label = keys.number("label", 0, 1);
+  image.defect = keys.text("defect");
+  image.width = keys.number("width", 1, static_cast<int>(max_image_pixels));
+  image.height = keys.number("height", 1, static_cast<int>(max_image_pixels));
+  image.sha256 = keys.text("sha256");
+  image.mask_sha256 = keys.optional_text("mask_sha256");
+  if (!dataset_layouts::path_fault(image.path).empty()) keys.fail("path", "a path below the root");
+  if (image.mask && !dataset_layouts::path_fault(*image.mask).empty()) keys.fail("mask", "a path below the root");
+  if (image.split != "train" && image.split != "test") keys.fail("split", "train or test");
+  if (image.label == 1 && !image.mask) keys.fail("mask", "the path of an anomalous image's mask");
+  if (image.mask.has_value() != image.mask_sha256.has_value())
+    keys.fail("mask_sha256", "a checksum where there is a mask");
+  return image;
+}
+
+}  // namespace
+
+Dataset dataset_from_json(const Json& json, const std::string& where) {
+  const KeyReader keys(json, where);
+  Dataset dataset;
+  dataset.name = keys.text("name");
+  dataset.root = keys.text("root");
+  dataset.digest = keys.text("digest");
+  const std::string format = keys.text("format");
+  if (!format_names().contains(format) || format == "auto") keys.fail("format", "mvtec, visa, meta or folder");
+  dataset.format = dataset_format_from(format);
+  const Json& images = keys.at("images");
+  if (!images.is_array()) keys.fail("images", "a list");
+  for (std::size_t i = 0; i < images.size(); ++i)
+    dataset.images.push_back(image_from_json(images[i], where + ": images[" + std::to_string(i) + "]"));
+  dataset.classes = count_classes(dataset.images);
+  if (dataset_digest(dataset.images) != dataset.digest)
+    throw Error(where + ": digest", "does not fit the images listed: the file was changed; add the data set again");
+  return dataset;
+}
+
+AddedDataset add_dataset(const fs::path& workspace, const std::string& name, const fs::path& root, DatasetFormat format,
+                         const Progress& progress) {
+  check_name(name);
+  AddedDataset added{scan_dataset(root, format, progress), false};
+  added.dataset.name = name;
+  const fs::path file = file_of(workspace, name);
+  std::error_code error;
+  fs::create_directories(file.parent_path(), error);
+  if (error) throw Error("dataset: " + file.parent_path().string(), "folder cannot be created: " + error.message());
+  if (create_file_exclusively(file, to_json(added.dataset).dump(2) + "\n")) return added;
+  const Dataset before = load_dataset(workspace, name);
+  if (before.digest != added.dataset.digest)
+    throw UsageError("dataset: " + name, "is there already with other content (" + before.root + ", digest " +
+                                             before.digest.substr(0, 12) + "; here " +
+                                             added.dataset.digest.substr(0, 12) + "): choose another name");
+  added.existed = true;
+  if (before.root != added.dataset.root || before.format != added.dataset.format)
+    write_json(file, to_json(added.dataset));
+  return added;
+}
+
+Dataset load_dataset(const fs::path& workspace, const std::string& name) {
+  check_name(name);
+  const fs::path file = file_of(workspace, name);
+  if (!fs::exists(file)) {
+    const std::vector<std::string> names = list_datasets(workspace);
+    const std::string near = nearest(name, names);
+    throw UsageError("dataset: " + name, "is not in workspace " + workspace.string() + ", which has " + joined(names) +
+                                             (near.empty() ? "" : " (did you mean " + near + "?)"));
+  }
+  return dataset_from_json(read_json(file), "dataset: " + file.string());
+}
+
+std::vector<std::string> list_datasets(const fs::path& workspace) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(workspace / "datasets", error))
+    if (entry.path().extension() == ".json" && entry.path().filename().string()[0] != '.')
+      names.push_back(entry.path().stem().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+namespace {
+
+// Full decode and comparison of one file with what was added.
+void verify_file(const fs::path& root, const std::string& path, const std::string& sha256, ImageSize size,
+                 std::size_t order, ProblemCollector* problems) {
+  const std::string file = (root / path).string();
+  try {
+    const std::string bytes = read_image_bytes(file);
+    if (sha256_hex(bytes) != sha256) problems->add(order, path, "has changed since it was added (SHA-256 differs)");
+    const Image image = decode_image(bytes, file);
+    if (ImageSize{image.width, image.height} != size)
+      problems->add(order, path,
+                    "is " + size_text({image.width, image.height}) + " pixels, expected " + size_text(size));
+  } catch (const Error& error) {
+    problems->add(order, path, reason_of(error, file));
+  }
+}
+
+}  // namespace
+
+std::vector<DatasetProblem> verify_dataset(const Dataset& dataset, const Progress& progress) {
+  ProblemCollector problems;
+  const fs::path root = dataset.root;
+  if (!fs::is_directory(root))
+    return {{dataset.root, "is not a folder: was it moved? (add it again under the same name)"}};
+  parallel_for(
+      dataset.images.size(), 0,
+      [&](std::size_t i) {
+        const DatasetImage& image = dataset.images[i];
+        const ImageSize size{image.width, image.height};
+        verify_file(root, image.path, image.sha256, size, i, &problems);
+        if (image.mask) verify_file(root, *image.mask, *image.mask_sha256, size, i, &problems);
+      },
+      progress);
+  return problems.take();
+}
+
+}  // namespace filo

@@ -1,0 +1,335 @@
+#include "data/datasets/layouts.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <set>
+#include <sstream>
+
+#include "base/files.hpp"
+
+namespace filo::dataset_layouts {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::array<const char*, 4> image_suffixes = {".png", ".jpg", ".jpeg", ".bmp"};
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+bool has_image_suffix(const fs::path& path) {
+  return std::find(image_suffixes.begin(), image_suffixes.end(), lower(path.extension().string())) !=
+         image_suffixes.end();
+}
+
+bool passed_over(const fs::path& path) {
+  const std::string name = lower(path.filename().string());
+  return name.empty() || name[0] == '.' || name == "thumbs.db" || name == "desktop.ini";
+}
+
+bool is_utf8(const std::string& text) {
+  try {
+    (void)Json(text).dump();
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
+std::vector<fs::path> sorted_entries(const fs::path& folder) {
+  std::vector<fs::path> entries;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error))
+    if (!passed_over(entry.path())) entries.push_back(entry.path());
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
+std::vector<fs::path> folders_in(const fs::path& folder) {
+  auto entries = sorted_entries(folder);
+  std::erase_if(entries, [](const fs::path& path) { return !fs::is_directory(path); });
+  return entries;
+}
+
+std::string below_root(const fs::path& path, const fs::path& root) {
+  return path.lexically_relative(root).generic_string();
+}
+
+// A layout's walk: the images of one folder, appended with the given class, split and defect.
+class Walk {
+ public:
+  explicit Walk(const fs::path& root) : root_(root) {}
+
+  // Returns how many files there were, wrong ones too.
+  template <typename FindMask>
+  std::size_t add_images(const fs::path& folder, const std::string& class_name, const std::string& split,
+                         const std::string& defect, const FindMask& find_mask) {
+    std::size_t count = 0;
+    for (const fs::path& path : sorted_entries(folder)) {
+      ++count;
+      const std::string name = below_root(path, root_);
+      if (fs::is_directory(path)) {
+        problem(name, "is a folder, expected an image");
+      } else if (!has_image_suffix(path)) {
+        problem(name, "is not an image (.png, .jpg, .jpeg, .bmp)");
+      } else if (const std::string fault = path_fault(name); !fault.empty()) {
+        problem(Json(name).dump(-1, ' ', true, Json::error_handler_t::replace), fault);
+      } else {
+        DatasetImage image;
+        image.path = name;
+        image.class_name = class_name;
+        image.split = split;
+        image.defect = defect;
+        image.label = defect == "good" ? 0 : 1;
+        if (image.label == 1) image.mask = find_mask(path);
+        if (image.label == 0 || image.mask) listing.images.push_back(image);
+      }
+    }
+    return count;
+  }
+
+  void problem(const std::string& path, const std::string& reason) { listing.problems.push_back({path, reason}); }
+
+  Listing listing;
+
+ private:
+  fs::path root_;
+};
+
+}  // namespace
+
+std::string path_fault(const std::string& path) {
+  if (path.empty()) return "the path is empty";
+  if (!is_utf8(path)) return "the path is not UTF-8";
+  if (path.find('\0') != std::string::npos) return "the path holds a zero byte";
+  const fs::path as_path(path);
+  if (as_path.is_absolute()) return "the path is absolute, expected one below the data set's folder";
+  for (const auto& part : as_path)
+    if (part == "..") return "the path leads outside the data set's folder";
+  return "";
+}
+
+DatasetFormat detect(const fs::path& root) {
+  if (fs::is_regular_file(root / "meta.json")) return DatasetFormat::meta;
+  if (fs::is_regular_file(root / "split_csv" / "1cls.csv")) return DatasetFormat::visa;
+  for (const fs::path& folder : folders_in(root))
+    if (fs::is_directory(folder / "test") && fs::is_directory(folder / "train" / "good")) return DatasetFormat::mvtec;
+  return DatasetFormat::folder;
+}
+
+Listing list_mvtec(const fs::path& root) {
+  Walk walk(root);
+  for (const fs::path& folder : folders_in(root)) {
+    if (!fs::is_directory(folder / "train") && !fs::is_directory(folder / "test")) continue;
+    const std::string class_name = folder.filename().string();
+    std::set<std::string> used_masks;
+    const auto no_mask = [](const fs::path&) { return std::optional<std::string>(); };
+    walk.add_images(folder / "train" / "good", class_name, "train", "good", no_mask);
+    std::size_t tests = 0;
+    for (const fs::path& defect_folder : folders_in(folder / "test")) {
+      const std::string defect = defect_folder.filename().string();
+      const auto mask_of = [&](const fs::path& image) -> std::optional<std::string> {
+        const fs::path mask = folder / "ground_truth" / defect / (image.stem().string() + "_mask.png");
+        used_masks.insert(below_root(mask, root));
+        if (fs::exists(mask)) return below_root(mask, root);
+        walk.problem(below_root(image, root), "its mask " + below_root(mask, root) + " is missing");
+        return std::nullopt;
+      };
+      tests += walk.add_images(defect_folder, class_name, "test", defect, mask_of);
+    }
+    if (tests == 0) walk.problem(class_name + "/test", "holds no images: the class is empty");
+    for (const fs::path& defect_folder : folders_in(folder / "ground_truth"))
+      for (const fs::path& mask : sorted_entries(defect_folder))
+        if (!used_masks.contains(below_root(mask, root)))
+          walk.problem(below_root(mask, root), "is a mask without an image");
+  }
+  return std::move(walk.listing);
+}
+
+Listing list_folder(const fs::path& root) {
+  Walk walk(root);
+  for (const fs::path& folder : folders_in(root)) {
+    const std::string class_name = folder.filename().string();
+    if (class_name == "masks") continue;
+    std::size_t tests = 0;
+    for (const fs::path& images : folders_in(folder)) {
+      const std::string defect = images.filename().string();
+      if (defect == "masks") continue;
+      const auto mask_of = [&](const fs::path& image) -> std::optional<std::string> {
+        for (const fs::path& masks : {folder / "masks" / defect, root / "masks" / class_name / defect})
+          for (const fs::path& mask : sorted_entries(masks))
+            if (has_image_suffix(mask) &&
+                (mask.stem() == image.stem() || mask.stem().string() == image.stem().string() + "_mask"))
+              return below_root(mask, root);
+        walk.problem(below_root(image, root), "its mask is missing: expected " + class_name + "/masks/" + defect + "/" +
+                                                  image.stem().string() + ".png");
+        return std::nullopt;
+      };
+      if (defect == "train")
+        walk.add_images(images, class_name, "train", "good", mask_of);
+      else
+        tests += walk.add_images(images, class_name, "test", defect, mask_of);
+    }
+    if (tests == 0)
+      walk.problem(class_name, "holds no images in " + class_name + "/good or a defect's folder: the class is empty");
+  }
+  return std::move(walk.listing);
+}
+
+namespace {
+
+// One line of a CSV file; quotes as in RFC 4180. Nothing where a quote is not closed.
+std::optional<std::vector<std::string>> split_csv_line(const std::string& line) {
+  std::vector<std::string> fields(1);
+  bool quoted = false;
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    if (quoted && line[i] == '"' && i + 1 < line.size() && line[i + 1] == '"')
+      fields.back().push_back(line[++i]);
+    else if (line[i] == '"')
+      quoted = !quoted;
+    else if (line[i] == ',' && !quoted)
+      fields.emplace_back();
+    else
+      fields.back().push_back(line[i]);
+  }
+  if (quoted) return std::nullopt;
+  return fields;
+}
+
+// Existence and the rules that listings share; problems are named by `where` (line or key).
+void check_listed(const fs::path& root, DatasetImage image, const std::string& where, Listing* listing) {
+  const auto problem = [&](const std::string& reason) { listing->problems.push_back({where, reason}); };
+  bool good = true;
+  const auto check_path = [&](const std::string& path, const std::string& what) {
+    if (const std::string fault = path_fault(path); !fault.empty()) {
+      problem(what + ": " + fault);
+      good = false;
+    } else if (!fs::is_regular_file(root / path)) {
+      problem(what + " " + path + " is missing");
+      good = false;
+    }
+  };
+  check_path(image.path, "image");
+  if (image.label == 1) check_path(image.mask.value_or(""), "mask");
+  if (image.label == 0) image.mask.reset();
+  if (image.class_name.empty() || !is_utf8(image.class_name) || !is_utf8(image.defect)) {
+    problem("the class or defect is empty or not UTF-8");
+    good = false;
+  }
+  if (good) listing->images.push_back(std::move(image));
+}
+
+}  // namespace
+
+Listing list_visa(const fs::path& root) {
+  const std::string file = "split_csv/1cls.csv";
+  Listing listing;
+  std::istringstream lines(read_file(root / file));
+  std::string line;
+  std::map<std::string, std::size_t> columns;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    const std::string where = file + ":" + std::to_string(number);
+    if (number == 1 && line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty()) continue;
+    const auto fields = split_csv_line(line);
+    if (!fields) {
+      listing.problems.push_back({where, "a quote is not closed"});
+      continue;
+    }
+    if (columns.empty()) {
+      for (std::size_t i = 0; i < fields->size(); ++i) columns[(*fields)[i]] = i;
+      for (const char* name : {"object", "split", "label", "image", "mask"})
+        if (!columns.contains(name))
+          listing.problems.push_back(
+              {where, std::string("has no column '") + name + "', expected object,split,label,image,mask"});
+      if (!listing.problems.empty()) return listing;
+      continue;
+    }
+    if (fields->size() != columns.size()) {
+      listing.problems.push_back(
+          {where, "has " + std::to_string(fields->size()) + " fields, expected " + std::to_string(columns.size())});
+      continue;
+    }
+    const auto field = [&](const char* name) { return (*fields)[columns.at(name)]; };
+    const std::string split = field("split"), label = field("label");
+    if (split != "train" && split != "test")
+      listing.problems.push_back({where, "split is '" + split + "', expected train or test"});
+    else if (label != "normal" && label != "anomaly")
+      listing.problems.push_back({where, "label is '" + label + "', expected normal or anomaly"});
+    else {
+      DatasetImage image;
+      image.path = field("image");
+      if (!field("mask").empty()) image.mask = field("mask");
+      image.class_name = field("object");
+      image.split = split;
+      image.label = label == "anomaly" ? 1 : 0;
+      image.defect = image.label == 1 ? "anomaly" : "good";
+      check_listed(root, std::move(image), where, &listing);
+    }
+  }
+  return listing;
+}
+
+Listing list_meta(const fs::path& root) {
+  Listing listing;
+  const Json meta = read_json(root / "meta.json");
+  const auto problem = [&](const std::string& key, const std::string& reason) {
+    listing.problems.push_back({"meta.json: " + key, reason});
+  };
+  if (!meta.is_object()) {
+    problem("(top)", "is not an object, expected {\"train\": {...}, \"test\": {...}}");
+    return listing;
+  }
+  for (const auto& [split, classes] : meta.items()) {
+    if ((split != "train" && split != "test") || !classes.is_object()) {
+      problem(split, "is not understood, expected \"train\" or \"test\" with an object of classes");
+      continue;
+    }
+    for (const auto& [class_name, entries] : classes.items()) {
+      const std::string class_key = split + "." + class_name;
+      if (!entries.is_array()) {
+        problem(class_key, "is not a list");
+        continue;
+      }
+      if (entries.empty()) problem(class_key, "is empty");
+      for (std::size_t i = 0; i < entries.size(); ++i) {
+        const Json& entry = entries[i];
+        const std::string key = class_key + "[" + std::to_string(i) + "]";
+        const auto text = [&](const char* name) {
+          return entry.is_object() && entry.contains(name) && entry[name].is_string()
+                     ? std::optional<std::string>(entry[name].get<std::string>())
+                     : std::nullopt;
+        };
+        const auto image_path = text("img_path"), class_text = text("cls_name");
+        const std::string mask = text("mask_path").value_or(""), specie = text("specie_name").value_or("");
+        const bool labelled = entry.is_object() && entry.contains("anomaly") && entry["anomaly"].is_number_integer() &&
+                              (entry["anomaly"] == 0 || entry["anomaly"] == 1);
+        if (!image_path) {
+          problem(key + ".img_path", "is missing or not text");
+        } else if (!labelled) {
+          problem(key + ".anomaly", "is missing or neither 0 nor 1");
+        } else if (class_text && *class_text != class_name) {
+          problem(key + ".cls_name", "is '" + *class_text + "', expected '" + class_name + "'");
+        } else {
+          DatasetImage image;
+          image.path = *image_path;
+          if (!mask.empty()) image.mask = mask;
+          image.class_name = class_name;
+          image.split = split;
+          image.label = entry["anomaly"].get<int>();
+          image.defect = image.label == 0 ? "good" : specie.empty() ? "anomaly" : specie;
+          check_listed(root, std::move(image), "meta.json: " + key, &listing);
+        }
+      }
+    }
+  }
+  return listing;
+}
+
+}  // namespace filo::dataset_layouts

@@ -1,0 +1,250 @@
+#include "scheduler/control/coordinator.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+#include <unordered_set>
+
+#include "base/error.hpp"
+
+namespace filo {
+namespace {
+
+std::string stamp_of(const std::filesystem::path& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0) return "";
+  return std::to_string(status.st_ino) + " " + std::to_string(status.st_size) + " " +
+         std::to_string(status.st_mtim.tv_sec) + "." + std::to_string(status.st_mtim.tv_nsec);
+}
+
+// Whether an attempt of it is queued at an executor or runs.
+bool is_underway(const StageStatus& status) { return status.state == StageState::running || !status.where.empty(); }
+
+// Stages that active experiments other than `name` need.
+std::unordered_set<std::string> needed_by_others(const Workspace& workspace, const std::string& name) {
+  std::unordered_set<std::string> needed;
+  for (const auto& other : workspace.active_experiments()) {
+    if (other.name == name || other.cancelled) continue;
+    for (const auto& stage : load_plan(workspace, other.name).stages) needed.insert(stage.key);
+  }
+  return needed;
+}
+
+}  // namespace
+
+Coordinator::Coordinator(const Workspace& workspace, ExecutorFactory factory, CoordinatorOptions options)
+    : workspace_(workspace),
+      factory_(std::move(factory)),
+      options_(std::move(options)),
+      index_(workspace_, index_file(workspace_)) {}
+
+Coordinator::~Coordinator() = default;
+
+void Coordinator::look_after(const Plan& plan, Executor& executor) {
+  foreground_.push_back(
+      {.plan = &plan, .executor = &executor, .concurrency = {plan.max_concurrent()}, .foreground = true});
+}
+
+std::shared_ptr<const Plan> Coordinator::plan(const std::string& experiment) {
+  const std::string stamp = stamp_of(workspace_.experiment_folder(experiment) / "plan.json");
+  Loaded& loaded = plans_[experiment];
+  if (!loaded.plan || loaded.stamp != stamp || stamp.empty())
+    loaded = {stamp, std::make_shared<const Plan>(load_plan(workspace_, experiment))};
+  return loaded.plan;
+}
+
+Executor* Coordinator::executor_of(const ActiveExperiment& experiment) {
+  const std::string name = experiment.executor + " " + experiment.cluster;
+  const auto known = executors_.find(name);
+  if (known != executors_.end()) return known->second.get();
+  return executors_.emplace(name, factory_(experiment)).first->second.get();
+}
+
+std::vector<Coordinator::Watched> Coordinator::watched(CoordinatorPass& pass) {
+  std::vector<Watched> all = foreground_;
+  if (!factory_) return all;
+  for (const auto& experiment : workspace_.active_experiments()) {
+    try {
+      const auto of = plan(experiment.name);
+      all.push_back({.plan = of.get(),
+                     .executor = executor_of(experiment),
+                     .concurrency = {of->max_concurrent()},
+                     .cancelled = experiment.cancelled});
+      ++pass.experiments;
+    } catch (const Error& error) {
+      pass.troubles.push_back(experiment.name + ": " + error.what());
+    }
+  }
+  return all;
+}
+
+// What a search gives up is asked to stop, unless another experiment wants to see its end.
+void Coordinator::apply_searches(const std::vector<Watched>& watched, CoordinatorPass& pass) {
+  for (const auto& one : watched) {
+    if (one.cancelled) continue;
+    const auto stops = options_.search(workspace_, *one.plan);
+    if (stops.empty()) continue;
+    std::unordered_set<std::string_view> elsewhere;
+    for (const auto& other : watched)
+      if (other.plan != one.plan && !other.cancelled)
+        for (const auto& stage : other.plan->stages) elsewhere.insert(stage.key);
+    for (const auto& [stage, reason] : stops) {
+      if (elsewhere.contains(stage) || workspace_.request(stage)) continue;
+      workspace_.write_request(stage, {"stop", reason});
+      options_.at_point("request written");
+      pass.actions.push_back({stage, "given up: " + reason});
+    }
+  }
+}
+
+std::vector<StageAssignment> Coordinator::assign(const std::vector<Watched>& watched,
+                                                 std::vector<Executor*>& executors) {
+  std::size_t most = 0;
+  for (const auto& one : watched) most += one.plan->stages.size();
+  std::vector<StageAssignment> assignments;
+  assignments.reserve(most);
+  std::unordered_map<std::uint64_t, std::size_t> place;
+  place.reserve(most);
+  for (const auto& one : watched) {
+    if (one.executor != nullptr && std::find(executors.begin(), executors.end(), one.executor) == executors.end())
+      executors.push_back(one.executor);
+    Executor* starter = one.cancelled ? nullptr : one.executor;
+    for (const auto& stage : one.plan->stages) {
+      const ConcurrencyLimit* limit =
+          stage.kind == StageKind::train && one.concurrency.limit > 0 && !one.cancelled ? &one.concurrency : nullptr;
+      const auto [known, first] = place.emplace(key_number(stage.key), assignments.size());
+      if (first) {
+        assignments.push_back({&stage, starter, limit});
+        continue;
+      }
+      StageAssignment& shared = assignments[known->second];
+      if (starter == nullptr) continue;
+      if (shared.executor == nullptr)
+        shared = {&stage, starter, limit};
+      else if (limit == nullptr)
+        shared.concurrency = nullptr;
+    }
+  }
+  return assignments;
+}
+
+void Coordinator::retire(const std::vector<Watched>& watched, CoordinatorPass& pass) {
+  for (const auto& one : watched) {
+    if (one.foreground) continue;
+    bool done = true;
+    bool underway = false;
+    for (const auto& stage : one.plan->stages) {
+      const StageStatus& status = latest_[position_.at(key_number(stage.key))];
+      done = done && status.state == StageState::done;
+      underway = underway || is_underway(status);
+    }
+    if (!done && !(one.cancelled && !underway)) continue;
+    workspace_.remove_active(one.plan->name);
+    pass.actions.push_back({"", "experiment " + one.plan->name + " is " + (done ? "done" : "cancelled")});
+  }
+}
+
+CoordinatorPass Coordinator::pass(bool start_new) {
+  CoordinatorPass pass;
+  const auto all = watched(pass);
+  apply_searches(all, pass);
+  std::vector<Executor*> executors;
+  const auto assignments = assign(all, executors);
+  // One that a former pass used may have children of this process to be reaped.
+  for (const auto& [name, executor] : executors_)
+    if (executor && executor->name() == "local" &&
+        std::find(executors.begin(), executors.end(), executor.get()) == executors.end())
+      executors.push_back(executor.get());
+  const ReconcileOptions options{.start_new = start_new, .index = &index_, .at_point = options_.at_point};
+  PassResult result = reconcile(workspace_, assignments, executors, options);
+  index_.save();
+  latest_ = std::move(result.statuses);
+  position_.clear();
+  position_.reserve(latest_.size());
+  for (std::size_t i = 0; i < latest_.size(); ++i) {
+    position_.emplace(key_number(latest_[i].key), i);
+    ++pass.counts[latest_[i].state];
+    pass.settled = pass.settled && is_settled(latest_[i].state);
+  }
+  pass.stages = latest_.size();
+  std::move(result.actions.begin(), result.actions.end(), std::back_inserter(pass.actions));
+  std::move(result.troubles.begin(), result.troubles.end(), std::back_inserter(pass.troubles));
+  if (pass.troubles.empty()) retire(all, pass);
+  return pass;
+}
+
+std::vector<StageStatus> Coordinator::statuses(const std::string& experiment) { return statuses(*plan(experiment)); }
+
+std::vector<StageStatus> Coordinator::statuses(const Plan& of) {
+  std::vector<StageStatus> statuses;
+  statuses.reserve(of.stages.size());
+  for (const auto& stage : of.stages) {
+    const auto known = position_.find(key_number(stage.key));
+    if (known == position_.end()) {
+      statuses = observe(workspace_, of, &index_);
+      index_.save();
+      return statuses;
+    }
+    statuses.push_back(latest_[known->second]);
+  }
+  return statuses;
+}
+
+bool names_experiment(const Workspace& workspace, const std::string& name) {
+  const auto names = experiment_names(workspace);
+  if (std::find(names.begin(), names.end(), name) != names.end()) return true;
+  if (!name.empty() && name.size() <= 16 && name.find_first_not_of("0123456789abcdef") == std::string::npos)
+    return false;
+  const std::string near = nearest(name, names);
+  throw UsageError("scheduler: " + name, "found neither an experiment nor a stage of this name in " +
+                                             workspace.root().string() +
+                                             ", expected a name or the digits of a key that " + "filo status shows" +
+                                             (near.empty() ? "" : "; did you mean " + near + "?"));
+}
+
+std::vector<std::string> cancel_experiment(const Workspace& workspace, const std::string& name,
+                                           const std::string& reason) {
+  const Plan plan = load_plan(workspace, name);
+  const FileDescriptor lock = workspace.lock();  // no pass starts anything between the flag and the requests
+  if (auto active = workspace.active(name)) {
+    active->cancelled = true;
+    workspace.write_active(*active);
+  }
+  const auto needed = needed_by_others(workspace, name);
+  std::vector<std::string> cancelled;
+  for (const auto& status : observe(workspace, plan)) {
+    if (is_settled(status.state) || status.state == StageState::waiting || needed.contains(status.key)) continue;
+    workspace.write_request(status.key, {"cancel", reason});
+    pass_failpoint("request written");
+    cancelled.push_back(status.key);
+  }
+  return cancelled;
+}
+
+bool cancel_stage(const Workspace& workspace, const std::string& key, const std::string& reason) {
+  const StageKind kind = stage_kind(read_json(workspace.spec_file(key)).at("kind"));
+  if (workspace.result(key, kind)) return false;
+  workspace.write_request(key, {"cancel", reason});
+  pass_failpoint("request written");
+  return true;
+}
+
+std::vector<std::string> retry_experiment(const Workspace& workspace, const std::string& name) {
+  const Plan plan = load_plan(workspace, name);
+  if (auto active = workspace.active(name); active && active->cancelled) {
+    active->cancelled = false;
+    workspace.write_active(*active);
+  }
+  std::vector<std::string> retried;
+  for (const auto& status : observe(workspace, plan)) {
+    if (status.state != StageState::failed && status.state != StageState::stopped &&
+        status.state != StageState::cancelled)
+      continue;
+    workspace.retry(status.key);
+    retried.push_back(status.key);
+  }
+  return retried;
+}
+
+}  // namespace filo

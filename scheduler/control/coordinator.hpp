@@ -1,0 +1,106 @@
+// Looks after all active experiments of a workspace: `filo reconcile` makes one pass, `filo serve` one after another;
+// `filo run` looks after its own experiment in the same way.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "scheduler/control/reconcile.hpp"
+#include "scheduler/control/search.hpp"
+#include "workspace/stage_index.hpp"
+
+namespace filo {
+
+struct CoordinatorOptions {
+  // What a plan's searches give up now; pure. Called before each pass.
+  std::function<std::vector<StopDecision>(const Workspace&, const Plan&)> search = search_decisions;
+  std::function<void(std::string_view name)> at_point = pass_failpoint;  // failpoints; for tests
+};
+
+// Makes the executor of an active experiment; called once for each executor and cluster. Throws Error when it cannot be
+// had (a cluster's file is gone): the experiment is then left as it is, and the pass says so. May return null: the
+// experiment's stages are recorded, none is started.
+using ExecutorFactory = std::function<std::unique_ptr<Executor>(const ActiveExperiment& experiment)>;
+
+struct CoordinatorPass {
+  std::vector<PassAction> actions;
+  std::vector<std::string> troubles;  // what could not be looked after, and why
+  std::size_t experiments = 0;        // active ones
+  std::size_t stages = 0;             // of them, shared ones once
+  std::map<StageState, std::size_t> counts;
+  bool settled = true;  // every stage of every active experiment is
+};
+
+// Not thread-safe. Several coordinators on one workspace are safe, in one process or in several (see reconcile()).
+class Coordinator {
+ public:
+  // `factory` null: active experiments are left alone, only look_after() counts.
+  Coordinator(const Workspace& workspace, ExecutorFactory factory, CoordinatorOptions options);
+  ~Coordinator();
+
+  // Looks after a plan on an executor although no active.json says so. Both must outlive the coordinator.
+  void look_after(const Plan& plan, Executor& executor);
+
+  // One pass over all of them: a stage that several need is looked after once, by the executor of the experiment that
+  // has been active longest. An experiment whose stages are all done, or which was cancelled and has nothing running
+  // any more, is no longer active afterwards. Throws Error when the workspace cannot be read or written.
+  CoordinatorPass pass(bool start_new = true);
+
+  // In the plan's order: as the latest pass left them; by the files alone for an experiment that no pass looks after.
+  // Throws UsageError when there is no such experiment.
+  std::vector<StageStatus> statuses(const std::string& experiment);
+  std::vector<StageStatus> statuses(const Plan& plan);
+
+  // Kept until plan.json changes. Throws as load_plan().
+  std::shared_ptr<const Plan> plan(const std::string& experiment);
+
+ private:
+  struct Loaded {
+    std::string stamp;
+    std::shared_ptr<const Plan> plan;
+  };
+  struct Watched {
+    const Plan* plan;
+    Executor* executor;  // null: nothing of it is started
+    ConcurrencyLimit concurrency;
+    bool cancelled = false;
+    bool foreground = false;
+  };
+
+  std::vector<Watched> watched(CoordinatorPass& pass);
+  Executor* executor_of(const ActiveExperiment& experiment);
+  void apply_searches(const std::vector<Watched>& watched, CoordinatorPass& pass);
+  std::vector<StageAssignment> assign(const std::vector<Watched>& watched, std::vector<Executor*>& executors);
+  void retire(const std::vector<Watched>& watched, CoordinatorPass& pass);
+
+  Workspace workspace_;
+  ExecutorFactory factory_;
+  CoordinatorOptions options_;
+  StageIndex index_;
+  std::map<std::string, Loaded> plans_;
+  std::map<std::string, std::unique_ptr<Executor>> executors_;  // by executor and cluster
+  std::vector<Watched> foreground_;
+  std::vector<StageStatus> latest_;
+  std::unordered_map<std::uint64_t, std::size_t> position_;  // in latest_, by key_number()
+};
+
+// Whether `name` is an experiment rather than (the first digits of) a stage's key. Throws UsageError with the nearest
+// experiment when it can be neither.
+bool names_experiment(const Workspace& workspace, const std::string& name);
+
+// `filo cancel NAME`: nothing of it is started any more, and stages that no other active experiment needs are killed by
+// the next pass. Done ones stay. Returns the keys of the stages that it asked for. Throws as load_plan().
+std::vector<std::string> cancel_experiment(const Workspace& workspace, const std::string& name,
+                                           const std::string& reason);
+// One stage. False: it is done, there is nothing to cancel.
+bool cancel_stage(const Workspace& workspace, const std::string& key, const std::string& reason);
+
+// `filo retry`: failed, stopped and cancelled stages of the experiment are tried again, and what they block. Returns
+// their keys.
+std::vector<std::string> retry_experiment(const Workspace& workspace, const std::string& name);
+
+}  // namespace filo

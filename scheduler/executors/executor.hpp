@@ -1,0 +1,89 @@
+// Where stages run. One interface, so that reconcile() does not know whether that is this machine or a cluster.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.hpp"
+#include "scheduler/plan/plan.hpp"
+#include "workspace/workspace.hpp"
+
+namespace filo {
+
+enum class JobState { pending, running, ended };
+
+// Why an attempt ended, as far as its executor can tell.
+enum class EndCause {
+  exited,         // by itself, see exit_code
+  signalled,      // see signal
+  timeout,        // ran longer than resources.time
+  out_of_memory,  // used more than resources.memory
+  node_failure,
+  preempted,
+  cancelled,  // by somebody outside, or by kill()
+  vanished,   // nobody knows of it any more
+};
+std::string to_string(EndCause cause);  // "out_of_memory"
+
+// One attempt that an executor knows of.
+struct Job {
+  std::string stage;  // key
+  int attempt = 0;
+  JobState state = JobState::running;
+  bool asked_to_stop = false;         // by stop() or kill(): what it then exits with is no failure
+  EndCause cause = EndCause::exited;  // valid when it has ended
+  int exit_code = 0;                  // valid with EndCause::exited
+  int signal = 0;                     // valid with EndCause::signalled
+  std::string where{};                // for people: "Slurm job 12_3 on n1"; "" for this machine
+};
+
+struct StartRequest {
+  const PlannedStage* stage = nullptr;
+  int attempt = 0;
+  ResourceSettings resources{};  // after the rules gave more time or memory
+};
+
+// Not thread-safe: one pass at a time calls it.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  // "local", "slurm NAME". Claims carry it as "executor", so that the executor of that name is asked about them.
+  virtual std::string name() const = 0;
+
+  // All attempts it knows of, in one query; an ended one stays listed until forget(). Throws Error when the query
+  // failed: the pass then starts and concludes nothing.
+  virtual std::vector<Job> jobs() = 0;
+
+  // What of these a stage may get here.
+  virtual ResourceSettings allowed(const ResourceSettings& wanted) const { return wanted; }
+
+  // Takes room for one more stage until the next jobs(); false: there is none.
+  virtual bool reserve(const ResourceSettings& resources) = 0;
+
+  // What goes into claim.json of each attempt, in the requests' order; it is written durably before start(). Each holds
+  // "executor": name(), and what tells this attempt from every other (a unique job name, a process).
+  virtual std::vector<Json> prepare(const std::vector<StartRequest>& requests) = 0;
+
+  // Starts them; "" or why one could not be started (its attempt then counts as failed), in the requests' order.
+  virtual std::vector<std::string> start(const std::vector<StartRequest>& requests,
+                                         const std::vector<Json>& claims) = 0;
+
+  // What start() makes of an attempt: running, or pending in a queue.
+  virtual JobState state_once_started() const { return JobState::running; }
+
+  // Whether an attempt with this claim may still run (or come to run) although the latest jobs() did not list it: it
+  // was claimed by another process, perhaps on another host. Asked about claims of name() only. `age_s`: seconds since
+  // the claim was written or touched.
+  virtual bool may_be_running(const Json& claim, double age_s) const = 0;
+
+  // Has the attempt write a snapshot and exit 75 (SIGUSR2). Idempotent; an attempt that it does not know is left alone.
+  virtual void stop(const std::string& stage, int attempt) = 0;
+  // Ends the attempt at once. Idempotent likewise.
+  virtual void kill(const std::string& stage, int attempt) = 0;
+
+  // The attempt's end is recorded: jobs() need not list it any more.
+  virtual void forget(const std::string& stage, int attempt) = 0;
+};
+
+}  // namespace filo

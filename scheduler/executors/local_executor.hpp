@@ -1,0 +1,90 @@
+// Stages as child processes of this one: `mpirun -np RANKS filo-worker KIND ...`, in slots of cores, memory and GPUs.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/process.hpp"
+#include "scheduler/executors/executor.hpp"
+
+namespace filo {
+
+// What this machine has, or what of it may be used.
+struct LocalCapacity {
+  int cores = 1;
+  std::uint64_t memory_bytes = 0;
+  std::vector<std::string> gpus{};  // as CUDA_VISIBLE_DEVICES names them
+};
+// Cores this process may run on; memory of the machine or its control group; GPUs of CUDA_VISIBLE_DEVICES, where that
+// is set, else all.
+LocalCapacity this_machine();
+
+// Not thread-safe. The destructor ends what still runs (SIGTERM to mpirun, SIGKILL after 5 s).
+class LocalExecutor : public Executor {
+ public:
+  // `worker`: the program filo-worker. `mpirun`: the program mpirun ("mpirun": looked up in PATH).
+  LocalExecutor(const Workspace& workspace, std::filesystem::path worker, LocalCapacity capacity = this_machine(),
+                std::string mpirun = "mpirun");
+  ~LocalExecutor() override;
+
+  std::string name() const override { return "local"; }
+  // Also touches the claims of what runs, every 2 s at most, for processes on other hosts.
+  std::vector<Job> jobs() override;
+  // What other processes run on this machine from this workspace counts too. A stage that asks for more than the
+  // machine has runs alone (and sees all GPUs).
+  bool reserve(const ResourceSettings& resources) override;
+  // This process, and GPUs of the attempt's own (for CUDA_VISIBLE_DEVICES).
+  std::vector<Json> prepare(const std::vector<StartRequest>& requests) override;
+  // Ends first what an earlier attempt left running on this host (mpirun was killed, its ranks not yet).
+  std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override;
+  // By claim_holds(); this process's own claims do not hold: what it runs is listed by jobs().
+  bool may_be_running(const Json& claim, double age_s) const override;
+  // SIGUSR2 to mpirun, which hands it to the ranks: they write a snapshot and exit 75. (SIGTERM would have mpirun kill
+  // them at once.)
+  void stop(const std::string& stage, int attempt) override;
+  // SIGTERM to mpirun; SIGKILL when called again 5 s later.
+  void kill(const std::string& stage, int attempt) override;
+  void forget(const std::string& stage, int attempt) override;
+
+  void stop_all();  // stop() for each that runs
+  void end_all();   // SIGTERM to each mpirun: for those that did not heed stop_all()
+
+ private:
+  struct Use {  // of this machine
+    ResourceSettings resources;
+    std::vector<std::string> gpus{};
+  };
+  struct Running {
+    Process process;
+    Use use;
+    bool asked_to_stop = false;
+    std::optional<std::chrono::steady_clock::time_point> killed{};
+  };
+
+  void start_one(const StartRequest& request, const Json& claim);  // throws Error
+  std::filesystem::path uses_file() const;
+  void publish_uses();  // WORKSPACE/local/HOST-PID.json: what this process runs, for read_elsewhere() of others
+  void read_elsewhere();
+  std::vector<Use> uses();                               // of what runs now
+  Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended
+
+  Workspace workspace_;
+  std::filesystem::path worker_;
+  LocalCapacity capacity_;
+  std::string mpirun_;
+  Json claim_;
+  std::map<std::pair<std::string, int>, Running> running_;  // and ended ones until forget()
+  std::vector<ResourceSettings> reserved_;                  // since the last jobs() or start()
+  std::vector<Use> elsewhere_;                              // since the last jobs()
+  std::chrono::steady_clock::time_point touched_{};
+};
+
+// filo-worker: $FILO_WORKER, else beside this program. Throws Error when it is not there.
+std::filesystem::path find_worker();
+
+}  // namespace filo

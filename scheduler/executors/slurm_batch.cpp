@@ -1,0 +1,283 @@
+#include "scheduler/executors/slurm_batch.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <string_view>
+
+#include "base/error.hpp"
+#include "settings/resources.hpp"
+
+namespace filo {
+namespace {
+
+const char* name_of(SlurmBatch::State state) {
+  switch (state) {
+    case SlurmBatch::State::prepared:
+      return "prepared";
+    case SlurmBatch::State::submitting:
+      return "submitting";
+    case SlurmBatch::State::submitted:
+      return "submitted";
+  }
+  return "";
+}
+
+SlurmBatch::State state_of(const std::string& name) {
+  for (const auto state : {SlurmBatch::State::prepared, SlurmBatch::State::submitting, SlurmBatch::State::submitted})
+    if (name == name_of(state)) return state;
+  throw Error("slurm", "found the state \"" + name + "\", expected prepared, submitting or submitted");
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const auto& word : words) text += (text.empty() ? "" : " ") + word;
+  return text;
+}
+
+std::string quoted_words(const std::vector<std::string>& words) {
+  std::string text;
+  for (const auto& word : words) text += " " + shell_quoted(word);
+  return text;
+}
+
+template <typename Text>
+std::string table(const std::string& name, const SlurmBatch& batch, Text text) {
+  std::string line = name + "=(";
+  for (const auto& entry : batch.entries) line += (line.back() == '(' ? "" : " ") + text(entry);
+  return line + ")\n";
+}
+
+// "0-3,5": the indices that were not dropped.
+std::string index_ranges(const SlurmBatch& batch) {
+  std::string ranges;
+  for (std::size_t i = 0; i < batch.entries.size(); ++i) {
+    if (batch.entries[i].dropped) continue;
+    std::size_t last = i;
+    while (last + 1 < batch.entries.size() && !batch.entries[last + 1].dropped) ++last;
+    ranges += (ranges.empty() ? "" : ",") + std::to_string(i) + (last > i ? "-" + std::to_string(last) : "");
+    i = last;
+  }
+  return ranges;
+}
+
+// The part that waits: bash's wait returns when a trap has run, and then has to be called again.
+constexpr const char* wait_part = R"sh(child=$!
+[ -z "$stopping" ] || kill -USR2 "$child" 2>/dev/null
+code=1
+while :; do
+  interrupted=
+  wait "$child"
+  status=$?
+  [ "$status" != 127 ] || break
+  code=$status
+  [ -n "$interrupted" ] || break
+done
+# Ranks that the launcher ended while the first one left with its snapshot: that is a stop, too.
+[ -z "$stopping" ] || [ "$code" -le 128 ] || code=75
+leave "$code"
+)sh";
+
+constexpr const char* start_part = R"sh(index=${SLURM_ARRAY_TASK_ID:-0}
+kind=${kinds[index]} stage=${stages[index]} attempt=${attempts[index]}
+folder=$workspace/stages/$stage/attempts/$attempt
+exec >>"$folder/log.txt" 2>&1 </dev/null
+rm -f "$folder/exit.txt"
+echo "filo: Slurm job $SLURM_JOB_ID${SLURM_ARRAY_JOB_ID:+ (${SLURM_ARRAY_JOB_ID}_$index)} start $((${SLURM_RESTART_COUNT:-0} + 1)) on $(hostname), $(date -u +%FT%TZ)"
+
+leave() {  # leave CODE: for a coordinator that looks when Slurm has forgotten the job
+  echo "$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0} $1" >"$folder/.exit.$SLURM_JOB_ID" && mv -f "$folder/.exit.$SLURM_JOB_ID" "$folder/exit.txt"
+  exit "$1"
+}
+refuse() { echo "filo: $*" >&2; leave 1; }
+
+stopping= interrupted= child=
+stop() { stopping=1 interrupted=1; [ -z "$child" ] || kill -USR2 "$child" 2>/dev/null; }
+trap stop USR2 TERM
+
+# A copy of this job that Slurm or its controller brought back from the dead must not run.
+[ ! -e "$folder/end.json" ] || refuse "attempt $attempt was given up before this job started"
+[ ! -e "$workspace/stages/$stage/attempts/$((attempt + 1))" ] || refuse "attempt $attempt was superseded before this job started"
+for input in ${inputs[index]}; do
+  grep -q "\"stage\": *\"$input\"" "$workspace/stages/$input/result.json" 2>/dev/null ||
+    refuse "stage $input, which this one needs, has no valid result.json"
+done
+
+unset "${!SBATCH_@}" "${!SQUEUE_@}" SLURM_EXPORT_ENV SLURM_CPU_BIND "${!SLURM_CPU_BIND_@}"
+export FILO_SERVER_FILE=$workspace/server.json
+)sh";
+
+}  // namespace
+
+Json to_json(const SlurmBatch& batch) {
+  Json entries = Json::array();
+  for (const auto& entry : batch.entries) {
+    entries.push_back({{"stage", entry.stage},
+                       {"attempt", entry.attempt},
+                       {"kind", to_string(entry.kind)},
+                       {"inputs", entry.inputs}});
+    if (entry.dropped) entries.back()["dropped"] = true;
+  }
+  return {{"name", batch.name},
+          {"cluster", batch.cluster},
+          {"folder", batch.folder},
+          {"resources", to_json(batch.resources)},
+          {"entries", entries},
+          {"state", name_of(batch.state)},
+          {"since", batch.since},
+          {"job_id", batch.job_id},
+          {"released_at", batch.released_at},
+          {"released", batch.released},
+          {"message", batch.message}};
+}
+
+SlurmBatch slurm_batch_from_json(const Json& json, const std::string& where) {
+  try {
+    SlurmBatch batch{.name = json.at("name"),
+                     .cluster = json.at("cluster"),
+                     .folder = json.at("folder"),
+                     .resources = resource_settings_from_json(json.at("resources"), where),
+                     .entries = {},
+                     .state = state_of(json.at("state")),
+                     .since = json.at("since"),
+                     .job_id = json.at("job_id"),
+                     .released_at = json.at("released_at"),
+                     .released = json.at("released"),
+                     .message = json.at("message")};
+    for (const auto& entry : json.at("entries"))
+      batch.entries.push_back({.stage = entry.at("stage"),
+                               .attempt = entry.at("attempt"),
+                               .kind = stage_kind(entry.at("kind")),
+                               .inputs = entry.at("inputs"),
+                               .dropped = entry.value("dropped", false)});
+    return batch;
+  } catch (const Json::exception& error) {
+    throw Error("slurm: " + where, std::string("found a broken record, expected one that filo wrote: ") + error.what());
+  }
+}
+
+std::string shell_quoted(const std::string& text) {
+  const auto plain = [](unsigned char c) {
+    return c < 128 && (std::isalnum(c) != 0 ||
+                       std::string_view("_-./=:@%+,").find(static_cast<char>(c)) != std::string_view::npos);
+  };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'')
+      quoted += "'\\''";
+    else
+      quoted += c;
+  }
+  return quoted + "'";
+}
+
+ResourceSettings within_limits(ResourceSettings wanted, const ClusterSettings& settings) {
+  if (!settings.max_time.empty() && time_in_seconds(wanted.time) > time_in_seconds(settings.max_time))
+    wanted.time = settings.max_time;
+  if (!settings.max_memory.empty() && memory_in_bytes(wanted.memory) > memory_in_bytes(settings.max_memory))
+    wanted.memory = settings.max_memory;
+  return wanted;
+}
+
+std::string slurm_script(const SlurmBatch& batch, const ClusterSettings& settings, const Workspace& workspace,
+                         const std::string& worker) {
+  using Entry = SlurmBatch::Entry;
+  std::string text = "#!/bin/bash\n# Made by filo: batch " + batch.name + ", one stage for each array index.\n";
+  text += "workspace=" + shell_quoted(workspace.root().string()) + "\n";
+  text += "worker=" + shell_quoted(worker) + "\n";
+  text += table("kinds", batch, [](const Entry& entry) { return to_string(entry.kind); });
+  text += table("stages", batch, [](const Entry& entry) { return entry.stage; });
+  text += table("attempts", batch, [](const Entry& entry) { return std::to_string(entry.attempt); });
+  text += table("inputs", batch, [](const Entry& entry) { return shell_quoted(joined(entry.inputs)); });
+  text += start_part;
+  text += "export OMP_NUM_THREADS=" + std::to_string(batch.resources.threads) + "\n";
+  text += slurm_site_preamble(settings);
+  text +=
+      "[ -x \"$worker\" ] || refuse \"found no program $worker on $(hostname), expected filo-worker (key worker of "
+      "the cluster file)\"\n";
+  text += "[ -z \"$stopping\" ] || leave 75\n";
+  text += slurm_launch_command(settings, batch.resources);
+  text += R"( "$worker" "$kind" --workspace "$workspace" --stage "$stage" --attempt "$attempt" --threads )" +
+          std::to_string(batch.resources.threads);
+  if (batch.resources.gpus > 0) text += " --gpus " + std::to_string(batch.resources.gpus);
+  return text + " &\n" + wait_part;
+}
+
+std::string slurm_launch_command(const ClusterSettings& settings, const ResourceSettings& resources) {
+  const std::string ranks = std::to_string(resources.ranks), threads = std::to_string(resources.threads);
+  std::string program = "mpirun";
+  std::vector<std::string> words = {"-np", ranks, "--bind-to", "none"};
+  if (settings.launcher == LauncherProgram::srun) {
+    program = settings.slurm_bin.empty() ? "srun" : shell_quoted(settings.slurm_bin + "/srun");
+    words = {"--ntasks=" + ranks, "--cpus-per-task=" + threads, "--kill-on-bad-exit=1"};
+    if (!settings.mpi.empty()) words.push_back("--mpi=" + settings.mpi);
+  }
+  words.insert(words.end(), settings.launcher_arguments.begin(), settings.launcher_arguments.end());
+  return program + quoted_words(words);
+}
+
+std::string slurm_site_preamble(const ClusterSettings& settings) {
+  std::string text = "[ \"$(id -u)\" != 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n";
+  for (const auto& [name, value] : settings.environment) text += "export " + name + "=" + shell_quoted(value) + "\n";
+  // Two jobs of Open MPI 4 that start at once on a node both make this folder, and the second one fails.
+  text += "mkdir -m 700 \"${TMPDIR:-/tmp}/ompi.${HOSTNAME%%.*}.$(id -u)\" 2>/dev/null\n";
+  if (!settings.modules.empty()) text += "command -v module >/dev/null || [ ! -r /etc/profile ] || . /etc/profile\n";
+  for (const auto& module : settings.modules)
+    text += "module load " + shell_quoted(module) + " || { echo filo: module load failed: " + shell_quoted(module) +
+            "; exit 1; }\n";
+  for (const auto& line : settings.prologue) text += line + "\n";
+  return text;
+}
+
+std::vector<std::string> slurm_site_options(const ClusterSettings& settings) {
+  std::vector<std::string> options;
+  const auto add = [&](const char* option, const std::string& value) {
+    if (!value.empty()) options.push_back(std::string(option) + "=" + value);
+  };
+  add("--partition", settings.partition);
+  add("--account", settings.account);
+  add("--qos", settings.qos);
+  add("--constraint", settings.constraint);
+  return options;
+}
+
+std::vector<std::string> slurm_arguments(const SlurmBatch& batch, const ClusterSettings& settings,
+                                         const Workspace& workspace, const std::filesystem::path& script) {
+  const ResourceSettings& resources = batch.resources;
+  const int cores = resources.ranks * resources.threads;
+  const auto lead_s = std::clamp<std::int64_t>(time_in_seconds(resources.time) / 2, 1, settings.signal_lead_s);
+  std::vector<std::string> arguments = {"--parsable",
+                                        "--hold",
+                                        "--job-name=" + batch.name,
+                                        "--comment=filo " + workspace.root().string(),
+                                        "--output=/dev/null",  // the script writes attempts/N/log.txt
+                                        "--chdir=" + batch.folder,
+                                        "--export=ALL",
+                                        settings.requeue ? "--requeue" : "--no-requeue",
+                                        "--signal=B:USR2@" + std::to_string(lead_s),
+                                        "--time=" + resources.time,
+                                        "--ntasks=" + std::to_string(resources.ranks),
+                                        "--cpus-per-task=" + std::to_string(resources.threads)};
+  if (batch.entries.size() > 1) arguments.push_back("--array=" + index_ranges(batch));
+  if (settings.one_node) arguments.push_back("--nodes=1");
+  const std::uint64_t megabyte = 1 << 20, bytes = memory_in_bytes(resources.memory);
+  const auto megabytes = [&](std::uint64_t share) { return std::to_string((share + megabyte - 1) / megabyte) + "M"; };
+  if (settings.memory == MemoryForm::per_cpu)
+    arguments.push_back("--mem-per-cpu=" + megabytes(bytes / static_cast<std::uint64_t>(cores)));
+  if (settings.memory == MemoryForm::per_node) arguments.push_back("--mem=" + megabytes(bytes));
+  if (resources.gpus > 0) {
+    const std::string type = settings.gpu_type.empty() ? "" : settings.gpu_type + ":";
+    const std::string all = type + std::to_string(resources.ranks * resources.gpus);
+    if (settings.gpu_form == GpuForm::gres) arguments.push_back("--gres=gpu:" + all);
+    if (settings.gpu_form == GpuForm::gpus) arguments.push_back("--gpus=" + all);
+    if (settings.gpu_form == GpuForm::gpus_per_task)
+      arguments.push_back("--gpus-per-task=" + type + std::to_string(resources.gpus));
+  }
+  for (const auto& option : slurm_site_options(settings)) arguments.push_back(option);
+  if (!settings.licenses.empty()) arguments.push_back("--licenses=" + settings.licenses);
+  arguments.insert(arguments.end(), settings.sbatch_options.begin(), settings.sbatch_options.end());
+  arguments.push_back(script.string());
+  return arguments;
+}
+
+}  // namespace filo

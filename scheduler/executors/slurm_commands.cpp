@@ -1,0 +1,255 @@
+#include "scheduler/executors/slurm_commands.hpp"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <set>
+#include <sstream>
+
+#include "base/error.hpp"
+#include "base/process.hpp"
+
+namespace filo {
+namespace {
+
+constexpr std::size_t most_labels = 1000;  // in one command
+
+// Comments and names stand last: they may hold '|'.
+const std::string queue_format =
+    "ArrayJobID:|,ArrayTaskID:|,State:|,exit_code:|,RestartCnt:|,Reason:|,NodeList:|,Name:|";
+
+long number(const std::string& text) {
+  long value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);)
+    if (!line.empty()) lines.push_back(line);
+  return lines;
+}
+
+bool contains_any(const std::string& text, std::initializer_list<const char*> words) {
+  return std::any_of(words.begin(), words.end(),
+                     [&](const char* word) { return text.find(word) != std::string::npos; });
+}
+
+// The most telling line: without the "sbatch: error: " in front.
+std::string message_of(const std::string& output) {
+  std::string message;
+  for (auto line : lines_of(output)) {
+    for (const std::string prefix : {"sbatch: ", "squeue: ", "scancel: ", "scontrol: ", "error: "})
+      if (line.starts_with(prefix)) line.erase(0, prefix.size());
+    message += (message.empty() ? "" : "; ") + line;
+  }
+  return message.substr(0, 500);
+}
+
+bool is_number(const std::string& text) {
+  return !text.empty() && text.size() < 12 && text.find_first_not_of("0123456789") == std::string::npos;
+}
+
+// What commands start with, and so the jobs.
+std::vector<std::string> clean_environment() {
+  std::vector<std::string> arguments = {"env", "-i"};
+  for (const char* name : {"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "PATH", "LD_LIBRARY_PATH",
+                           "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
+    if (const char* value = std::getenv(name)) arguments.push_back(std::string(name) + "=" + value);
+  return arguments;
+}
+
+}  // namespace
+
+std::vector<std::string> split_fields(const std::string& line, std::size_t fields) {
+  std::vector<std::string> parts;
+  std::size_t start = 0;
+  while (parts.size() + 1 < fields) {
+    const auto bar = line.find('|', start);
+    if (bar == std::string::npos) return {};
+    parts.push_back(line.substr(start, bar - start));
+    start = bar + 1;
+  }
+  parts.push_back(line.substr(start));
+  if (!parts.back().empty() && parts.back().back() == '|') parts.back().pop_back();
+  return parts;
+}
+
+std::optional<std::int64_t> slurm_seconds(const std::string& text) {
+  long days = 0, parts[3] = {};
+  int used = 0;
+  std::string rest = text;
+  if (std::sscanf(text.c_str(), "%ld-%n", &days, &used) == 1 && used > 0)
+    rest = text.substr(static_cast<std::size_t>(used));
+  else
+    days = 0;
+  const int count = std::sscanf(rest.c_str(), "%ld:%ld:%ld", &parts[0], &parts[1], &parts[2]);
+  if (count < 2) return std::nullopt;
+  if (count == 2) return 60 * parts[0] + parts[1];
+  return 86400 * days + 3600 * parts[0] + 60 * parts[1] + parts[2];
+}
+
+std::string SlurmJob::label() const { return std::to_string(id) + (array ? "_" + std::to_string(index) : ""); }
+
+bool SlurmJob::has_ended() const {
+  static const std::set<std::string> ended = {"BOOT_FAIL", "CANCELLED", "COMPLETED",     "DEADLINE",  "FAILED",
+                                              "NODE_FAIL", "REVOKED",   "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"};
+  return ended.contains(state);
+}
+
+bool SlurmJob::is_pending() const {
+  static const std::set<std::string> on_a_node = {"RUNNING",   "COMPLETING", "CONFIGURING", "RESIZING",
+                                                  "SIGNALING", "STAGE_OUT",  "STOPPED",     "SUSPENDED"};
+  return !has_ended() && !on_a_node.contains(state);
+}
+
+SlurmCommands::SlurmCommands(const ClusterSettings& settings) : settings_(settings) {}
+
+SlurmCommands::Answer SlurmCommands::run(std::vector<std::string> arguments, std::optional<double> timeout_s) {
+  if (!settings_.slurm_bin.empty()) arguments[0] = settings_.slurm_bin + "/" + arguments[0];
+  auto all = clean_environment();
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  ++commands_run_;
+  const auto captured = run_and_capture(all, timeout_s.value_or(settings_.command_timeout_s), /*with_stderr=*/true);
+  return {.ok = captured.result.ok(), .timed_out = captured.result.signal == SIGKILL, .output = captured.output};
+}
+
+std::vector<SlurmJob> SlurmCommands::queue() {
+  const Answer answer = run({"squeue", "--noheader", "--array", "--states=all", "--user=" + std::to_string(geteuid()),
+                             "--Format=" + queue_format});
+  if (!answer.ok)
+    throw Error("slurm: squeue", answer.timed_out ? "no answer from the controller in time"
+                                                  : "the controller cannot be asked: " + message_of(answer.output));
+  std::vector<SlurmJob> jobs;
+  for (const auto& line : lines_of(answer.output)) {
+    const auto fields = split_fields(line, 8);
+    if (fields.size() != 8 || !is_number(fields[0])) continue;  // a warning on stderr
+    SlurmJob job{
+        .id = number(fields[0]), .state = fields[2], .reason = fields[5], .nodes = fields[6], .name = fields[7]};
+    job.array = is_number(fields[1]);
+    job.index = job.array ? static_cast<int>(number(fields[1])) : 0;
+    const auto status = static_cast<int>(number(fields[3]));
+    job.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    job.exit_code = WEXITSTATUS(status);
+    job.restarts = static_cast<int>(number(fields[4]));
+    jobs.push_back(std::move(job));
+  }
+  return jobs;
+}
+
+SlurmSubmission SlurmCommands::submit(const std::vector<std::string>& arguments, std::optional<double> timeout_s) {
+  std::vector<std::string> command = {"sbatch"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const Answer answer = run(command, timeout_s);
+  using Outcome = SlurmSubmission::Outcome;
+  if (answer.ok)
+    for (const auto& line : lines_of(answer.output)) {
+      const std::string id = line.substr(0, line.find(';'));  // "12;cluster"
+      if (is_number(id)) return {Outcome::taken, number(id), ""};
+    }
+  const std::string message = message_of(answer.output);
+  // "temporarily unable": sbatch itself waits and tries again, until it is ended.
+  if (contains_any(message, {"temporarily unable to accept job", "SubmitJob", "job submit limit"}))
+    return {Outcome::full, 0, message};
+  if (answer.timed_out)
+    return {Outcome::uncertain, 0,
+            "sbatch got no answer from the controller in time" + (message.empty() ? "" : ": " + message)};
+  if (answer.ok) return {Outcome::uncertain, 0, "sbatch ended well but told no job id: " + message};
+  if (contains_any(message, {"Socket timed out", "Unable to contact", "Connection refused", "Connection timed out",
+                             "connect failure", "Zero Bytes", "essage receive failure", "essage send failure",
+                             "ommunication connection failure", "Transport endpoint", "send/recv",
+                             "ommunication shutdown", "backup controller", "standby"}))
+    return {Outcome::uncertain, 0, message};
+  return {Outcome::refused, 0, message.empty() ? "sbatch failed and said nothing" : message};
+}
+
+std::string SlurmCommands::each(const std::vector<std::string>& command, const std::vector<std::string>& labels,
+                                bool joined) {
+  std::string problem;
+  for (std::size_t start = 0; start < labels.size(); start += most_labels) {
+    std::vector<std::string> arguments = command;
+    const auto end = std::min(labels.size(), start + most_labels);
+    if (joined) {
+      std::string list;
+      for (std::size_t i = start; i < end; ++i) list += (list.empty() ? "" : ",") + labels[i];
+      arguments.push_back(list);
+    } else {
+      arguments.insert(arguments.end(), labels.begin() + static_cast<std::ptrdiff_t>(start),
+                       labels.begin() + static_cast<std::ptrdiff_t>(end));
+    }
+    const Answer answer = run(arguments);
+    if (answer.ok) continue;
+    for (const auto& line : lines_of(answer.output))
+      if (!contains_any(line, {"already completing", "already completed", "already finished", "Invalid job id",
+                               "already held or", "Job/step already"}))
+        problem = message_of(line);
+    if (answer.timed_out) problem = command[0] + " got no answer from the controller in time";
+  }
+  return problem;
+}
+
+std::string SlurmCommands::release(const std::vector<std::string>& labels) {
+  return each({"scontrol", "release"}, labels, true);
+}
+
+std::string SlurmCommands::cancel(const std::vector<std::string>& labels) {
+  return each({"scancel", "--quiet"}, labels, false);
+}
+
+std::string SlurmCommands::signal_batch_script(const std::string& signal, const std::vector<std::string>& labels) {
+  return each({"scancel", "--quiet", "--batch", "--signal=" + signal}, labels, false);
+}
+
+const std::map<std::string, std::string>& SlurmCommands::configuration() {
+  if (configuration_) return *configuration_;
+  configuration_.emplace();
+  const Answer answer = run({"scontrol", "show", "config"});
+  if (!answer.ok) return *configuration_;
+  for (const auto& line : lines_of(answer.output)) {
+    const auto equals = line.find(" = ");
+    if (equals == std::string::npos) continue;
+    const std::string key = line.substr(0, line.find(' '));
+    (*configuration_)[key] = line.substr(equals + 3);
+  }
+  return *configuration_;
+}
+
+std::vector<SlurmJob> SlurmCommands::accounted(const std::vector<std::string>& labels) {
+  std::vector<SlurmJob> jobs;
+  for (std::size_t start = 0; start < labels.size(); start += most_labels) {
+    std::string list;
+    for (std::size_t i = start; i < std::min(labels.size(), start + most_labels); ++i)
+      list += (list.empty() ? "" : ",") + labels[i];
+    // From the epoch on: sacct's default window begins at midnight.
+    const Answer answer = run({"sacct", "--noheader", "--parsable2", "--allocations", "--starttime=1970-01-02",
+                               "--jobs=" + list, "--format=JobID,State,ExitCode,NodeList,JobName"});
+    if (!answer.ok) return {};
+    for (const auto& line : lines_of(answer.output)) {
+      const auto fields = split_fields(line, 5);
+      if (fields.size() != 5) continue;
+      const auto underscore = fields[0].find('_');
+      if (!is_number(fields[0].substr(0, underscore))) continue;
+      SlurmJob job{.id = number(fields[0]),
+                   .state = fields[1].substr(0, fields[1].find(' ')),
+                   .nodes = fields[3],
+                   .name = fields[4]};  // state "CANCELLED by 1000"
+      job.array = underscore != std::string::npos;
+      if (job.array) job.index = static_cast<int>(number(fields[0].substr(underscore + 1)));
+      job.exit_code = static_cast<int>(number(fields[2]));
+      const auto colon = fields[2].find(':');
+      if (colon != std::string::npos) job.signal = static_cast<int>(number(fields[2].substr(colon + 1)));
+      jobs.push_back(std::move(job));
+    }
+  }
+  return jobs;
+}
+
+}  // namespace filo

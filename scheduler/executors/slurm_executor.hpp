@@ -1,0 +1,105 @@
+// Stages as jobs of a Slurm cluster: job arrays for stages of one shape, submitted in two phases, found again by name
+// whatever happens to this process or to the controller.
+//
+// A batch's record (scheduler/executors/slurm_batch.hpp) is written first, then sbatch puts the job into the queue,
+// held; its id is recorded, and only then is it released. Killed between any two of these, the next jobs() goes on: a
+// batch that was never submitted is submitted, a held job that nobody recorded is found by its name. Job id and name
+// are both checked at each look, because a controller that was killed gives ids to other jobs.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "scheduler/executors/executor.hpp"
+#include "scheduler/executors/slurm_batch.hpp"
+#include "scheduler/executors/slurm_commands.hpp"
+#include "settings/cluster.hpp"
+
+namespace filo {
+
+// Not thread-safe. jobs(), prepare() and start() are called by who holds Workspace::lock(): what a batch's record says
+// is then not about to change.
+class SlurmExecutor : public Executor {
+ public:
+  // `worker`: filo-worker on the nodes, where the settings do not say; `folder`: where jobs start.
+  SlurmExecutor(const Workspace& workspace, const ClusterSettings& settings, std::filesystem::path worker,
+                std::filesystem::path folder = std::filesystem::current_path());
+  ~SlurmExecutor() override;  // sends what stop() and kill() gathered
+
+  std::string name() const override { return "slurm " + settings_.name; }
+
+  // One squeue for all jobs; beside it only what has to be mended: batches submitted, adopted, released, stray copies
+  // of jobs cancelled. An attempt that neither squeue nor the accounting data base nor its own exit.txt tells of has
+  // vanished, once its submission is certain to be over.
+  std::vector<Job> jobs() override;
+
+  ResourceSettings allowed(const ResourceSettings& wanted) const override { return within_limits(wanted, settings_); }
+
+  // Up to max_submit jobs of this user in the queue; none while the queue is full. Known from jobs() on.
+  bool reserve(const ResourceSettings& resources) override;
+
+  std::vector<Json> prepare(const std::vector<StartRequest>& requests) override;
+  std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override;
+  JobState state_once_started() const override { return JobState::pending; }
+  bool may_be_running(const Json& claim, double age_s) const override;
+
+  // Gathered, and sent in one command by the next jobs() or start(), or by the destructor.
+  void stop(const std::string& stage, int attempt) override;
+  void kill(const std::string& stage, int attempt) override;
+  void forget(const std::string& stage, int attempt) override;
+
+  int commands_run() const { return commands_.commands_run(); }
+
+ private:
+  using Id = std::pair<std::string, int>;     // stage, attempt
+  using Place = std::pair<std::string, int>;  // batch, index
+  struct Known {
+    SlurmBatch batch;
+    std::pair<std::uint64_t, std::int64_t> version;  // inode and time of the record
+    std::set<int> over;                              // indices whose end is recorded
+    std::map<int, Job> ended;                        // what was concluded of them: stays so
+  };
+
+  std::filesystem::path record_file(const std::string& batch) const;
+  void load_records();
+  void save(Known& known);
+  void submit(Known& known);
+  void release(std::vector<Known*> batches);
+  void remove_when_over(const std::string& batch);
+  void look_at(Known& known, const std::vector<const SlurmJob*>& rows, std::vector<Job>& jobs);
+  void conclude_vanished(std::vector<Job>& jobs);
+  void send_requests();
+  int most_in_array();
+  double uncertain_for_s();
+
+  Workspace workspace_;
+  ClusterSettings settings_;
+  std::string worker_;
+  std::string folder_;
+  SlurmCommands commands_;
+  std::map<std::string, Known> batches_;
+  std::map<Id, Place> places_;
+  std::map<Id, SlurmJob> rows_;  // of the latest look
+  std::set<Id> to_stop_, to_kill_;
+  std::set<Id> asked_;                                   // by either, since the attempt began
+  std::set<std::string> strays_;                         // labels of jobs that must not run
+  std::set<std::string> refused_;                        // batches that the latest start() could not submit
+  std::vector<std::pair<std::size_t, Place>> vanished_;  // place in the list of jobs(), to be looked into
+  std::vector<std::string> to_release_;                  // batches
+  long room_ = 0;
+  double full_until_ = 0;
+};
+
+// What a cluster's queue says of the workspace's attempts: one squeue, and nothing written, sent or mended. An attempt
+// that the queue no longer lists is left out. Throws Error when the controller did not answer.
+std::vector<Job> slurm_jobs(const Workspace& workspace, const ClusterSettings& settings);
+
+// Of an active experiment that names this cluster file. Throws Error when the file or the worker cannot be had.
+std::unique_ptr<Executor> make_slurm_executor(const Workspace& workspace, const std::string& cluster_file);
+
+}  // namespace filo

@@ -1,0 +1,118 @@
+#include "scheduler/plan/digests.hpp"
+
+#include <sys/stat.h>
+
+#include "base/error.hpp"
+#include "base/hash.hpp"
+#include "settings/clip_digest.hpp"
+#include "settings/experiment/experiment.hpp"
+
+namespace filo {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Changes whenever a file of the folder is replaced or rewritten.
+Json fingerprint(const fs::path& folder) {
+  Json files = Json::array();
+  for (const auto& name : clip_files()) {
+    struct stat status {};
+    stat((folder / name).c_str(), &status);
+    files.push_back({name, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ino});
+  }
+  return {{"folder", folder.string()}, {"files", files}};
+}
+
+std::string remembered_clip_digest(const Workspace& workspace, const fs::path& folder) {
+  const Json wanted = fingerprint(folder);
+  const fs::path file = workspace.cache_folder() / ("clip-" + sha256_hex(folder.string()).substr(0, 16) + ".json");
+  std::error_code error;
+  if (fs::exists(file, error)) {
+    try {
+      const Json cached = read_json(file);
+      if (cached.at("fingerprint") == wanted) return cached.at("digest").get<std::string>();
+    } catch (const std::exception&) {  // a cache that cannot be read is made again
+    }
+  }
+  const std::string digest = clip_digest(folder);
+  fs::create_directories(workspace.cache_folder());
+  write_json(file, {{"fingerprint", wanted}, {"digest", digest}});
+  return digest;
+}
+
+int positive(const Json& config, const char* key, const fs::path& path) {
+  const Json vision = config.is_object() ? config.value("vision_config", Json::object()) : Json::object();
+  const Json value = vision.is_object() ? vision.value(key, Json()) : Json();
+  if (!value.is_number_integer() || value.get<std::int64_t>() < 1 || value.get<std::int64_t>() > 100000)
+    throw UsageError("scheduler: " + path.string() + ": vision_config." + key,
+                     "found " + value.dump() + ", expected a positive whole number");
+  return value.get<int>();
+}
+
+}  // namespace
+
+DatasetFacts dataset_facts(const Workspace& workspace, const std::string& name) {
+  const fs::path path = workspace.dataset_file(name);
+  std::error_code error;
+  if (!is_plain_name(name) || !fs::exists(path, error))
+    throw UsageError("scheduler: data set " + name,
+                     "found none of this name in " + workspace.root().string() +
+                         ", expected it to be added first: filo dataset add PATH --name " + name + " --workspace " +
+                         workspace.root().string());
+  const Json json = read_json(path);
+  const auto refuse = [&](const std::string& problem) {
+    throw UsageError("scheduler: " + path.string(),
+                     problem + "; add the data set again: filo dataset add PATH --name " + name);
+  };
+  if (!json.is_object()) refuse("found no object, expected a data set's description");
+  const Json digest = json.value("digest", Json());
+  const Json classes = json.value("classes", Json());
+  if (!digest.is_string() || digest.get<std::string>().size() < 16)
+    refuse("digest: found " + digest.dump() + ", expected text");
+  if (!classes.is_object() || classes.empty()) refuse("classes: found none, expected at least one class");
+  DatasetFacts facts{.name = name, .digest = digest, .classes = {}, .test_images = 0, .anomalous_images = 0};
+  for (const auto& [class_name, counts] : classes.items()) {
+    facts.classes.push_back(class_name);
+    if (counts.is_object() && counts.contains("test") && counts["test"].is_number_integer())
+      facts.test_images += counts["test"].get<int>();
+    if (counts.is_object() && counts.contains("anomalous") && counts["anomalous"].is_number_integer())
+      facts.anomalous_images += counts["anomalous"].get<int>();
+  }
+  return facts;
+}
+
+ClipSizes clip_sizes(const std::string& folder) {
+  ClipSizes sizes;
+  Json config;
+  try {
+    config = read_json(fs::path(folder) / "config.json");
+  } catch (const Error&) {
+    return sizes;
+  }
+  const auto read = [&](const char* section, const char* key, int& size) {
+    const Json part = *section == '\0' ? config : config.value(section, Json::object());
+    if (const Json value = part.value(key, Json()); value.is_number_integer() && value > 0 && value < 1'000'000)
+      size = value.get<int>();
+  };
+  if (!config.is_object()) return sizes;
+  read("vision_config", "patch_size", sizes.patch);
+  read("vision_config", "num_hidden_layers", sizes.layers);
+  read("vision_config", "hidden_size", sizes.width);
+  read("vision_config", "intermediate_size", sizes.mlp);
+  read("text_config", "num_hidden_layers", sizes.text_layers);
+  read("text_config", "hidden_size", sizes.text_width);
+  read("", "projection_dim", sizes.projection);
+  return sizes;
+}
+
+ClipFacts clip_facts(const Workspace& workspace, const std::string& folder) {
+  const fs::path path = fs::absolute(folder).lexically_normal();
+  check_clip_folder(path);
+  const Json config = read_json(path / "config.json");
+  return {.path = path.string(),
+          .digest = remembered_clip_digest(workspace, path),
+          .patch = positive(config, "patch_size", path / "config.json"),
+          .layers = positive(config, "num_hidden_layers", path / "config.json")};
+}
+
+}  // namespace filo

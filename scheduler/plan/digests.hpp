@@ -1,0 +1,41 @@
+// What a plan has to know of things outside the experiment file: data sets' and weights' digests, and their sizes.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "workspace/workspace.hpp"
+
+namespace filo {
+
+struct DatasetFacts {
+  std::string name;
+  std::string digest;
+  std::vector<std::string> classes;
+  int test_images = 0;
+  int anomalous_images = 0;  // of those
+};
+
+// From WORKSPACE/datasets/NAME.json. Throws UsageError that says which command adds the data set.
+DatasetFacts dataset_facts(const Workspace& workspace, const std::string& name);
+
+struct ClipFacts {
+  std::string path;    // absolute
+  std::string digest;  // clip_digest() (settings/clip_digest.hpp)
+  int patch = 0;       // pixels
+  int layers = 0;      // of the vision tower
+};
+
+// The sizes that the costs of a stage follow from; those of ViT-L/14@336 where config.json does not say.
+struct ClipSizes {
+  int patch = 14;  // pixels
+  int layers = 24, width = 1024, mlp = 4096;
+  int text_layers = 12, text_width = 768;
+  int projection = 768;
+};
+ClipSizes clip_sizes(const std::string& folder);
+
+// The digest is remembered in WORKSPACE/cache by path, size and modification time. Throws UsageError on missing files.
+ClipFacts clip_facts(const Workspace& workspace, const std::string& folder);
+
+}  // namespace filo

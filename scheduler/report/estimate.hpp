@@ -1,0 +1,22 @@
+// What a stage costs, by arithmetic: good for planning a week, not for a bill. Each function says what it leaves out.
+#pragma once
+
+#include "base/json.hpp"
+#include "scheduler/plan/digests.hpp"
+#include "workspace/workspace.hpp"
+
+namespace filo {
+
+struct StageCost {
+  double flop = 0;   // multiplications and additions; reading, decoding and metrics are left out
+  double bytes = 0;  // that stay on disk: features; snapshots and checkpoint; heat maps. Logs are left out
+};
+
+// Of a stage with such a spec.json. `images`, `anomalous`: those of its data sets together.
+StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, double images, double anomalous);
+
+// What a CPU thread, or a GPU, is taken to do where no stage of the kind has run in the workspace, FLOP/s.
+inline constexpr double assumed_flop_per_thread = 2e10;
+inline constexpr double assumed_flop_per_gpu = 2e13;
+
+}  // namespace filo

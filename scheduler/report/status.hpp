@@ -1,0 +1,45 @@
+// What `filo status` tells of an experiment.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "scheduler/control/reconcile.hpp"
+
+namespace filo {
+
+// The state of a trial: its evaluation's, or, while that waits, how far its training has come.
+StageState trial_state(const StageStatus& train, const StageStatus& evaluate);
+
+// Jobs of clusters as their queues have them, for who only looks. Each cluster is asked every 10 s at most.
+class QueueView {
+ public:
+  // Puts what the queue says over `statuses` of an active experiment on Slurm, which come from the files alone: pending
+  // or running, and where. Returns why the cluster could not be asked, "" when it was or need not be.
+  std::string tell(const Workspace& workspace, const Plan& plan, std::vector<StageStatus>& statuses);
+
+ private:
+  struct Answer {
+    std::chrono::steady_clock::time_point time;
+    std::vector<Job> jobs;
+    std::string problem;
+  };
+  const Answer& ask(const Workspace& workspace, const std::string& cluster_file);
+
+  std::map<std::string, Answer> answers_;  // by cluster file
+};
+
+// {"experiment", "active": null or {"executor", "cluster", "since", "cancelled"}, "counts": {state: stages},
+//  "trials": {state: trials}, "stages": [{key, kind, label, state, attempt, reason, where, limits, log_tail}]}.
+// `limits`: what of the limits is used up ("failed 2 of 3 times"); `log_tail`: last lines, of failed stages and of
+// those that will be tried again.
+Json status_json(const Workspace& workspace, const Plan& plan, const std::vector<StageStatus>& statuses);
+
+// For people. At most `most` stages, those that need attention first (all with 0): failed, running, tried again, ...
+std::string status_text(const Workspace& workspace, const Plan& plan, const std::vector<StageStatus>& statuses,
+                        std::size_t most);
+
+}  // namespace filo

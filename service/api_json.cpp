@@ -1,0 +1,309 @@
+#include "service/api_json.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include "base/error.hpp"
+
+namespace filo::http {
+namespace {
+
+namespace fs = std::filesystem;
+
+int total(const std::map<std::string, int>& counts) {
+  int sum = 0;
+  for (const auto& [state, count] : counts) sum += count;
+  return sum;
+}
+
+int count_of(const std::map<std::string, int>& counts, const char* state) {
+  const auto found = counts.find(state);
+  return found == counts.end() ? 0 : found->second;
+}
+
+Json optional_file(const fs::path& path) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return nullptr;
+  try {
+    return read_json(path);
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+Json size_of(const fs::path& path) {
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  return error ? Json() : Json(size);
+}
+
+Json modified(const fs::path& path) {
+  std::error_code error;
+  const auto time = fs::last_write_time(path, error);
+  if (error) return nullptr;
+  return std::chrono::duration<double>(std::chrono::file_clock::to_sys(time).time_since_epoch()).count();
+}
+
+using Points = std::map<std::int64_t, double>;
+
+// Phases in the order they ran; "main" before "adapter" as they are met.
+class Curves {
+ public:
+  void add(const Json& event) {
+    const std::string kind = event["event"];
+    if (kind == "step" && event.contains("step") && event["step"].is_number_integer()) add_values(event, "step");
+    if (kind == "epoch" && event.contains("epoch") && event["epoch"].is_number_integer()) add_values(event, "epoch");
+    if (kind == "metrics") add_metrics(event);
+  }
+
+  Json json(std::size_t most) const {
+    Json series = Json::array();
+    for (const auto& id : order_) {
+      const Points& points = series_.at(id);
+      Json one = {{"unit", id[0]}, {"phase", id[1]}, {"name", id[2]}, {"points", Json::array()}};
+      const std::size_t stride = (points.size() + most - 1) / most;
+      std::size_t i = 0;
+      for (const auto& [x, y] : points) {
+        if (i % stride == 0 || i + 1 == points.size()) one["points"].push_back({x, y});
+        ++i;
+      }
+      series.push_back(std::move(one));
+    }
+    return series;
+  }
+
+ private:
+  void add_values(const Json& event, const std::string& unit) {
+    const std::string phase =
+        event.contains("phase") && event["phase"].is_string() ? event["phase"].get<std::string>() : "";
+    const std::int64_t x = event[unit];
+    for (const auto& [name, value] : event.items()) {
+      static const std::vector<std::string> bookkeeping = {"seq",   "time",   "step",       "steps",
+                                                           "epoch", "epochs", "epoch_step", "attempt"};
+      if (std::find(bookkeeping.begin(), bookkeeping.end(), name) != bookkeeping.end()) continue;
+      if (value.is_object())
+        for (const auto& [part, number] : value.items()) put({unit, phase, name + "." + part}, x, number);
+      else
+        put({unit, phase, name}, x, value);
+    }
+  }
+
+  // A training that evaluates itself on the way: one point each time.
+  void add_metrics(const Json& event) {
+    const bool has_step = event.contains("step") && event["step"].is_number_integer();
+    if (!has_step) return;
+    for (const auto& [name, value] : event.items())
+      if (name != "seq" && name != "time" && name != "step") put({"step", "metrics", name}, event["step"], value);
+  }
+
+  void put(const std::array<std::string, 3>& id, std::int64_t x, const Json& value) {
+    if (!value.is_number() || !std::isfinite(value.get<double>())) return;
+    const auto [found, fresh] = series_.try_emplace(id);
+    if (fresh) order_.push_back(id);
+    if (found->second.size() < most_points) found->second[x] = value;
+  }
+
+  static constexpr std::size_t most_points = 1'000'000;
+  std::map<std::array<std::string, 3>, Points> series_;
+  std::vector<std::array<std::string, 3>> order_;
+};
+
+std::string escaped_label(const std::string& text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == '\\' || c == '"') escaped += '\\';
+    escaped += c == '\n' ? ' ' : c;
+  }
+  return escaped;
+}
+
+class Metrics {
+ public:
+  void family(const std::string& name, const std::string& type, const std::string& help) {
+    text_ += "# HELP " + name + " " + help + "\n# TYPE " + name + " " + type + "\n";
+    name_ = name;
+  }
+  void value(double number, const std::vector<std::pair<std::string, std::string>>& labels = {}) {
+    text_ += name_;
+    for (std::size_t i = 0; i < labels.size(); ++i)
+      text_ += (i == 0 ? "{" : ",") + labels[i].first + "=\"" + escaped_label(labels[i].second) + "\"";
+    text_ += (labels.empty() ? " " : "} ") + Json(number).dump() + "\n";
+  }
+  void one(const std::string& name, const std::string& type, const std::string& help, double number) {
+    family(name, type, help);
+    value(number);
+  }
+  std::string text() && { return std::move(text_); }
+
+ private:
+  std::string text_, name_;
+};
+
+double resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  double pages = 0, resident = 0;
+  statm >> pages >> resident;
+  return resident * static_cast<double>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+const std::vector<StageState>& all_states() {
+  static const std::vector<StageState> states = {StageState::waiting, StageState::queued,   StageState::running,
+                                                 StageState::done,    StageState::failed,   StageState::blocked,
+                                                 StageState::stopped, StageState::cancelled};
+  return states;
+}
+
+Json experiment_json(const std::string& name, const ExperimentView& experiment) {
+  const int trials = total(experiment.trial_counts), stages = total(experiment.stage_counts);
+  return {
+      {"name", name},
+      {"revision", experiment.revision},
+      {"active", experiment.active},
+      {"trials",
+       {{"total", trials}, {"done", count_of(experiment.trial_counts, "done")}, {"states", experiment.trial_counts}}},
+      {"stages",
+       {{"total", stages}, {"done", count_of(experiment.stage_counts, "done")}, {"states", experiment.stage_counts}}}};
+}
+
+Json trial_json(const ExperimentView& experiment, std::size_t index) {
+  const PlannedTrial& trial = experiment.plan->plan.trials[index];
+  const auto [train, evaluate] = experiment.plan->trials[index];
+  const StageStatus& status = (*experiment.statuses)[evaluate];
+  const StageStatus& training = (*experiment.statuses)[train];
+  const auto& metrics = (*experiment.metrics)[index];
+  return {{"trial", index},
+          {"experiment", trial.experiment},
+          {"fold", trial.fold},
+          {"axis_values", trial.axis_values},
+          {"label", describe_axis_values(trial.axis_values)},
+          {"state", to_string(trial_state(experiment, index))},
+          {"reason", status.reason.empty() ? training.reason : status.reason},
+          {"train", trial.train},
+          {"evaluate", trial.evaluate},
+          {"metrics", metrics ? metrics->metrics : Json()}};
+}
+
+Json stage_json(const View::Found& found, const EventHub& hub) {
+  const PlannedStage& stage = found.experiment->plan->plan.stages[found.position];
+  const StageStatus& status = (*found.experiment->statuses)[found.position];
+  Json json = {{"stage", stage.key},
+               {"kind", to_string(stage.kind)},
+               {"label", stage.label},
+               {"state", to_string(status.state)},
+               {"attempt", status.attempt},
+               {"failures", status.counts.failures},
+               {"requeues", status.counts.requeues},
+               {"reason", status.reason},
+               {"where", status.where},
+               {"progress", nullptr}};
+  if (status.state == StageState::running)
+    if (const auto latest = hub.latest(stage.key); latest && latest->attempt == status.attempt)
+      json["progress"] = {{"text", latest->text}, {"done", latest->done}, {"time", latest->time}};
+  return json;
+}
+
+Json stage_details_json(const ApiContext& context, const View& view, const std::vector<View::Found>& found) {
+  const PlannedStage& stage = found.front().experiment->plan->plan.stages[found.front().position];
+  const StageStatus& status = (*found.front().experiment->statuses)[found.front().position];
+  Json json = stage_json(found.front(), context.hub);
+  json["experiments"] = Json::array();
+  for (const auto& one : found) json["experiments"].push_back(one.name);
+  json["inputs"] = Json::array();
+  for (const auto& input : stage.inputs)
+    if (const auto needed = view.find(input); !needed.empty())
+      json["inputs"].push_back(stage_json(needed.front(), context.hub));
+  json["resources"] = to_json(stage.resources);
+  json["resources"].erase("attempts");
+  json["counts"] = {{"failures", status.counts.failures},
+                    {"requeues", status.counts.requeues},
+                    {"timeouts", status.counts.timeouts},
+                    {"out_of_memory", status.counts.out_of_memory}};
+  json["limits"] = to_json(stage.resources.attempts);
+  json["request"] = optional_file(context.workspace.stage_folder(stage.key) / "request.json");
+  json["spec"] = optional_file(context.workspace.spec_file(stage.key));
+  json["result"] = nullptr;
+  if (const auto result = context.workspace.result(stage.key, stage.kind))
+    json["result"] = {{"attempt", result->attempt},
+                      {"seconds", result->seconds},
+                      {"metrics", result->metrics},
+                      {"artifacts", result->artifacts}};
+  const bool troubled = status.state != StageState::done && status.counts.failures > 0;
+  json["log_tail"] = troubled ? context.workspace.log_tail(stage.key, status.attempt, 15) : "";
+  return json;
+}
+
+Json attempts_json(const Workspace& workspace, const std::string& key) {
+  Json attempts = Json::array();
+  for (int attempt = 1; attempt <= workspace.newest_attempt(key); ++attempt) {
+    const fs::path folder = workspace.attempt_folder(key, attempt);
+    attempts.push_back({{"attempt", attempt},
+                        {"claim", optional_file(folder / "claim.json")},
+                        {"end", optional_file(folder / "end.json")},
+                        {"ended", modified(folder / "end.json")},
+                        {"host", optional_file(folder / "host.json")},
+                        {"log_bytes", size_of(workspace.log_file(key, attempt))},
+                        {"events_bytes", size_of(workspace.events_file(key, attempt))}});
+  }
+  return attempts;
+}
+
+Json curves_json(const Workspace& workspace, const std::string& key, std::size_t points) {
+  Curves curves;
+  EventPosition last;
+  for (int attempt = 1; attempt <= workspace.newest_attempt(key); ++attempt) {
+    EventFile file(workspace.events_file(key, attempt), attempt);
+    last = {attempt, -1};
+    for (auto lines = file.read(); !lines.empty(); lines = file.read())
+      for (const auto& line : lines) {
+        curves.add(Json::parse(line.text));
+        last.sequence = std::max(last.sequence, line.sequence);
+      }
+  }
+  return {{"series", curves.json(points)}, {"last_event_id", last.attempt == 0 ? Json() : Json(event_id(last))}};
+}
+
+std::string prometheus_text(const ApiContext& context) {
+  const auto view = context.monitor.view();
+  const auto& counters = context.counters;
+  Metrics metrics;
+  metrics.family("filo_stages", "gauge", "Stages of an experiment by state.");
+  for (const auto& [name, experiment] : view->experiments)
+    for (const StageState state : all_states())
+      metrics.value(count_of(experiment->stage_counts, to_string(state).c_str()),
+                    {{"experiment", name}, {"state", to_string(state)}});
+  metrics.family("filo_trials", "gauge", "Trials of an experiment by state.");
+  for (const auto& [name, experiment] : view->experiments)
+    for (const StageState state : all_states())
+      metrics.value(count_of(experiment->trial_counts, to_string(state).c_str()),
+                    {{"experiment", name}, {"state", to_string(state)}});
+  const auto& events = context.hub.counters();
+  metrics.family("filo_events_total", "counter", "Workers' events taken in, by the way they came.");
+  metrics.value(static_cast<double>(events.posted), {{"source", "post"}});
+  metrics.value(static_cast<double>(events.from_files), {{"source", "file"}});
+  const auto counter = [&](const char* name, const char* help, std::uint64_t value) {
+    metrics.one(name, "counter", help, static_cast<double>(value));
+  };
+  counter("filo_event_duplicates_total", "Events that had come before.", events.duplicates);
+  counter("filo_http_requests_total", "HTTP requests.", counters.requests);
+  counter("filo_http_malformed_total", "Requests that were no valid HTTP or exceeded a limit.", counters.malformed);
+  counter("filo_http_refused_tokens_total", "Requests without the token.", counters.refused_tokens);
+  counter("filo_http_connections_total", "Connections accepted.", counters.connections);
+  counter("filo_http_refused_connections_total", "Connections beyond the limit.", counters.refused_connections);
+  counter("filo_http_timeouts_total", "Connections closed because the other side was too slow.", counters.timeouts);
+  const auto gauge = [&](const char* name, const char* help, double value) { metrics.one(name, "gauge", help, value); };
+  gauge("filo_http_open_connections", "Connections open now.", static_cast<double>(counters.open_connections));
+  gauge("filo_http_open_streams", "Event streams open now.", static_cast<double>(counters.open_streams));
+  counter("filo_passes_total", "Reconcile passes.", counters.passes);
+  counter("filo_failed_passes_total", "Reconcile passes that ended with an error.", counters.failed_passes);
+  gauge("filo_pass_seconds", "Duration of the last reconcile pass.", counters.pass_seconds);
+  gauge("filo_last_pass_time_seconds", "When the last pass ended, since 1970.", view->time);
+  gauge("process_resident_memory_bytes", "Resident memory.", resident_bytes());
+  return std::move(metrics).text();
+}
+
+}  // namespace filo::http

@@ -1,0 +1,52 @@
+// What goes out as server-sent events, and the reading of events.jsonl behind it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "service/event_hub.hpp"
+#include "service/http/message.hpp"
+#include "workspace/workspace.hpp"
+
+namespace filo::http {
+
+// Follows one events.jsonl while it grows, a bounded piece at a time.
+class EventFile {
+ public:
+  EventFile() = default;
+  EventFile(std::filesystem::path path, int attempt) : path_(std::move(path)), attempt_(attempt) {}
+
+  // Goes on `bytes` before the file's end, at a line's begin.
+  void start_near_end(std::uint64_t bytes);
+  // What is new, at most about `most_bytes` of it. A line counts once its newline is there; one that is no event is
+  // left out. A line longer than a mebibyte is skipped.
+  std::vector<EventLine> read(std::size_t most_bytes = 256 << 10);
+
+ private:
+  std::filesystem::path path_;
+  int attempt_ = 0;
+  std::uint64_t offset_ = 0;
+  bool skipping_ = false;  // within a line that is left out
+};
+
+// Where a reader of a stage's events stands: "ATTEMPT-SEQUENCE" as the id of an event.
+struct EventPosition {
+  int attempt = 0;
+  std::int64_t sequence = -1;
+};
+std::optional<EventPosition> parse_event_id(const std::string& id);
+std::string event_id(const EventPosition& position);
+
+// All events of one stage after `position`, of one attempt after the other, none twice and none out of order: read from
+// the files, and taken from what workers post where that is the next one and the file does not show it yet.
+std::shared_ptr<EventSource> stage_events(const Workspace& workspace, EventHub& hub, const std::string& stage,
+                                          EventPosition position);
+
+// Announcements after `last_event_id` ("EPOCH-NUMBER"; "": from now on). Begins with {"event": "reset"} when some of
+// them are gone: what the reader knows is out of date then.
+std::shared_ptr<EventSource> workspace_events(EventHub& hub, const std::string& last_event_id);
+
+}  // namespace filo::http

@@ -1,0 +1,313 @@
+#include "service/serve.hpp"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <condition_variable>
+#include <csignal>
+#include <map>
+#include <ostream>
+#include <thread>
+
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "scheduler/executors/local_executor.hpp"
+#include "service/api.hpp"
+#include "service/http/token.hpp"
+
+namespace filo::http {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto between_passes = std::chrono::seconds(2);
+constexpr auto between_looks = std::chrono::milliseconds(100);
+constexpr int passes_after_actions = 3;  // that follow quickly: a job is asked to end, ends, and its end is recorded
+
+// A thread that leaves the stop signals to the main one, and is joined.
+class Worker {
+ public:
+  explicit Worker(std::function<void()> work) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    thread_ = std::thread(std::move(work));
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+  ~Worker() { thread_.join(); }
+
+ private:
+  std::thread thread_;
+};
+
+// server.json while this lives; removed at the end unless another server has written its own meanwhile.
+class ServerFile {
+ public:
+  ServerFile(std::filesystem::path path, const Json& content) : path_(std::move(path)), text_(content.dump(2) + "\n") {
+    write_file_atomically(path_, text_, 0600);
+  }
+  ServerFile(const ServerFile&) = delete;
+  ServerFile& operator=(const ServerFile&) = delete;
+  ~ServerFile() {
+    try {
+      if (read_file(path_) == text_) std::filesystem::remove(path_);
+    } catch (const std::exception&) {  // gone already
+    }
+  }
+
+ private:
+  std::filesystem::path path_;
+  std::string text_;
+};
+
+std::string machine_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+std::string host_in_url(const std::string& address) {
+  if (address == "0.0.0.0" || address == "::") return machine_name();
+  return address.find(':') == std::string::npos ? address : "[" + address + "]";
+}
+
+// A pass soon, from any thread.
+class Bell {
+ public:
+  void ring() {
+    const std::lock_guard lock(mutex_);
+    rung_ = true;
+    changed_.notify_all();
+  }
+  // Whether it was rung.
+  bool wait(std::chrono::milliseconds most) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, most, [&] { return rung_; });
+    return std::exchange(rung_, false);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool rung_ = false;
+};
+
+// The reconcile loop. Made, run and destroyed on one thread: children of this process end with the thread that started
+// them.
+class Loop {
+ public:
+  Loop(const Workspace& workspace, const ServeOptions& options, Monitor& monitor, ServerCounters& counters, Bell& bell)
+      : options_(options),
+        monitor_(monitor),
+        counters_(counters),
+        bell_(bell),
+        workspace_(workspace),
+        coordinator_(
+            workspace, [this](const ActiveExperiment& experiment) { return make_executor(experiment); },
+            options.coordinator) {}
+
+  void run() {
+    while (!options_.stop()) {
+      const bool complete = look(true);
+      const auto next = Clock::now() + (complete ? pause() : std::chrono::milliseconds(20));
+      while (Clock::now() < next && !options_.stop() && !rung() && !local_ended()) {
+      }
+    }
+    stop_local_stages();
+  }
+
+ private:
+  // A cluster's controller has other users too: its queue is looked at less often while nothing happens.
+  std::chrono::milliseconds pause() {
+    const auto experiments = workspace_.active_experiments();
+    const bool on_cluster = std::any_of(experiments.begin(), experiments.end(),
+                                        [](const auto& experiment) { return experiment.executor != "local"; });
+    const bool calm = quick_passes_ == 0;
+    if (!calm) --quick_passes_;
+    if (!on_cluster || !calm) return between_passes;
+    return std::chrono::milliseconds(static_cast<std::int64_t>(options_.poll_s * 1000));
+  }
+
+  bool rung() {
+    if (!bell_.wait(between_looks)) return false;
+    quick_passes_ = passes_after_actions;
+    return true;
+  }
+
+  std::unique_ptr<Executor> make_executor(const ActiveExperiment& experiment) {
+    if (!options_.executors) return nullptr;
+    auto executor = options_.executors(experiment);
+    if (auto* local = dynamic_cast<LocalExecutor*>(executor.get())) local_ = local;
+    return executor;
+  }
+
+  // One pass, and a view of what it came to. False: there is more to show at once.
+  bool look(bool start_new) {
+    const auto start = Clock::now();
+    std::string problem;
+    try {
+      const CoordinatorPass pass = coordinator_.pass(start_new);
+      if (!pass.actions.empty()) quick_passes_ = passes_after_actions;
+      for (const auto& trouble : pass.troubles) problem += (problem.empty() ? "" : "; ") + trouble;
+      ++counters_.passes;
+    } catch (const std::exception& error) {
+      problem = error.what();
+      ++counters_.failed_passes;
+    }
+    counters_.pass_seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    if (!problem.empty() && problem != told_) log_warning("serve: " + problem);
+    told_ = problem;
+    try {
+      return monitor_.publish({[&](const std::string& name) { return coordinator_.plan(name); },
+                               [&](const std::string& name) { return statuses(name, start); }},
+                              problem);
+    } catch (const std::exception& error) {
+      log_warning("serve: " + std::string(error.what()));
+      return true;
+    }
+  }
+
+  // Of experiments that no pass looks after the files alone tell, which takes a while where there are many: less often.
+  std::optional<Monitor::Statuses> statuses(const std::string& name, Clock::time_point now) {
+    const bool active = workspace_.active(name).has_value();
+    Clock::time_point& due = due_[name];
+    if (!active && now < due) return std::nullopt;
+    const auto start = Clock::now();
+    Monitor::Statuses found{coordinator_.statuses(name), active};
+    due = active ? Clock::time_point()
+                 : Clock::now() + std::max<Clock::duration>(between_passes, 20 * (Clock::now() - start));
+    return found;
+  }
+
+  bool local_ended() {
+    if (local_ == nullptr) return false;
+    const auto jobs = local_->jobs();
+    return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.state == JobState::ended; });
+  }
+
+  bool local_runs() {
+    const auto jobs = local_->jobs();
+    return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.state != JobState::ended; });
+  }
+
+  // Snapshots of what runs here; jobs of a cluster go on by themselves.
+  void stop_local_stages() {
+    if (local_ == nullptr || local_->jobs().empty()) return;
+    local_->stop_all();
+    const auto deadline = Clock::now() + std::chrono::milliseconds(static_cast<std::int64_t>(options_.grace_s * 1000));
+    while (local_runs() && Clock::now() < deadline) {
+      look(false);
+      std::this_thread::sleep_for(between_looks);
+    }
+    if (local_runs()) local_->end_all();
+    look(false);
+  }
+
+  const ServeOptions& options_;
+  Monitor& monitor_;
+  ServerCounters& counters_;
+  Bell& bell_;
+  Workspace workspace_;
+  LocalExecutor* local_ = nullptr;  // the coordinator's
+  int quick_passes_ = 0;
+  std::string told_;
+  std::map<std::string, Clock::time_point> due_;
+  Coordinator coordinator_;
+};
+
+}  // namespace
+
+std::pair<std::string, std::uint16_t> parse_listen(const std::string& text) {
+  const auto colon = text.rfind(':');
+  std::string address = text.substr(0, colon);
+  const bool bracketed = address.size() > 2 && address.front() == '[' && address.back() == ']';
+  if (bracketed) address = address.substr(1, address.size() - 2);
+  std::uint16_t port = 0;
+  const char* end = text.data() + text.size();
+  const auto number = std::from_chars(text.data() + (colon == std::string::npos ? text.size() : colon + 1), end, port);
+  const bool sound = colon != std::string::npos && !address.empty() && number.ptr == end && number.ec == std::errc() &&
+                     (bracketed || address.find_first_of(":[]") == std::string::npos);
+  if (!sound)
+    throw UsageError("serve: --listen " + text,
+                     "expected ADDRESS:PORT, as in 127.0.0.1:8321, 0.0.0.0:8321 or [::1]:8321");
+  return {address == "localhost" ? "127.0.0.1" : address, port};
+}
+
+void serve(const Workspace& workspace, const ServeOptions& options, std::ostream& out) {
+  const auto [address, port] = parse_listen(options.listen);
+  if (options.certificate.empty() != options.key.empty())
+    throw UsageError("serve: TLS", "expected --tls-certificate and --tls-key, or neither");
+  const std::string token =
+      load_or_make_token(options.token_file.empty() ? workspace.root() / "token" : options.token_file);
+
+  EventHub hub;
+  Monitor monitor(workspace, hub);
+  ServerCounters counters;
+  Bell bell;
+  const ApiContext context{
+      .workspace = workspace,
+      .hub = hub,
+      .monitor = monitor,
+      .counters = counters,
+      .actions = {.cancel_stage = [&](const std::string& key,
+                                      const std::string& reason) { return cancel_stage(workspace, key, reason); },
+                  .retry_stage = [&](const std::string& key) { workspace.retry(key); },
+                  .cancel_experiment = [&](const std::string& name,
+                                           const std::string& reason) { cancel_experiment(workspace, name, reason); },
+                  .retry_experiment = [&](const std::string& name) { retry_experiment(workspace, name); },
+                  .wake = [&] { bell.ring(); }},
+      .version = options.version};
+  const Router router = make_router(context);
+  Server server({.address = address,
+                 .port = port,
+                 .certificate = options.certificate,
+                 .key = options.key,
+                 .token = token,
+                 .allowed_hosts = options.allowed_hosts,
+                 .limits = options.limits},
+                router, counters);
+
+  const bool tls = !options.certificate.empty();
+  const std::string url =
+      std::string(tls ? "https://" : "http://") + host_in_url(address) + ":" + std::to_string(server.port());
+  Json reachable = {{"url", url}, {"token", token}, {"host", machine_name()}, {"pid", getpid()}};
+  if (tls) reachable["certificate"] = read_file(options.certificate);
+  const ServerFile server_file(workspace.server_file(), reachable);
+  out << "serving " << workspace.root().string() << " at " << url << "/"
+      << (options.show_token
+              ? "#token=" + token
+              : "  (token: " + (options.token_file.empty() ? workspace.root() / "token" : options.token_file).string() +
+                    ")")
+      << "\n"
+      << std::flush;
+
+  std::atomic<bool> ended{false};
+  const auto loop = [&] {
+    try {
+      Loop(workspace, options, monitor, counters, bell).run();
+    } catch (const std::exception& error) {
+      log_warning("serve: " + std::string(error.what()));
+    }
+    server.stop();
+  };
+  const auto tail = [&] {
+    EventTailer tailer(workspace, hub, monitor);
+    while (!ended) {
+      try {
+        tailer.look();
+      } catch (const std::exception& error) {
+        log_warning("serve: " + std::string(error.what()));
+      }
+      std::this_thread::sleep_for(between_looks);
+    }
+  };
+  const Worker tail_thread(tail);
+  const Worker loop_thread(loop);
+  server.run();
+  ended = true;
+}
+
+}  // namespace filo::http

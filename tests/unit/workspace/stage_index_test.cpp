@@ -1,0 +1,137 @@
+#include "workspace/stage_index.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <fstream>
+
+#include "scheduler/plan/plan.hpp"
+#include "tests/unit/support/scratch.hpp"
+
+namespace filo {
+namespace {
+
+constexpr const char* key = "0123456789abcdef";
+
+class Index : public ::testing::Test {
+ protected:
+  Index() : workspace(scratch.workspace()), file(scratch.folder / "cache" / "index.sqlite") {
+    workspace.create_stage(key, Json::object());
+    workspace.make_attempt(key);
+    workspace.write_claim(key, 1, Json::object());
+    workspace.write_end(key, 1, {"done", "exited", ""});
+    write_result(workspace, key, StageKind::train, 1);
+    age();
+  }
+  // What was written this moment counts as not settled.
+  void age(std::chrono::seconds by = std::chrono::hours(1)) {
+    const auto before = std::filesystem::file_time_type::clock::now() - by;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(workspace.root()))
+      std::filesystem::last_write_time(entry.path(), before);
+  }
+  // How often the folder was read to tell whether the stage is done.
+  std::size_t reads_for(bool done) {
+    StageIndex index(workspace, file);
+    EXPECT_EQ(index.facts(key, StageKind::train).done, done);
+    return index.reads();
+  }
+
+  Scratch scratch;
+  Workspace workspace;
+  std::filesystem::path file;
+};
+
+TEST_F(Index, ReadsWhatDidNotChangeOnce) {
+  EXPECT_EQ(reads_for(true), 1u);
+  EXPECT_EQ(reads_for(true), 0u);
+  StageIndex memory_only(workspace, "");
+  memory_only.facts(key, StageKind::train);
+  memory_only.facts(key, StageKind::train);
+  EXPECT_EQ(memory_only.reads(), 1u);
+}
+
+// Guards: the index is never believed against the files.
+TEST_F(Index, SeesEveryKindOfChange) {
+  StageIndex index(workspace, file);
+  const auto facts = [&] { return index.facts(key, StageKind::train); };
+  EXPECT_TRUE(facts().done);
+  std::filesystem::remove(workspace.result_file(key));
+  age(std::chrono::minutes(50));
+  EXPECT_FALSE(facts().done);
+  EXPECT_EQ(facts().counts.failures, 1);
+  workspace.write_request(key, {"cancel", "enough"});
+  age(std::chrono::minutes(40));
+  EXPECT_EQ(facts().request->reason, "enough");
+  workspace.retry(key);
+  age(std::chrono::minutes(30));
+  EXPECT_FALSE(facts().request);
+  EXPECT_EQ(facts().counts.failures, 0);
+  workspace.make_attempt(key);
+  age(std::chrono::minutes(20));
+  EXPECT_EQ(facts().attempt, 2);
+  EXPECT_FALSE(facts().ended);
+  workspace.write_end(key, 2, {"failed", "exited", "exit code 1"});
+  age(std::chrono::minutes(10));
+  EXPECT_EQ(facts().last_failure, "exit code 1");
+}
+
+// Guards: a result that was overwritten in place, in the same second and with the same size.
+TEST_F(Index, SeesAResultThatWasOverwritten) {
+  EXPECT_EQ(reads_for(true), 1u);
+  std::fstream result(workspace.result_file(key), std::ios::in | std::ios::out);
+  result << "X" << std::flush;
+  EXPECT_EQ(reads_for(false), 1u);
+}
+
+// Guards: what changed a moment ago may change again within one tick of the file system's clock.
+TEST_F(Index, DoesNotKeepWhatHasJustChanged) {
+  workspace.write_request(key, {"cancel", "enough"});
+  std::filesystem::remove(workspace.result_file(key));
+  EXPECT_EQ(reads_for(false), 1u);
+  EXPECT_EQ(reads_for(false), 1u);
+}
+
+// Guards: whatever stands where the index should be costs a rescan and nothing else.
+TEST_F(Index, AFileThatIsNoIndexIsMadeAnew) {
+  scratch.write("cache/index.sqlite", "not a data base at all, but long enough to have had a header of one");
+  EXPECT_EQ(reads_for(true), 1u);
+  EXPECT_EQ(reads_for(true), 0u);
+}
+
+TEST_F(Index, AnotherWorkspacesIndexIsMadeAnew) {
+  const Workspace other(scratch.folder / "other");
+  { StageIndex index(other, file); }
+  EXPECT_EQ(reads_for(true), 1u);
+  EXPECT_EQ(reads_for(true), 0u);
+}
+
+// Guards: a flipped bit anywhere in the file changes no answer.
+TEST_F(Index, ADamagedIndexIsNotBelieved) {
+  reads_for(true);
+  const std::string sound = read_file(file);
+  std::size_t anew = 0;
+  for (std::size_t at = 0; at < sound.size(); at += 101) {
+    std::string damaged = sound;
+    damaged[at] = static_cast<char>(damaged[at] ^ 0x10);
+    for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(file.string() + suffix);
+    write_file_atomically(file, damaged);
+    StageIndex index(workspace, file);
+    const StageFacts facts = index.facts(key, StageKind::train);
+    EXPECT_TRUE(facts.done) << "byte " << at;
+    EXPECT_EQ(facts.attempt, 1) << "byte " << at;
+    EXPECT_EQ(facts.seconds, 2.0) << "byte " << at;
+    anew += index.reads();
+  }
+  EXPECT_GT(anew, 0u);
+}
+
+TEST_F(Index, APlaceThatCannotBeWrittenIsNoError) {
+  scratch.write("cache", "a file where the folder should be");
+  EXPECT_EQ(reads_for(true), 1u);
+  EXPECT_EQ(reads_for(true), 1u);
+}
+
+}  // namespace
+}  // namespace filo
