@@ -5,6 +5,7 @@
 
 #include "app/version.hpp"
 #include "base/error.hpp"
+#include "base/text.hpp"
 
 namespace filo {
 namespace {
@@ -23,8 +24,7 @@ std::string message_of(const CLI::ParseError& error, const CLI::App& program) {
   const std::vector<std::string> words = parent->remaining();
   if (known.empty() || words.empty()) return error.what();
   if (words.front().starts_with('-')) return "unknown option '" + words.front() + "'";
-  const std::string near = nearest(words.front(), known);
-  return "unknown command '" + words.front() + "'" + (near.empty() ? "" : "; did you mean " + near + "?");
+  return "unknown command '" + words.front() + "'" + did_you_mean(words.front(), known);
 }
 
 }  // namespace

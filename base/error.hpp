@@ -38,25 +38,4 @@ class UsageError : public Error {
   UsageError(std::string_view where, std::string_view problem) : Error(where, problem, ExitCode::usage) {}
 };
 
-// "did you mean": the candidate within an edit distance of a third of the word's length, or "" when none is near.
-template <typename Strings>
-std::string nearest(std::string_view word, const Strings& candidates);
-
-// Levenshtein distance in bytes.
-std::size_t edit_distance(std::string_view a, std::string_view b);
-
-template <typename Strings>
-std::string nearest(std::string_view word, const Strings& candidates) {
-  std::string best;
-  std::size_t best_distance = word.size() / 3 + 2;
-  for (const auto& candidate : candidates) {
-    const std::size_t distance = edit_distance(word, candidate);
-    if (distance < best_distance) {
-      best_distance = distance;
-      best = candidate;
-    }
-  }
-  return best;
-}
-
 }  // namespace filo

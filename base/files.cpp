@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/host.hpp"
 
 namespace filo {
 namespace {
@@ -26,10 +27,9 @@ namespace fs = std::filesystem;
 
 fs::path temporary_beside(const fs::path& path) {
   static std::atomic<unsigned> counter{0};
-  char host[64] = {};
-  gethostname(host, sizeof host - 1);  // two nodes may write the same path on a shared file system
-  return path.parent_path() / ("." + path.filename().string() + "." + host + "." + std::to_string(getpid()) + "." +
-                               std::to_string(counter++) + ".tmp");
+  // The host: two nodes may write the same path on a shared file system.
+  return path.parent_path() / ("." + path.filename().string() + "." + host_name() + "." + std::to_string(getpid()) +
+                               "." + std::to_string(counter++) + ".tmp");
 }
 
 fs::path parent_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }

@@ -16,6 +16,7 @@
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
+#include "base/host.hpp"
 #include "base/process.hpp"
 #include "scheduler/control/coordinator.hpp"
 #include "scheduler/executors/slurm_executor.hpp"
@@ -27,10 +28,6 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-double wall_clock() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 // Without fsync: what is measured is reading.
 void write_plainly(const fs::path& path, const std::string& text) {
@@ -257,9 +254,9 @@ Json bench_events(const fs::path& folder, std::size_t workers, double duration_s
     for (std::size_t i = 0; i < total; ++i) {
       std::this_thread::sleep_until(
           start + std::chrono::duration<double>(static_cast<double>(i) / static_cast<double>(workers)));
-      const Json event = {{"seq", i / workers}, {"time", wall_clock()}, {"event", "step"},
-                          {"phase", "main"},    {"epoch", 1},           {"step", i / workers},
-                          {"steps", 100},       {"loss", 0.5},          {"images_per_s", 12.5}};
+      const Json event = {{"seq", i / workers},  {"time", wall_time_s()}, {"event", "step"}, {"phase", "main"},
+                          {"epoch", 1},          {"step", i / workers},   {"steps", 100},    {"loss", 0.5},
+                          {"images_per_s", 12.5}};
       const FileDescriptor file = open_file(path_of(i % workers), O_WRONLY | O_APPEND);
       write_all(file.get(), event.dump() + "\n", path_of(i % workers));
       ++written;
@@ -273,7 +270,7 @@ Json bench_events(const fs::path& folder, std::size_t workers, double duration_s
     const auto round = Clock::now();
     last = ended;
     for (auto& reader : readers)
-      for (const auto& event : reader.poll()) delays.push_back(wall_clock() - event.at("time").get<double>());
+      for (const auto& event : reader.poll()) delays.push_back(wall_time_s() - event.at("time").get<double>());
     if (last) break;
     std::this_thread::sleep_until(round + std::chrono::milliseconds(500));
   }

@@ -17,6 +17,7 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/json.hpp"
+#include "base/text.hpp"
 
 static_assert(std::endian::native == std::endian::little,
               "safetensors files are little-endian, and are used as they are");
@@ -243,8 +244,7 @@ std::vector<std::string> SafetensorsFile::names() const {
 TensorView SafetensorsFile::at(std::string_view name) const {
   const auto found = content_->tensors.find(name);
   if (found == content_->tensors.end()) {
-    const std::string near = nearest(name, names());
-    throw Error(where(path(), name), "no such tensor" + (near.empty() ? "" : ", the nearest is '" + near + "'"));
+    throw Error(where(path(), name), "no such tensor" + did_you_mean(name, names()));
   }
   return found->second;
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 
 namespace filo {
 namespace {
@@ -90,8 +91,7 @@ const torch::Tensor& expect_tensor(const TensorMap& tensors, const std::string& 
   if (found != tensors.end()) return found->second;
   std::vector<std::string> names;
   for (const auto& [present, tensor] : tensors) names.push_back(present);
-  const std::string near = nearest(name, names);
-  throw UsageError(where + ": " + name, "no such tensor" + (near.empty() ? "" : ", the nearest is '" + near + "'"));
+  throw UsageError(where + ": " + name, "no such tensor" + did_you_mean(name, names));
 }
 
 }  // namespace filo

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/text.hpp"
 #include "scheduler/control/run.hpp"
 
 namespace filo::http {
@@ -87,7 +88,7 @@ std::size_t EventHub::accept(const std::string& stage, std::vector<EventLine> li
       const Json event = Json::parse(line->text, nullptr, false);
       std::string text = describe_event(event);
       if (text.empty()) continue;
-      entry.latest.text = text.substr(0, most_latest_bytes);
+      entry.latest.text = cut_text(text, most_latest_bytes);
       entry.latest.done = fraction_of(event);
       entry.latest.sequence = line->sequence;
       entry.latest.time = number_of(event, "time");

@@ -4,7 +4,9 @@
 #include <set>
 
 #include "base/error.hpp"
+#include "base/host.hpp"
 #include "base/log.hpp"
+#include "base/text.hpp"
 
 namespace filo::http {
 namespace {
@@ -18,8 +20,6 @@ bool same(const StageStatus& a, const StageStatus& b) {
   return a.state == b.state && a.attempt == b.attempt && a.counts.failures == b.counts.failures &&
          a.counts.requeues == b.counts.requeues && a.reason == b.reason && a.where == b.where;
 }
-
-double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
 // What tables and lists need of a result: the numbers of the whole, not of each class.
 std::shared_ptr<const StageResult> trimmed(StageResult result) {
@@ -86,7 +86,7 @@ bool Monitor::publish(const Source& source, std::string problem) {
   std::erase_if(experiments_, [&](const auto& one) { return !there.contains(one.first); });
 
   view->revision = revision_;
-  view->time = now();
+  view->time = wall_time_s();
   view->problem = problem;
   {
     const std::lock_guard lock(mutex_);

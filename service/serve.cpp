@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/error.hpp"
+#include "base/host.hpp"
 #include "base/log.hpp"
 #include "scheduler/executors/local_executor.hpp"
 #include "service/api.hpp"
@@ -63,14 +64,8 @@ class ServerFile {
   std::string text_;
 };
 
-std::string machine_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
 std::string host_in_url(const std::string& address) {
-  if (address == "0.0.0.0" || address == "::") return machine_name();
+  if (address == "0.0.0.0" || address == "::") return host_name();
   return address.find(':') == std::string::npos ? address : "[" + address + "]";
 }
 
@@ -273,7 +268,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   const bool tls = !options.certificate.empty();
   const std::string url =
       std::string(tls ? "https://" : "http://") + host_in_url(address) + ":" + std::to_string(server.port());
-  Json reachable = {{"url", url}, {"token", token}, {"host", machine_name()}, {"pid", getpid()}};
+  Json reachable = {{"url", url}, {"token", token}, {"host", host_name()}, {"pid", getpid()}};
   if (tls) reachable["certificate"] = read_file(options.certificate);
   const ServerFile server_file(workspace.server_file(), reachable);
   out << "serving " << workspace.root().string() << " at " << url << "/"

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/error.hpp"
-#include "settings/experiment/experiment.hpp"
+#include "base/text.hpp"
 #include "settings/settings_schema.hpp"
 
 namespace filo {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 #include "settings/schema.hpp"
 
 namespace filo {
@@ -77,11 +78,10 @@ const ClassDescription& Descriptions::of(const std::string& class_name) const {
   if (found != classes.end()) return found->second;
   std::vector<std::string> known;
   for (const auto& entry : classes) known.push_back(entry.first);
-  const std::string near = nearest(class_name, known);
   throw UsageError("settings: " + path + ": classes." + class_name,
                    "found no entry for this class, expected one such as `" + class_name +
                        ": {domain: industrial, descriptions: [cracked edge, dark stain]}` under `classes:`" +
-                       (near.empty() ? "" : "; did you mean " + near + "?"));
+                       did_you_mean(class_name, known));
 }
 
 Descriptions load_descriptions(const std::string& yaml_path) { return checked(read_yaml(yaml_path), yaml_path, 1); }

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 
 namespace filo {
 namespace {
@@ -34,11 +35,6 @@ std::string range_text(const Schema& schema) {
     return " from " + short_number(schema.minimum) + " to " + short_number(schema.maximum);
   if (has_minimum) return " of at least " + short_number(schema.minimum);
   return has_maximum ? " of at most " + short_number(schema.maximum) : "";
-}
-
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& candidates) {
-  const std::string near = nearest(word, candidates);
-  return near.empty() ? "" : "; did you mean " + near + "?";
 }
 
 bool is_printable_utf8(const std::string& text) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/host.hpp"
+
 namespace filo {
 
 EventLog::EventLog(const std::filesystem::path& path)
@@ -19,9 +21,8 @@ EventLog::EventLog(const std::filesystem::path& path)
 
 void EventLog::write(const std::string& event, Json fields) {
   if (!file_.valid()) return;
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
   fields["seq"] = next_sequence_++;
-  fields["time"] = std::chrono::duration<double>(now).count();
+  fields["time"] = wall_time_s();
   fields["event"] = event;
   const std::string line = fields.dump();
   write_all(file_.get(), line + "\n", path_);

@@ -7,16 +7,12 @@
 #include <sstream>
 #include <string>
 
+#include "base/host.hpp"
+
 namespace filo {
 namespace {
 
 constexpr double foreign_claim_lifetime_s = 60;
-
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
 
 std::string first_line(const std::filesystem::path& path) {
   std::ifstream file(path);

@@ -14,6 +14,7 @@
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
+#include "base/host.hpp"
 
 namespace filo {
 namespace {
@@ -43,10 +44,6 @@ std::string text_of(const Json& object, const char* key) {
 
 double number_of(const Json& object, const char* key) {
   return object.is_object() && object.contains(key) && object[key].is_number() ? object[key].get<double>() : 0;
-}
-
-double seconds_since_1970() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 void remove_durably(const fs::path& path) {
@@ -206,8 +203,7 @@ void Workspace::touch_claim(const std::string& key, int attempt) const {
 double Workspace::claim_age_s(const std::string& key, int attempt) const {
   struct stat status {};
   if (stat((attempt_folder(key, attempt) / "claim.json").c_str(), &status) != 0) return 1e9;
-  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
-  return now.count() - static_cast<double>(status.st_mtim.tv_sec);
+  return wall_time_s() - static_cast<double>(status.st_mtim.tv_sec);
 }
 
 void Workspace::write_end(const std::string& key, int attempt, const AttemptEnd& end) const {
@@ -223,7 +219,7 @@ std::optional<AttemptEnd> Workspace::end(const std::string& key, int attempt) co
 
 void Workspace::write_request(const std::string& key, const StageRequest& request) const {
   write_json(stage_folder(key) / "request.json",
-             {{"want", request.want}, {"reason", request.reason}, {"time", seconds_since_1970()}});
+             {{"want", request.want}, {"reason", request.reason}, {"time", wall_time_s()}});
 }
 
 std::optional<StageRequest> Workspace::request(const std::string& key) const {
@@ -248,7 +244,7 @@ void Workspace::retry(const std::string& key) const {
 }
 
 void Workspace::write_active(const ActiveExperiment& experiment) const {
-  const double since = experiment.since > 0 ? experiment.since : seconds_since_1970();
+  const double since = experiment.since > 0 ? experiment.since : wall_time_s();
   write_json(experiment_folder(experiment.name) / "active.json",
              {{"executor", experiment.executor},
               {"cluster", experiment.cluster.empty() ? Json() : Json(experiment.cluster)},

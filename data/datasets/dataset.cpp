@@ -7,6 +7,7 @@
 
 #include "base/files.hpp"
 #include "base/hash.hpp"
+#include "base/text.hpp"
 #include "data/datasets/layouts.hpp"
 #include "data/images/image.hpp"
 
@@ -332,9 +333,8 @@ Dataset load_dataset(const fs::path& workspace, const std::string& name) {
   const fs::path file = file_of(workspace, name);
   if (!fs::exists(file)) {
     const std::vector<std::string> names = list_datasets(workspace);
-    const std::string near = nearest(name, names);
     throw UsageError("dataset: " + name, "is not in workspace " + workspace.string() + ", which has " + joined(names) +
-                                             (near.empty() ? "" : " (did you mean " + near + "?)"));
+                                             did_you_mean(name, names));
   }
   return dataset_from_json(read_json(file), "dataset: " + file.string());
 }

@@ -236,12 +236,6 @@ std::string table_digest(const std::vector<SampleInfo>& samples,
 
 std::string temporary_shard_prefix() { return ".shard."; }
 
-std::string host_name() {
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  return host;
-}
-
 std::uint32_t chunk_checksum(std::span<const std::byte> bytes) {
   return static_cast<std::uint32_t>(
       crc32_z(crc32_z(0, nullptr, 0), reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()));

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 #include "model/tensors.hpp"
 
 namespace filo {
@@ -22,7 +23,7 @@ class WeightReader {
     if (!file_.contains(name)) {
       const std::string near = nearest(name, file_.names());
       throw UsageError(where, "no such tensor, expected shape " + shape_to_string(shape) +
-                                  (near.empty() || read_.contains(near) ? "" : "; the nearest is '" + near + "'"));
+                                  (near.empty() || read_.contains(near) ? "" : "; did you mean " + near + "?"));
     }
     read_.insert(name);
     const torch::Tensor stored = to_tensor(file_.at(name), where);

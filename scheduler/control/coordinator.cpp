@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 
 namespace filo {
 namespace {
@@ -196,11 +197,9 @@ bool names_experiment(const Workspace& workspace, const std::string& name) {
   if (std::find(names.begin(), names.end(), name) != names.end()) return true;
   if (!name.empty() && name.size() <= 16 && name.find_first_not_of("0123456789abcdef") == std::string::npos)
     return false;
-  const std::string near = nearest(name, names);
-  throw UsageError("scheduler: " + name, "found neither an experiment nor a stage of this name in " +
-                                             workspace.root().string() +
-                                             ", expected a name or the digits of a key that " + "filo status shows" +
-                                             (near.empty() ? "" : "; did you mean " + near + "?"));
+  throw UsageError("scheduler: " + name,
+                   "found neither an experiment nor a stage of this name in " + workspace.root().string() +
+                       ", expected a name or the digits of a key that filo status shows" + did_you_mean(name, names));
 }
 
 std::vector<std::string> cancel_experiment(const Workspace& workspace, const std::string& name,

@@ -6,6 +6,8 @@
 #include <sstream>
 #include <thread>
 
+#include "base/text.hpp"
+
 namespace filo {
 namespace {
 
@@ -141,7 +143,7 @@ void RunProgress::live_line() {
     text += (text.empty() ? "" : "  |  ") + stage.label + " " + seen->second.latest;
   }
   if (text.empty()) return;
-  out_ << "\r" << text.substr(0, 150) << "\033[K" << std::flush;
+  out_ << "\r" << cut_text(text, 150) << "\033[K" << std::flush;
   live_ = true;
 }
 

@@ -16,7 +16,9 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "base/host.hpp"
 #include "base/process.hpp"
+#include "base/text.hpp"
 #include "scheduler/executors/local_executor.hpp"
 #include "scheduler/executors/slurm_batch.hpp"
 #include "scheduler/executors/slurm_commands.hpp"
@@ -40,7 +42,7 @@ std::string first_line(const std::string& text) { return text.substr(0, text.fin
 std::string shortened(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   std::replace(text.begin(), text.end(), '\n', ';');
-  return text.size() > 300 ? text.substr(0, 300) + "..." : text;
+  return text.size() > 300 ? cut_text(text, 300) + "..." : text;
 }
 
 std::string number(double value, const char* format) {
@@ -165,7 +167,7 @@ Check check_clock(const fs::path& folder) {
   struct stat status {};
   if (stat(path.c_str(), &status) != 0) throw Error("doctor: " + path.string(), "cannot be examined");
   const double server = static_cast<double>(status.st_mtim.tv_sec) + static_cast<double>(status.st_mtim.tv_nsec) * 1e-9;
-  const double here = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const double here = wall_time_s();
   const double skew = std::abs(here - server);
   const std::string found = "the file server's clock is " + number(skew, "%.1f s") + " off this machine's";
   const std::string mend = "set both clocks by NTP: claims are judged by their age";

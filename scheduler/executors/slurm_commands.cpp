@@ -14,6 +14,7 @@
 
 #include "base/error.hpp"
 #include "base/process.hpp"
+#include "base/text.hpp"
 
 namespace filo {
 namespace {
@@ -51,7 +52,7 @@ std::string message_of(const std::string& output) {
       if (line.starts_with(prefix)) line.erase(0, prefix.size());
     message += (message.empty() ? "" : "; ") + line;
   }
-  return message.substr(0, 500);
+  return cut_text(message, 500);
 }
 
 bool is_number(const std::string& text) {

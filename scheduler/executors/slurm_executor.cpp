@@ -12,7 +12,9 @@
 #include "base/error.hpp"
 #include "base/failpoints.hpp"
 #include "base/files.hpp"
+#include "base/host.hpp"
 #include "base/log.hpp"
+#include "base/text.hpp"
 #include "scheduler/executors/local_executor.hpp"
 
 namespace filo {
@@ -23,8 +25,6 @@ constexpr double between_tries_when_full_s = 60;
 constexpr double timeout_when_full_s = 5;  // sbatch itself would wait for room
 constexpr double release_saved_s = 15;     // slurmctld saves its state every 5 s: a kill -9 undoes what came later
 constexpr double keep_unrecorded_s = 24 * 3600;  // a batch that never got an id: its job may still turn up
-
-double now_s() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
 std::string random_name() {
   std::random_device device;
@@ -251,8 +251,8 @@ void SlurmExecutor::look_at(Known& known, const std::vector<const SlurmJob*>& ro
   const bool was_submitted = batch.state == SlurmBatch::State::submitted;
   if (!was_submitted) {
     const bool wanted = known.over.size() < batch.entries.size();
-    const bool again = batch.state == SlurmBatch::State::prepared || now_s() > batch.since + uncertain_for_s();
-    if (wanted && again && now_s() > full_until_) submit(known);
+    const bool again = batch.state == SlurmBatch::State::prepared || wall_time_s() > batch.since + uncertain_for_s();
+    if (wanted && again && wall_time_s() > full_until_) submit(known);
   }
   if (batch.state == SlurmBatch::State::submitted && !batch.released) {
     const bool held = std::any_of(row_of.begin(), row_of.end(), [](const auto& row) {
@@ -260,8 +260,8 @@ void SlurmExecutor::look_at(Known& known, const std::vector<const SlurmJob*>& ro
     });
     if (held || (batch.released_at == 0 && !was_submitted)) {
       to_release_.push_back(batch.name);
-    } else if (!row_of.empty() && now_s() > batch.released_at + release_saved_s) {
-      if (batch.released_at == 0) batch.released_at = now_s();  // by somebody else
+    } else if (!row_of.empty() && wall_time_s() > batch.released_at + release_saved_s) {
+      if (batch.released_at == 0) batch.released_at = wall_time_s();  // by somebody else
       batch.released = true;
       save(known);
     }
@@ -338,7 +338,7 @@ void SlurmExecutor::conclude_vanished(std::vector<Job>& jobs) {
 }
 
 bool SlurmExecutor::reserve(const ResourceSettings&) {
-  if (room_ <= 0 || now_s() < full_until_) return false;
+  if (room_ <= 0 || wall_time_s() < full_until_) return false;
   --room_;
   return true;
 }
@@ -377,13 +377,13 @@ void SlurmExecutor::submit(Known& known) {
   const fs::path script = record_file(batch.name).replace_extension(".sh");
   write_file_atomically(script, slurm_script(batch, settings_, workspace_, worker_));
   batch.state = SlurmBatch::State::submitting;
-  batch.since = now_s();
+  batch.since = wall_time_s();
   save(known);
   const bool was_full = full_until_ > 0;
   const auto answer = commands_.submit(slurm_arguments(batch, settings_, workspace_, script),
                                        was_full ? std::optional<double>(timeout_when_full_s) : std::nullopt);
   using Outcome = SlurmSubmission::Outcome;
-  full_until_ = answer.outcome == Outcome::full ? now_s() + between_tries_when_full_s : 0;
+  full_until_ = answer.outcome == Outcome::full ? wall_time_s() + between_tries_when_full_s : 0;
   if (answer.outcome == Outcome::taken) {
     pass_failpoint("submitted");
     batch.state = SlurmBatch::State::submitted;
@@ -394,7 +394,7 @@ void SlurmExecutor::submit(Known& known) {
     return;
   }
   batch.message = answer.message;
-  batch.since = now_s();
+  batch.since = wall_time_s();
   save(known);
   if (answer.outcome != Outcome::refused) {
     log_warning("slurm: batch " + batch.name + " is not in the queue yet: " + answer.message);
@@ -418,7 +418,7 @@ void SlurmExecutor::release(std::vector<Known*> batches) {
     return;
   }
   for (Known* known : batches) {
-    known->batch.released_at = now_s();
+    known->batch.released_at = wall_time_s();
     save(*known);
   }
   pass_failpoint("released");
@@ -434,7 +434,7 @@ std::vector<std::string> SlurmExecutor::start(const std::vector<StartRequest>& r
     const std::string batch = claim.at("batch");
     if (!seen.insert(batch).second) continue;
     Known& known = batches_.at(batch);
-    if (now_s() < full_until_) continue;  // stays prepared; a later jobs() submits it
+    if (wall_time_s() < full_until_) continue;  // stays prepared; a later jobs() submits it
     submit(known);
     if (known.batch.state == SlurmBatch::State::submitted) taken.push_back(&known);
   }
@@ -514,7 +514,7 @@ void SlurmExecutor::forget(const std::string& stage, int attempt) {
 // A batch whose job never showed is kept for a day: should the job turn up after all, it is known for a stray.
 void SlurmExecutor::remove_when_over(const std::string& name) {
   const SlurmBatch& batch = batches_.at(name).batch;
-  if (batch.state == SlurmBatch::State::submitting && now_s() < batch.since + keep_unrecorded_s) return;
+  if (batch.state == SlurmBatch::State::submitting && wall_time_s() < batch.since + keep_unrecorded_s) return;
   std::error_code ignored;
   fs::remove(record_file(name).replace_extension(".sh"), ignored);
   fs::remove(record_file(name), ignored);

@@ -4,6 +4,7 @@
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
+#include "base/text.hpp"
 #include "settings/clip_digest.hpp"
 #include "settings/experiment/experiment.hpp"
 

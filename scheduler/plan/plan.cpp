@@ -5,6 +5,7 @@
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
+#include "base/text.hpp"
 #include "scheduler/plan/digests.hpp"
 #include "settings/descriptions.hpp"
 
@@ -473,10 +474,9 @@ Plan load_plan(const Workspace& workspace, const std::string& name) {
   const fs::path path = workspace.experiment_folder(name) / "plan.json";
   std::error_code error;
   if (!is_plain_name(name) || !fs::exists(path, error)) {
-    const std::string near = nearest(name, experiment_names(workspace));
     throw UsageError("scheduler: experiment " + name, "found none of this name in " + workspace.root().string() +
                                                           ", expected one that filo run has planned" +
-                                                          (near.empty() ? "" : "; did you mean " + near + "?"));
+                                                          did_you_mean(name, experiment_names(workspace)));
   }
   const Json json = read_json(path);
   try {

@@ -19,6 +19,7 @@
 #include <ctime>
 
 #include "base/error.hpp"
+#include "base/host.hpp"
 #include "base/log.hpp"
 #include "service/http/connection.hpp"
 
@@ -70,12 +71,6 @@ std::string lower(std::string text) {
   return text;
 }
 
-std::string machine_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return lower(name);
-}
-
 void load_certificate(asio::ssl::context& tls, const ServerOptions& options) {
   const auto check = [](const error_code& error, const std::filesystem::path& path, const char* what) {
     if (error)
@@ -106,7 +101,7 @@ bool is_allowed_host(const std::string& host_header, const std::vector<std::stri
   error_code error;
   asio::ip::make_address_v4(host, error);
   if (!error || host == "localhost") return true;
-  static const std::string machine = machine_name();
+  static const std::string machine = lower(host_name());
   if (host == machine || host == machine.substr(0, machine.find('.'))) return true;
   return std::any_of(allowed.begin(), allowed.end(), [&](const std::string& name) { return lower(name) == host; });
 }

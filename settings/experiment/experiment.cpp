@@ -9,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "base/random.hpp"
+#include "base/text.hpp"
 #include "settings/settings_schema.hpp"
 
 namespace filo {
@@ -101,11 +102,6 @@ Schema experiment_schema(Profile profile, bool own_trials) {
   schema.fields.push_back({"search", Schema::any(Json())});
   schema.fields.push_back({"tables", Schema::list(table_schema(), Json::array())});
   return schema;
-}
-
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& candidates) {
-  const std::string near = nearest(word, candidates);
-  return near.empty() ? "" : "; did you mean " + near + "?";
 }
 
 std::string in_quotes(const std::string& text) { return Json(text).dump(); }
@@ -1044,14 +1040,6 @@ double rounded(double value) {
 }
 
 }  // namespace
-
-bool is_plain_name(const std::string& name) {
-  if (name.empty() || name.size() > 100 || name.front() == '.' || name.front() == '-') return false;
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == '-';
-  });
-}
 
 const std::vector<std::string>& known_metrics() {
   static const std::vector<std::string> metrics = {"image_auroc", "image_ap",     "image_f1_max", "pixel_auroc",

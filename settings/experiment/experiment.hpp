@@ -158,7 +158,4 @@ SearchSettings search_from_json(const Json& json);
 // What a program measures of an evaluation: image_auroc, ...
 const std::vector<std::string>& known_metrics();
 
-// What may stand in paths and job names: letters, digits, '.', '_', '-'; not first '.' or '-'; at most 100.
-bool is_plain_name(const std::string& name);
-
 }  // namespace filo

@@ -28,25 +28,5 @@ TEST(Error, CarriesTheExitCode) {
 // Guards that a UsageError is caught where an Error is: main has one handler.
 TEST(Error, UsageErrorIsAnError) { EXPECT_THROW(throw UsageError("a", "b"), Error); }
 
-// Guards the distance against known answers, and its symmetry.
-TEST(EditDistance, KnownAnswers) {
-  EXPECT_EQ(edit_distance("", ""), 0u);
-  EXPECT_EQ(edit_distance("", "abc"), 3u);
-  EXPECT_EQ(edit_distance("abc", ""), 3u);
-  EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
-  EXPECT_EQ(edit_distance("sitting", "kitten"), 3u);
-  EXPECT_EQ(edit_distance("flaw", "lawn"), 2u);
-  EXPECT_EQ(edit_distance("epochs", "epochs"), 0u);
-}
-
-// Guards "did you mean": a slip of the finger finds the key, another word finds nothing.
-TEST(Nearest, FindsATypoAndLeavesAnotherWordAlone) {
-  const std::vector<std::string> keys = {"image_size", "layers", "profile", "prompts"};
-  EXPECT_EQ(nearest("imagesize", keys), "image_size");
-  EXPECT_EQ(nearest("promts", keys), "prompts");
-  EXPECT_EQ(nearest("bananas", keys), "");
-  EXPECT_EQ(nearest("profile", std::vector<std::string>{}), "");
-}
-
 }  // namespace
 }  // namespace filo
