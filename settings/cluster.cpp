@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cctype>
-#include <utility>
 
-#include "base/error.hpp"
-#include "base/text.hpp"
-#include "settings/settings_schema.hpp"
+#include "settings/enum_names.hpp"
+#include "settings/resources.hpp"
+#include "settings/yaml.hpp"
 
 namespace filo {
 namespace {
@@ -16,14 +15,13 @@ const std::vector<std::string> own_options = {"--array",  "--hold",   "--parsabl
                                               "--wait",   "--chdir",  "--test-only",  "--wrap",     "--requeue",
                                               "--signal", "--ntasks", "--no-requeue", "--time",     "--comment"};
 
-const std::vector<std::string> gpu_forms = {"gres", "gpus", "gpus-per-task", "none"};
-const std::vector<std::string> memory_forms = {"per-cpu", "per-node", "none"};
-const std::vector<std::string> launchers = {"srun", "mpirun"};
-
-template <typename Enum>
-Enum value_of(const std::vector<std::string>& names, const std::string& name) {
-  return static_cast<Enum>(std::find(names.begin(), names.end(), name) - names.begin());
-}
+const EnumNames<GpuForm> gpu_forms = {{GpuForm::gres, "gres"},
+                                      {GpuForm::gpus, "gpus"},
+                                      {GpuForm::gpus_per_task, "gpus-per-task"},
+                                      {GpuForm::none, "none"}};
+const EnumNames<MemoryForm> memory_forms = {
+    {MemoryForm::per_cpu, "per-cpu"}, {MemoryForm::per_node, "per-node"}, {MemoryForm::none, "none"}};
+const EnumNames<LauncherProgram> launchers = {{LauncherProgram::srun, "srun"}, {LauncherProgram::mpirun, "mpirun"}};
 
 bool is_variable_name(const std::string& name) {
   return !name.empty() && std::isdigit(static_cast<unsigned char>(name.front())) == 0 &&
@@ -31,33 +29,17 @@ bool is_variable_name(const std::string& name) {
                      [](unsigned char c) { return c < 128 && (std::isalnum(c) != 0 || c == '_'); });
 }
 
-Schema checked(Schema schema, Schema::ValueCheck check) {
-  schema.check = std::move(check);
-  return schema;
-}
-
-Schema plain_name() {
-  return checked(Schema::text(std::nullopt), [](const Json& text) -> std::optional<std::string> {
-    if (is_plain_name(text.get<std::string>())) return std::nullopt;
-    return "a name of letters, digits, '.', '_' and '-' (at most 100, not beginning with '.' or '-')";
-  });
-}
-
 Schema absolute_path() {
-  return checked(Schema::text(""), [](const Json& text) -> std::optional<std::string> {
-    if (text == "" || text.get<std::string>().front() == '/') return std::nullopt;
-    return "an absolute path: jobs start in other folders";
-  });
+  return Schema::text("").where([](const Json& text) { return text == "" || text.get<std::string>().front() == '/'; },
+                                "an absolute path: jobs start in other folders");
 }
 
-Schema text_list(Schema::ValueCheck check) {
-  return Schema::list(checked(Schema::text(std::nullopt), std::move(check)), Json::array());
-}
+Schema texts() { return Schema::list(Schema::text(std::nullopt), Json::array()); }
 
-std::optional<std::string> check_module(const Json& text) {
-  const auto name = text.get<std::string>();
-  if (!name.empty() && name.front() != '-') return std::nullopt;
-  return "the name of a module, not beginning with '-'";
+Schema module_names() {
+  const auto is_name = [](const Json& text) { return text != "" && text.get<std::string>().front() != '-'; };
+  return Schema::list(Schema::text(std::nullopt).where(is_name, "the name of a module, not beginning with '-'"),
+                      Json::array());
 }
 
 std::optional<std::string> check_sbatch_option(const Json& text) {
@@ -70,61 +52,56 @@ std::optional<std::string> check_sbatch_option(const Json& text) {
   return std::nullopt;
 }
 
-// As the key of this name under `resources`; "" where there may be none.
-Schema resource(const char* name, const std::string& fallback) {
-  Schema schema = Schema::text(fallback);
-  for (const auto& field : resource_schema().fields)
-    if (field.name == name) schema.check = field.schema.check;
-  return schema;
+Schema sbatch_options() {
+  return Schema::list(Schema::text(std::nullopt).checked_by(check_sbatch_option), Json::array());
 }
 
-Schema limit(const char* resource_name) {
-  Schema schema = resource(resource_name, "");
+// A limit as `resources` write it, or "".
+Schema or_empty(Schema schema) {
   schema.check = [check = schema.check](const Json& text) { return text == "" ? std::nullopt : check(text); };
   return schema;
 }
 
+std::optional<std::string> check_environment(const Json& variables) {
+  for (const auto& variable : variables.items())
+    if (!is_variable_name(variable.key()))
+      return "names of letters, digits and '_' (not " + in_quotes(variable.key()) + ")";
+  return std::nullopt;
+}
+
 Schema cluster_schema() {
   const ClusterSettings fallback;
-  const auto any_text = [](const Json&) { return std::optional<std::string>(); };
-  Schema environment = Schema::map(Schema::text(std::nullopt), Json::object());
-  environment.check = [](const Json& variables) -> std::optional<std::string> {
-    for (const auto& variable : variables.items())
-      if (!is_variable_name(variable.key()))
-        return "names of letters, digits and '_' (not " + Json(variable.key()).dump() + ")";
-    return std::nullopt;
-  };
   return Schema::record({
-      {"name", plain_name()},
+      {"name", Schema::plain_name()},
       {"partition", Schema::text("")},
       {"account", Schema::text("")},
       {"qos", Schema::text("")},
       {"constraint", Schema::text("")},
       {"licenses", Schema::text("")},
-      {"gpus", Schema::record({{"form", Schema::choice("gres", gpu_forms)}, {"type", Schema::text("")}})},
-      {"memory", Schema::choice("per-cpu", memory_forms)},
+      {"gpus", Schema::record({{"form", gpu_forms.schema(fallback.gpu_form)}, {"type", Schema::text("")}})},
+      {"memory", memory_forms.schema(fallback.memory)},
       {"one_node", Schema::boolean(fallback.one_node)},
-      {"launcher", Schema::record({{"program", Schema::choice("srun", launchers)},
+      {"launcher", Schema::record({{"program", launchers.schema(fallback.launcher)},
                                    {"mpi", Schema::text(fallback.mpi)},
-                                   {"arguments", text_list(any_text)}})},
-      {"modules", text_list(check_module)},
-      {"prologue", text_list(any_text)},
-      {"environment", environment},
+                                   {"arguments", texts()}})},
+      {"modules", module_names()},
+      {"prologue", texts()},
+      {"environment", Schema::map(Schema::text(std::nullopt), Json::object()).checked_by(check_environment)},
       {"worker", absolute_path()},
       {"requeue", Schema::boolean(fallback.requeue)},
       {"signal_lead_s", Schema::integer(fallback.signal_lead_s, 1, 65535)},
       {"max_array_size", Schema::integer(fallback.max_array_size, 1, 4000000)},
       {"max_submit", Schema::integer(fallback.max_submit, 1, 10000000)},
-      {"max_time", limit("time")},
-      {"max_memory", limit("memory")},
+      {"max_time", or_empty(time_schema(fallback.max_time))},
+      {"max_memory", or_empty(memory_schema(fallback.max_memory))},
       {"command_timeout_s", Schema::number(fallback.command_timeout_s, 0, 3600, true)},
       {"message_timeout_s", Schema::number(fallback.message_timeout_s, 0, 3600, true)},
       {"slurm_bin", absolute_path()},
-      {"sbatch_options", text_list(check_sbatch_option)},
+      {"sbatch_options", sbatch_options()},
       {"watch", Schema::record({{"enabled", Schema::boolean(fallback.watch)},
-                                {"time", resource("time", fallback.watch_time)},
+                                {"time", time_schema(fallback.watch_time)},
                                 {"interval_s", Schema::number(fallback.watch_interval_s, 0, 86400, true)},
-                                {"sbatch_options", text_list(check_sbatch_option)}})},
+                                {"sbatch_options", sbatch_options()}})},
   });
 }
 
@@ -138,11 +115,11 @@ ClusterSettings settings_of(const Json& json) {
           .qos = json.at("qos"),
           .constraint = json.at("constraint"),
           .licenses = json.at("licenses"),
-          .gpu_form = value_of<GpuForm>(gpu_forms, gpus.at("form")),
+          .gpu_form = gpu_forms.value(gpus.at("form")),
           .gpu_type = gpus.at("type"),
-          .memory = value_of<MemoryForm>(memory_forms, json.at("memory")),
+          .memory = memory_forms.value(json.at("memory")),
           .one_node = json.at("one_node"),
-          .launcher = value_of<LauncherProgram>(launchers, launcher.at("program")),
+          .launcher = launchers.value(launcher.at("program")),
           .mpi = launcher.at("mpi"),
           .launcher_arguments = launcher.at("arguments"),
           .modules = json.at("modules"),
@@ -166,12 +143,8 @@ ClusterSettings settings_of(const Json& json) {
 }
 
 ClusterSettings checked_settings(const SourceValue& source, const std::string& file) {
-  if (source.kind != SourceValue::Kind::map)
-    throw UsageError("settings: " + file, "found " + describe(source) + ", expected a cluster: a map of keys");
-  Problems problems(file);
-  const Json resolved = resolve(cluster_schema(), source, "", problems);
-  problems.throw_if_any();
-  return settings_of(resolved);
+  require_map(source, file, "a cluster");
+  return settings_of(resolve(cluster_schema(), source, "", file));
 }
 
 }  // namespace
@@ -191,11 +164,11 @@ Json to_json(const ClusterSettings& settings) {
           {"qos", settings.qos},
           {"constraint", settings.constraint},
           {"licenses", settings.licenses},
-          {"gpus", {{"form", gpu_forms.at(static_cast<std::size_t>(settings.gpu_form))}, {"type", settings.gpu_type}}},
-          {"memory", memory_forms.at(static_cast<std::size_t>(settings.memory))},
+          {"gpus", {{"form", gpu_forms.name(settings.gpu_form)}, {"type", settings.gpu_type}}},
+          {"memory", memory_forms.name(settings.memory)},
           {"one_node", settings.one_node},
           {"launcher",
-           {{"program", launchers.at(static_cast<std::size_t>(settings.launcher))},
+           {{"program", launchers.name(settings.launcher)},
             {"mpi", settings.mpi},
             {"arguments", settings.launcher_arguments}}},
           {"modules", settings.modules},

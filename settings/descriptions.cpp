@@ -5,28 +5,25 @@
 #include "base/error.hpp"
 #include "base/text.hpp"
 #include "settings/schema.hpp"
+#include "settings/yaml.hpp"
 
 namespace filo {
 namespace {
 
 Schema phrase() {
-  Schema schema = Schema::text(std::nullopt);
-  schema.check = [](const Json& text) -> std::optional<std::string> {
-    if (text.get<std::string>().find_first_not_of(" \t\n") == std::string::npos) return "words";
-    return std::nullopt;
-  };
-  return schema;
+  return Schema::text(std::nullopt)
+      .where([](const Json& text) { return text.get<std::string>().find_first_not_of(" \t\n") != std::string::npos; },
+             "words");
 }
 
 Schema state() {
-  Schema schema = Schema::text(std::nullopt);
-  schema.check = [](const Json& text) -> std::optional<std::string> {
+  const auto has_one_hole = [](const Json& text) {
     const auto words = text.get<std::string>();
     const auto hole = words.find("{}");
-    if (hole != std::string::npos && words.find("{}", hole + 1) == std::string::npos) return std::nullopt;
-    return "a state with one {} where the class's name goes, as in \"damaged {}\"";
+    return hole != std::string::npos && words.find("{}", hole + 1) == std::string::npos;
   };
-  return schema;
+  return Schema::text(std::nullopt)
+      .where(has_one_hole, "a state with one {} where the class's name goes, as in \"damaged {}\"");
 }
 
 // `least`: descriptions a class needs; a file's class has some, a resolved spec may carry none (descriptions: none).
@@ -47,9 +44,7 @@ Schema descriptions_schema(std::size_t least) {
 }
 
 Descriptions checked(const SourceValue& value, const std::string& file, std::size_t least) {
-  Problems problems(file);
-  const Json resolved = resolve(descriptions_schema(least), value, "", problems);
-  problems.throw_if_any();
+  const Json resolved = resolve(descriptions_schema(least), value, "", file);
   Descriptions descriptions;
   descriptions.normal_states = resolved.at("states").at("normal").get<std::vector<std::string>>();
   descriptions.abnormal_states = resolved.at("states").at("abnormal").get<std::vector<std::string>>();

@@ -1,5 +1,5 @@
-// Descriptions files (configs/descriptions/*.yaml): the states and the fine-grained defects of each class (DESIGN
-// section 7).
+// Descriptions files (configs/descriptions/*.yaml): the states and the fine-grained defects of each class, which the
+// text prompts are made of.
 #pragma once
 
 #include <map>

@@ -4,7 +4,79 @@
 #include <cmath>
 #include <cstdio>
 
+#include "settings/schema.hpp"
+
 namespace filo {
+namespace {
+
+bool is_memory(const std::string& text) {
+  const auto digits = text.find_first_not_of("0123456789");
+  return digits != 0 && digits < 10 && digits + 1 == text.size() && text.find_last_of("KMGT") == digits;
+}
+
+bool is_time(const std::string& text) {
+  unsigned hours = 0, minutes = 0, seconds = 0;
+  int used = 0;
+  const bool digits = text.find_first_not_of("0123456789:") == std::string::npos && text.size() <= 10;
+  return digits && std::sscanf(text.c_str(), "%u:%2u:%2u%n", &hours, &minutes, &seconds, &used) == 3 &&
+         static_cast<std::size_t>(used) == text.size() && minutes < 60 && seconds < 60;
+}
+
+}  // namespace
+
+Schema memory_schema(const std::string& fallback) {
+  return Schema::text(fallback).where([](const Json& text) { return is_memory(text.get<std::string>()); },
+                                      "digits and one of K, M, G, T, as in 4G");
+}
+
+Schema time_schema(const std::string& fallback) {
+  return Schema::text(fallback).where([](const Json& text) { return is_time(text.get<std::string>()); },
+                                      "hours:minutes:seconds in quotes, as in \"01:00:00\"");
+}
+
+Schema resource_schema() {
+  const ResourceSettings fallback;
+  return Schema::record({
+      {"ranks", Schema::integer(fallback.ranks, 1, 65536)},
+      {"threads", Schema::integer(fallback.threads, 1, 4096)},
+      {"gpus", Schema::integer(fallback.gpus, 0, 64)},
+      {"memory", memory_schema(fallback.memory)},
+      {"time", time_schema(fallback.time)},
+      {"attempts", Schema::record({{"failures", Schema::integer(fallback.attempts.failures, 1)},
+                                   {"timeouts", Schema::integer(fallback.attempts.timeouts, 1)},
+                                   {"out_of_memory", Schema::integer(fallback.attempts.out_of_memory, 1)},
+                                   {"requeues", Schema::integer(fallback.attempts.requeues, 1)}})},
+  });
+}
+
+ResourceSettings resource_settings_of(const Json& json) {
+  const Json& attempts = json.at("attempts");
+  return {.ranks = json.at("ranks"),
+          .threads = json.at("threads"),
+          .gpus = json.at("gpus"),
+          .memory = json.at("memory"),
+          .time = json.at("time"),
+          .attempts = {.failures = attempts.at("failures"),
+                       .timeouts = attempts.at("timeouts"),
+                       .out_of_memory = attempts.at("out_of_memory"),
+                       .requeues = attempts.at("requeues")}};
+}
+
+Json to_json(const ResourceSettings& settings) {
+  return {{"ranks", settings.ranks},   {"threads", settings.threads}, {"gpus", settings.gpus},
+          {"memory", settings.memory}, {"time", settings.time},       {"attempts", to_json(settings.attempts)}};
+}
+
+Json to_json(const AttemptLimits& limits) {
+  return {{"failures", limits.failures},
+          {"timeouts", limits.timeouts},
+          {"out_of_memory", limits.out_of_memory},
+          {"requeues", limits.requeues}};
+}
+
+ResourceSettings resource_settings_from_json(const Json& json, const std::string& where) {
+  return resource_settings_of(resolve(resource_schema(), source_value(json), "resources", where));
+}
 
 std::uint64_t memory_in_bytes(const std::string& text) {
   const std::string units = "KMGT";

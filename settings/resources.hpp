@@ -1,17 +1,49 @@
-// Arithmetic on what a stage asks for: texts of the settings ("4G", "01:00:00") as numbers and back.
+// `resources:` of an experiment: what a stage asks for, the texts "4G" and "01:00:00" as numbers and back, and what the
+// next attempt gets. Resources are not part of any stage's key.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-#include "settings/settings.hpp"
+#include "base/json.hpp"
 
 namespace filo {
 
-std::uint64_t memory_in_bytes(const std::string& text);  // "4G": a number and one of K, M, G, T, as the schema allows
-std::int64_t time_in_seconds(const std::string& text);   // "01:00:00"
-std::string memory_text(std::uint64_t bytes);            // in whole units, rounded up to MiB: "6G", "1536M"
-std::string time_text(std::int64_t seconds);             // at most 9999:59:59
+struct Schema;
+
+// After how many attempts of a kind a stage is given up (until `filo retry`, which counts anew).
+struct AttemptLimits {
+  int failures = 3;
+  int timeouts = 4;       // each one doubles the next attempt's time
+  int out_of_memory = 4;  // each one gives the next attempt 1.5 times the memory
+  int requeues = 50;      // stopped early, lost, preempted: a loop that never ends is a failure too
+  friend bool operator==(const AttemptLimits&, const AttemptLimits&) = default;
+};
+
+struct ResourceSettings {
+  int ranks = 2;
+  int threads = 1;                // per rank
+  int gpus = 0;                   // per rank
+  std::string memory = "4G";      // of all ranks: digits and one of K, M, G, T
+  std::string time = "01:00:00";  // hours:minutes:seconds
+  AttemptLimits attempts{};
+};
+
+// In the shape of the YAML, every key present; the inverse throws UsageError naming `where` and the key.
+Json to_json(const ResourceSettings& settings);
+Json to_json(const AttemptLimits& limits);
+ResourceSettings resource_settings_from_json(const Json& json, const std::string& where);
+
+Schema resource_schema();
+Schema memory_schema(const std::string& fallback);
+Schema time_schema(const std::string& fallback);
+ResourceSettings resource_settings_of(const Json& resolved);  // from a value that resolve() returned without problems
+
+// Of texts that the schemas above let through.
+std::uint64_t memory_in_bytes(const std::string& text);
+std::int64_t time_in_seconds(const std::string& text);
+std::string memory_text(std::uint64_t bytes);  // in whole units, rounded up to MiB: "6G", "1536M"
+std::string time_text(std::int64_t seconds);   // at most 9999:59:59
 
 // What the next attempt gets: twice the time for each attempt that ran out of time, 1.5 times the memory for each that
 // ran out of memory.

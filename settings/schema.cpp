@@ -5,8 +5,8 @@
 #include <cmath>
 #include <sstream>
 
-#include "base/error.hpp"
 #include "base/text.hpp"
+#include "settings/yaml.hpp"
 
 namespace filo {
 namespace {
@@ -72,9 +72,6 @@ bool has_type(const Schema& schema, const SourceValue& value) {
   return false;
 }
 
-// Where a field's name stands.
-SourceValue place_of(const SourceValue::Field& field) { return {.line = field.line, .file = field.value.file}; }
-
 Json resolve_record(const Schema& schema, const SourceValue& value, const std::string& key, Problems& problems) {
   std::vector<std::string> names;
   for (const auto& field : schema.fields) names.push_back(field.name);
@@ -82,14 +79,11 @@ Json resolve_record(const Schema& schema, const SourceValue& value, const std::s
   for (const auto& field : value.fields)
     if (std::find(names.begin(), names.end(), field.name) == names.end()) {
       sound = false;
-      problems.add(place_of(field), joined(key, field.name),
+      problems.add(field.place(), joined(key, field.name),
                    "found an unknown key, expected " + one_of(names) + did_you_mean(field.name, names));
     }
   Json resolved = Json::object();
-  SourceValue empty;
-  empty.kind = SourceValue::Kind::map;
-  empty.line = value.line;
-  empty.file = value.file;
+  const SourceValue empty{.kind = SourceValue::Kind::map, .line = value.line, .file = value.file};
   for (const auto& field : schema.fields) {
     const SourceValue* found = value.find(field.name);
     if (found != nullptr && !found->is_absent()) {
@@ -167,117 +161,6 @@ void collect_dotted_keys(const Schema& schema, const std::string& key, std::vect
 
 }  // namespace
 
-const SourceValue* SourceValue::find(const std::string& name) const {
-  for (const auto& field : fields)
-    if (field.name == name) return &field.value;
-  return nullptr;
-}
-
-const SourceValue* SourceValue::find_dotted(const std::string& dotted) const {
-  const auto dot = dotted.find('.');
-  const SourceValue* value = find(dotted.substr(0, dot));
-  return value == nullptr || dot == std::string::npos ? value : value->find_dotted(dotted.substr(dot + 1));
-}
-
-void SourceValue::set_dotted(const std::string& dotted, SourceValue value) {
-  const auto dot = dotted.find('.');
-  const std::string name = dotted.substr(0, dot);
-  if (kind != Kind::map) {
-    scalar = nullptr;
-    items.clear();
-    kind = Kind::map;
-  }
-  auto field =
-      std::find_if(fields.begin(), fields.end(), [&](const Field& candidate) { return candidate.name == name; });
-  if (field == fields.end()) field = fields.insert(fields.end(), Field{name, value.line, {.file = value.file}});
-  if (dot == std::string::npos)
-    field->value = std::move(value);
-  else
-    field->value.set_dotted(dotted.substr(dot + 1), std::move(value));
-}
-
-void SourceValue::erase(const std::string& name) {
-  std::erase_if(fields, [&](const Field& field) { return field.name == name; });
-}
-
-SourceValue merged(const SourceValue& base, const SourceValue& over) {
-  if (base.kind != SourceValue::Kind::map || over.kind != SourceValue::Kind::map) return over;
-  SourceValue value = base;
-  value.line = over.line;
-  value.file = over.file;
-  for (const auto& field : over.fields) {
-    auto below = std::find_if(value.fields.begin(), value.fields.end(),
-                              [&](const SourceValue::Field& candidate) { return candidate.name == field.name; });
-    if (below == value.fields.end()) {
-      value.fields.push_back(field);
-    } else {
-      below->line = field.line;
-      below->value = merged(below->value, field.value);
-    }
-  }
-  return value;
-}
-
-SourceValue source_value(const Json& json, int line) {
-  SourceValue value;
-  value.line = line;
-  if (json.is_array()) {
-    value.kind = SourceValue::Kind::list;
-    for (const auto& item : json) value.items.push_back(source_value(item, line));
-  } else if (json.is_object()) {
-    value.kind = SourceValue::Kind::map;
-    for (const auto& [name, item] : json.items()) value.fields.push_back({name, line, source_value(item, line)});
-  } else {
-    value.scalar = json;
-  }
-  return value;
-}
-
-Json to_json(const SourceValue& value) {
-  if (value.kind == SourceValue::Kind::list) {
-    Json list = Json::array();
-    for (const auto& item : value.items) list.push_back(to_json(item));
-    return list;
-  }
-  if (value.kind == SourceValue::Kind::map) {
-    Json map = Json::object();
-    for (const auto& field : value.fields) map[field.name] = to_json(field.value);
-    return map;
-  }
-  return value.scalar;
-}
-
-std::string describe(const SourceValue& value) {
-  if (value.kind == SourceValue::Kind::map) return "a map of keys";
-  if (value.kind == SourceValue::Kind::list) {
-    const std::string text = to_json(value).dump(-1, ' ', false, Json::error_handler_t::replace);
-    return text.size() <= 60 ? "the list " + text : "a list";
-  }
-  if (value.scalar.is_null()) return "nothing";
-  const std::string text = value.scalar.dump(-1, ' ', false, Json::error_handler_t::replace);
-  return value.scalar.is_string() ? "the text " + text : text;
-}
-
-void Problems::add(const SourceValue& at, const std::string& key, const std::string& problem) {
-  const std::string& file = files_.at(static_cast<std::size_t>(at.file));
-  problems_.push_back({file + (at.line > 0 ? ":" + std::to_string(at.line) : ""), key, problem});
-}
-
-void Problems::add(int line, const std::string& key, const std::string& problem) {
-  add(SourceValue{.line = line}, key, problem);
-}
-
-void Problems::throw_if_any() const {
-  if (problems_.empty()) return;
-  std::string text = problems_[0].text;
-  for (std::size_t i = 1; i < problems_.size() && i <= 5; ++i)
-    text += (i == 1 ? " (" + std::to_string(problems_.size() - 1) + " more: " : ", ") + problems_[i].where + " " +
-            problems_[i].key;
-  if (problems_.size() > 6) text += ", ...";
-  if (problems_.size() > 1) text += ")";
-  throw UsageError("settings: " + problems_[0].where + (problems_[0].key.empty() ? "" : ": " + problems_[0].key), text);
-}
-
 Schema Schema::boolean(std::optional<bool> fallback) {
   Schema schema{.type = Type::boolean};
   if (fallback) schema.fallback = *fallback;
@@ -315,6 +198,22 @@ Schema Schema::map(Schema value, std::optional<Json> fallback, std::size_t least
 Schema Schema::record(std::vector<Field> fields) { return {.type = Type::record, .fields = std::move(fields)}; }
 
 Schema Schema::any(std::optional<Json> fallback) { return {.type = Type::any, .fallback = std::move(fallback)}; }
+
+Schema Schema::plain_name() {
+  return text(std::nullopt)
+      .where([](const Json& name) { return is_plain_name(name.get<std::string>()); },
+             "a name of letters, digits, '.', '_' and '-' (at most 100, not beginning with '.' or '-')");
+}
+
+Schema Schema::where(const std::function<bool(const Json&)>& holds, const std::string& what) && {
+  check = [holds, what](const Json& value) { return holds(value) ? std::nullopt : std::optional(what); };
+  return std::move(*this);
+}
+
+Schema Schema::checked_by(ValueCheck value_check) && {
+  check = std::move(value_check);
+  return std::move(*this);
+}
 
 std::string Schema::expected() const {
   switch (type) {
@@ -386,6 +285,13 @@ Json resolve(const Schema& schema, const SourceValue& value, const std::string& 
   }
   if (schema.check && problems.empty())
     if (const auto expected = schema.check(resolved)) return refuse(*expected);
+  return resolved;
+}
+
+Json resolve(const Schema& schema, const SourceValue& value, const std::string& key, const std::string& file) {
+  Problems problems(file);
+  Json resolved = resolve(schema, value, key, problems);
+  problems.throw_if_any();
   return resolved;
 }
 

@@ -1,3 +1,5 @@
+#include "settings/yaml.hpp"
+
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -7,7 +9,6 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
-#include "settings/schema.hpp"
 
 namespace filo {
 namespace {

@@ -10,6 +10,7 @@
 #include "model/kernels/row_kernels.hpp"
 #include "model/layers/deform_conv.hpp"
 #include "model/layers/summed_conv.hpp"
+#include "settings/model.hpp"
 #include "trainer/benchmarks.hpp"
 
 namespace filo {

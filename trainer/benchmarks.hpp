@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/json.hpp"
-#include "settings/settings.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 

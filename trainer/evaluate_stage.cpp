@@ -12,6 +12,7 @@
 #include "data/images/image.hpp"
 #include "data/shards/shards.hpp"
 #include "model/systems/filo_model.hpp"
+#include "settings/metrics.hpp"
 #include "trainer/device.hpp"
 #include "trainer/feature_batch.hpp"
 #include "trainer/few_shot_images.hpp"
@@ -54,8 +55,7 @@ Json metrics_of(const ClassResult& result, int size) {
 // mean.
 Json mean_over_classes(const Json& classes) {
   Json means = Json::object();
-  for (const char* name :
-       {"image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro"}) {
+  for (const auto& name : metric_names()) {
     double sum = 0;
     int count = 0;
     for (const auto& [class_name, values] : classes.items())

@@ -11,7 +11,6 @@
 #include "data/images/image.hpp"
 #include "data/shards/shards.hpp"
 #include "model/clip/clip.hpp"
-#include "settings/settings.hpp"
 #include "trainer/device.hpp"
 #include "trainer/spec.hpp"
 #include "trainer/stages.hpp"

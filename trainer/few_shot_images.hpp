@@ -6,7 +6,7 @@
 #include "data/datasets/dataset.hpp"
 #include "model/clip/clip.hpp"
 #include "model/layers/few_shot.hpp"
-#include "settings/settings.hpp"
+#include "settings/model.hpp"
 
 namespace filo {
 

@@ -12,7 +12,9 @@
 #include "data/shards/shards.hpp"
 #include "model/clip/clip.hpp"
 #include "settings/descriptions.hpp"
-#include "settings/settings.hpp"
+#include "settings/evaluate.hpp"
+#include "settings/model.hpp"
+#include "settings/train.hpp"
 #include "trainer/stage.hpp"
 
 namespace filo {

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "settings/settings.hpp"
+#include "settings/resources.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {

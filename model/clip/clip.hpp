@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "model/clip/tokenizer.hpp"
-#include "settings/settings.hpp"
+#include "settings/model.hpp"
 
 namespace filo {
 

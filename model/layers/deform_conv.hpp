@@ -6,7 +6,7 @@
 
 #include <optional>
 
-#include "settings/settings.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 

@@ -3,7 +3,7 @@
 
 #include <torch/torch.h>
 
-#include "settings/settings.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 

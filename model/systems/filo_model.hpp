@@ -18,7 +18,8 @@
 #include "model/tensors.hpp"
 #include "model/text/prompts.hpp"
 #include "settings/descriptions.hpp"
-#include "settings/settings.hpp"
+#include "settings/model.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 

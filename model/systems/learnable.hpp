@@ -9,7 +9,7 @@
 #include "model/clip/clip.hpp"
 #include "model/layers/mdci.hpp"
 #include "model/tensors.hpp"
-#include "settings/settings.hpp"
+#include "settings/model.hpp"
 
 namespace filo {
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "model/clip/clip.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 

@@ -7,7 +7,7 @@
 
 #include "model/clip/tokenizer.hpp"
 #include "settings/descriptions.hpp"
-#include "settings/settings.hpp"
+#include "settings/model.hpp"
 
 namespace filo {
 

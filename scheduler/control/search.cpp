@@ -7,17 +7,14 @@
 #include <map>
 #include <set>
 
+#include "settings/metrics.hpp"
+
 namespace filo {
 namespace {
 
 bool is_better(const SearchSettings& search, const std::optional<double>& a, const std::optional<double>& b) {
   if (!a || !b) return a.has_value();
   return search.maximize ? *a > *b : *a < *b;
-}
-
-bool of_evaluation(const SearchSettings& search) {
-  const auto& metrics = known_metrics();
-  return std::find(metrics.begin(), metrics.end(), search.metric) != metrics.end();
 }
 
 std::string short_number(const std::optional<double>& value) {
@@ -149,7 +146,7 @@ std::vector<SearchOutcome> search_outcomes(const Workspace& workspace, const Pla
                       : workspace.newest_attempt(trial.train) > 0     ? "started"
                                                                       : "waiting";
       if (request) outcome.reason = request->reason;
-      if (!of_evaluation(search))
+      if (!is_metric(search.metric))
         for (const auto& report : metric_reports(workspace, search, trial.train))
           if (report.resource >= outcome.resource) {
             outcome.resource = report.resource;
@@ -159,7 +156,7 @@ std::vector<SearchOutcome> search_outcomes(const Workspace& workspace, const Pla
     }
     SearchOutcome outcome = known->second;
     outcome.trial = &trial;
-    if (of_evaluation(search))
+    if (is_metric(search.metric))
       if (const auto result = workspace.result(trial.evaluate, StageKind::evaluate))
         if (const Json value = result->metrics.value(search.metric, Json()); value.is_number())
           outcome.last = 100 * value.get<double>();

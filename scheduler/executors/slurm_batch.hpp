@@ -9,7 +9,7 @@
 
 #include "base/json.hpp"
 #include "settings/cluster.hpp"
-#include "settings/settings.hpp"
+#include "settings/resources.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
-#include "settings/settings.hpp"
+#include "settings/evaluate.hpp"
+#include "settings/model.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 namespace {

@@ -9,6 +9,7 @@
 #include "base/files.hpp"
 #include "scheduler/control/search.hpp"
 #include "scheduler/report/table.hpp"
+#include "settings/metrics.hpp"
 #include "workspace/artifacts.hpp"
 
 namespace filo {
@@ -117,14 +118,12 @@ std::string percent(const Json& metrics, const std::string& name) {
 
 std::string classes_html(const Json& metrics) {
   if (!metrics.contains("classes") || !metrics["classes"].is_object() || metrics["classes"].empty()) return "";
-  const std::vector<std::string> names = {"image_auroc", "image_ap",     "image_f1_max", "pixel_auroc",
-                                          "pixel_ap",    "pixel_f1_max", "aupro"};
   std::string html = "<div class=\"scroll\"><table><caption>Per class (%)</caption>\n<tr><th>class</th>";
-  for (const auto& name : names) html += "<th>" + metric_title(name) + "</th>";
+  for (const auto& metric : known_metrics()) html += "<th>" + metric.title + "</th>";
   html += "</tr>\n";
   const auto add = [&](const std::string& label, const Json& values) {
     html += "<tr><th>" + html_escaped(label) + "</th>";
-    for (const auto& name : names) html += "<td>" + percent(values, name) + "</td>";
+    for (const auto& metric : known_metrics()) html += "<td>" + percent(values, metric.name) + "</td>";
     html += "</tr>\n";
   };
   for (const auto& [name, values] : metrics["classes"].items()) add(name, values);
@@ -208,10 +207,9 @@ TextTable search_table(const Workspace& workspace, const Plan& plan, const std::
   TextTable table{.title = experiment + ": search by " + search.metric, .columns = {"place"}, .rows = {}};
   for (const auto& dimension : search.space)  // "learning_rate.mdci": the section alone says nothing
     table.columns.push_back(dimension.key.substr(dimension.key.rfind('.', dimension.key.rfind('.') - 1) + 1));
-  for (const std::string& column :
-       {std::string("fold"), std::string("state"), std::string("after"), search.metric, std::string("image AUROC (%)"),
-        std::string("pixel AUROC (%)"), std::string("why stopped")})
-    table.columns.push_back(column);
+  table.columns.insert(table.columns.end(), {"fold", "state", "after", search.metric});
+  for (const auto& metric : main_metrics()) table.columns.push_back(metric_title(metric) + " (%)");
+  table.columns.push_back("why stopped");
   int rank = 0;
   for (const auto& outcome : search_outcomes(workspace, plan, experiment)) {
     std::vector<std::string> row = {std::to_string(++rank)};
@@ -226,8 +224,7 @@ TextTable search_table(const Workspace& workspace, const Plan& plan, const std::
                       : std::to_string(outcome.resource) + " " + search.unit + (outcome.resource == 1 ? "" : "s"));
     row.push_back(value_text(outcome.last));
     const auto result = workspace.result(outcome.trial->evaluate, StageKind::evaluate);
-    for (const char* metric : {"image_auroc", "pixel_auroc"})
-      row.push_back(result ? percent(result->metrics, metric) : "-");
+    for (const auto& metric : main_metrics()) row.push_back(result ? percent(result->metrics, metric) : "-");
     row.push_back(outcome.reason);
     table.rows.push_back(std::move(row));
   }

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "settings/metrics.hpp"
+
 namespace filo {
 namespace {
 
@@ -254,7 +256,7 @@ std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<Trial
                       .rows = "",
                       .named_rows = {},
                       .columns = "fold",
-                      .metrics = {"image_auroc", "pixel_auroc"},
+                      .metrics = main_metrics(),
                       .paper = {},
                       .note = "",
                       .experiment_note = ""};
@@ -267,18 +269,6 @@ bool ResultTable::has_paper() const {
   return std::any_of(rows.begin(), rows.end(), [](const TableRow& row) {
     return std::any_of(row.cells.begin(), row.cells.end(), [](const Cell& cell) { return cell.paper.has_value(); });
   });
-}
-
-std::string metric_title(const std::string& metric) {
-  static const std::map<std::string, std::string> titles = {{"image_auroc", "image AUROC"},
-                                                            {"image_ap", "image AP"},
-                                                            {"image_f1_max", "image F1-max"},
-                                                            {"pixel_auroc", "pixel AUROC"},
-                                                            {"pixel_ap", "pixel AP"},
-                                                            {"pixel_f1_max", "pixel F1-max"},
-                                                            {"aupro", "AUPRO"}};
-  const auto found = titles.find(metric);
-  return found == titles.end() ? metric : found->second;
 }
 
 std::string to_text(const Cell& cell) { return own_text(cell) + paper_text(cell); }

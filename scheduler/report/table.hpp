@@ -54,7 +54,6 @@ struct ResultTable {
 // combination of what varies and the folds as columns.
 std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<TrialResult>& results);
 
-std::string metric_title(const std::string& metric);  // "image_auroc" -> "image AUROC"
 // "84.3", "84.3 ± 0.4", "84.3 [1 of 3]" while trials are missing, "-", with the paper's value "84.3 (85.0)".
 std::string to_text(const Cell& cell);
 

@@ -10,7 +10,9 @@
 #include "base/error.hpp"
 #include "base/random.hpp"
 #include "base/text.hpp"
-#include "settings/settings_schema.hpp"
+#include "settings/metrics.hpp"
+#include "settings/schema.hpp"
+#include "settings/yaml.hpp"
 
 namespace filo {
 namespace {
@@ -22,25 +24,12 @@ const std::vector<std::string> sections = {"model", "train", "evaluate", "resour
 const std::vector<std::string> base_keys = {"base",      "data",  "folds",   "model",  "train", "evaluate",
                                             "resources", "seeds", "exclude", "export", "note"};
 
-Schema plain_name(std::optional<std::string> fallback) {
-  Schema schema = Schema::text(std::move(fallback));
-  schema.check = [](const Json& text) -> std::optional<std::string> {
-    if (is_plain_name(text.get<std::string>())) return std::nullopt;
-    return "a name of letters, digits, '.', '_' and '-' (at most 100, not beginning with '.' or '-')";
-  };
-  return schema;
-}
-
 Schema model_with_clip(Profile profile) {
   Schema schema = model_schema(profile);
   for (auto& field : schema.fields)
-    if (field.name == "clip") {
-      field.schema.fallback.reset();
-      field.schema.check = [](const Json& text) -> std::optional<std::string> {
-        if (text == "") return "the path of a Hugging Face CLIP folder";
-        return std::nullopt;
-      };
-    }
+    if (field.name == "clip")
+      field.schema = Schema::text(std::nullopt)
+                         .where([](const Json& text) { return text != ""; }, "the path of a Hugging Face CLIP folder");
   return schema;
 }
 
@@ -53,11 +42,11 @@ Schema settings_schema(Profile profile) {
 
 Schema table_schema() {
   Schema metric = Schema::text(std::nullopt);
-  metric.choices = known_metrics();
+  metric.choices = metric_names();
   return Schema::record({{"title", Schema::text("")},
                          {"rows", Schema::any("")},
                          {"columns", Schema::text("fold")},
-                         {"metrics", Schema::list(metric, Json({"image_auroc", "pixel_auroc"}), 1)},
+                         {"metrics", Schema::list(metric, Json(main_metrics()), 1)},
                          {"paper", Schema::any(Json::object())},
                          {"note", Schema::text("")}});
 }
@@ -78,7 +67,7 @@ Schema search_schema() {
 }
 
 Schema experiment_schema(Profile profile, bool own_trials) {
-  Schema schema = Schema::record({{"name", plain_name(std::nullopt)}});
+  Schema schema = Schema::record({{"name", Schema::plain_name()}});
   const Schema include = Schema::list(Schema::any(std::nullopt), Json::array());
   if (!own_trials) {
     schema.fields.push_back({"include", include});
@@ -86,7 +75,7 @@ Schema experiment_schema(Profile profile, bool own_trials) {
   }
   schema.fields.push_back({"base", Schema::text("")});
   schema.fields.push_back({"note", Schema::text("")});
-  schema.fields.push_back({"data", Schema::map(plain_name(std::nullopt), std::nullopt, 1)});
+  schema.fields.push_back({"data", Schema::map(Schema::plain_name(), std::nullopt, 1)});
   schema.fields.push_back({"folds", Schema::any(std::nullopt)});
   for (auto& section : settings_schema(profile).fields) schema.fields.push_back(section);
   const Schema values = Schema::list(Schema::any(std::nullopt), std::nullopt, 1);
@@ -104,10 +93,6 @@ Schema experiment_schema(Profile profile, bool own_trials) {
   return schema;
 }
 
-std::string in_quotes(const std::string& text) { return Json(text).dump(); }
-
-SourceValue place_of(const SourceValue::Field& field) { return {.line = field.line, .file = field.value.file}; }
-
 // How a value stands in the heads of rows and columns.
 std::string label_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
@@ -119,18 +104,6 @@ const SourceValue& at(const SourceValue& source, const std::string& list, std::s
 std::size_t section_of(const std::string& key) {
   const auto found = std::find(sections.begin(), sections.end(), key.substr(0, key.find('.')));
   return static_cast<std::size_t>(found - sections.begin());
-}
-
-const Json* find_dotted(const Json& json, const std::string& dotted) {
-  const Json* value = &json;
-  for (std::size_t from = 0; from <= dotted.size();) {
-    const auto dot = std::min(dotted.find('.', from), dotted.size());
-    const auto found = value->find(dotted.substr(from, dot - from));
-    if (found == value->end()) return nullptr;
-    value = &*found;
-    from = dot + 1;
-  }
-  return value;
 }
 
 // Everything of an experiment but its included files; a class, since each part is checked against the earlier ones.
@@ -308,7 +281,7 @@ class Reader {
     if (written == nullptr) return;
     for (const auto& field : written->fields) {
       const std::string shown = "axes." + field.name;
-      if (!known_axis(place_of(field), shown, field.name) || !varies_once(place_of(field), shown, field.name)) continue;
+      if (!known_axis(field.place(), shown, field.name) || !varies_once(field.place(), shown, field.name)) continue;
       each_value_once(field.value.items, shown);
       AxisGroup group{.keys = {field.name}, .values = {}};
       for (const auto& value : field.value.items) group.values.push_back({{field.name, value}});
@@ -323,10 +296,10 @@ class Reader {
     group.values.resize(written->fields[0].value.items.size());
     for (const auto& field : written->fields) {
       const std::string shown = "zip." + field.name;
-      if (!known_axis(place_of(field), shown, field.name) || !varies_once(place_of(field), shown, field.name)) continue;
+      if (!known_axis(field.place(), shown, field.name) || !varies_once(field.place(), shown, field.name)) continue;
       const auto& values = field.value.items;
       if (values.size() != group.values.size()) {
-        problems_.add(place_of(field), shown,
+        problems_.add(field.place(), shown,
                       "found " + std::to_string(values.size()) + " values, expected " +
                           std::to_string(group.values.size()) + ", as many as " + written->fields[0].name +
                           " has: they vary together");
@@ -358,7 +331,7 @@ class Reader {
             problems_.add(field.value, shown + ".name", "found " + describe(field.value) + ", expected text");
           else
             point.name = field.value.scalar;
-        } else if (known_axis(place_of(field), shown + "." + field.name, field.name)) {
+        } else if (known_axis(field.place(), shown + "." + field.name, field.name)) {
           point.values.emplace_back(field.name, field.value);
         }
       }
@@ -388,9 +361,7 @@ class Reader {
     search.max = asha.at("max");
     if (search.max == 0 && search.unit == "epoch") search.max = experiment_.base.train.main_epochs;
     resolved_search_["asha"]["max"] = search.max;
-    const bool of_evaluation =
-        std::find(known_metrics().begin(), known_metrics().end(), search.metric) != known_metrics().end();
-    if (search.method == SearchMethod::asha && of_evaluation)
+    if (search.method == SearchMethod::asha && is_metric(search.metric))
       problems_.add(*written->find("metric"), "search.metric",
                     "found " + search.metric +
                         ", which only an evaluation gives; asha needs a field of training's events, as loss");
@@ -404,12 +375,12 @@ class Reader {
 
   void read_dimension(const SourceValue::Field& field, SearchSettings& search) {
     const std::string shown = "search.space." + field.name;
-    if (!known_axis(place_of(field), shown, field.name) || !varies_once(place_of(field), shown, field.name)) return;
+    if (!known_axis(field.place(), shown, field.name) || !varies_once(field.place(), shown, field.name)) return;
     const std::vector<std::string> kinds = {"uniform", "log_uniform", "integer", "choice"};
     if (field.value.fields.size() != 1 ||
         std::find(kinds.begin(), kinds.end(), field.value.fields[0].name) == kinds.end()) {
       const std::string found = field.value.fields.empty() ? "" : field.value.fields[0].name;
-      problems_.add(place_of(field), shown,
+      problems_.add(field.place(), shown,
                     "found " + describe(field.value) +
                         ", expected one of uniform, log_uniform, integer (each [low, high]) or choice: [...]" +
                         did_you_mean(found, kinds));
@@ -510,7 +481,7 @@ class Reader {
     for (const auto& field : written.fields) {
       const auto known = values_.find(field.name);
       if (known == values_.end()) {
-        problems_.add(place_of(field), shown + "." + field.name,
+        problems_.add(field.place(), shown + "." + field.name,
                       "found what does not vary here, expected fold, name or the key of an axis" +
                           did_you_mean(field.name, value_keys()));
         continue;
@@ -543,7 +514,7 @@ class Reader {
         condition.values[field.name] = value;
       } else if (field.name == "name") {
         return;
-      } else if (known_axis(place_of(field), "exclude[" + std::to_string(index) + "]." + field.name, field.name)) {
+      } else if (known_axis(field.place(), "exclude[" + std::to_string(index) + "]." + field.name, field.name)) {
         if (*find_dotted(resolved_, field.name) != value) return;
       }
     }
@@ -637,7 +608,7 @@ class Reader {
     for (const auto& row : written.fields) {
       const std::string key = shown + "." + row.name;
       if (std::find(rows.begin(), rows.end(), row.name) == rows.end())
-        problems_.add(place_of(row), key,
+        problems_.add(row.place(), key,
                       "found no such row, expected one of the table's" + did_you_mean(row.name, rows));
       if (table.columns.empty()) {
         read_paper_cell(row.value, key, table, row.name, "");
@@ -650,7 +621,7 @@ class Reader {
       const auto columns = labels(table.columns);
       for (const auto& column : row.value.fields) {
         if (std::find(columns.begin(), columns.end(), column.name) == columns.end())
-          problems_.add(place_of(column), key + "." + column.name,
+          problems_.add(column.place(), key + "." + column.name,
                         "found no such column, expected one of the table's" + did_you_mean(column.name, columns));
         read_paper_cell(column.value, key + "." + column.name, table, row.name, column.name);
       }
@@ -726,9 +697,7 @@ class Loader {
     experiment.path = path.string();
     experiment.files = {path.string()};
     experiment.source = read_yaml(path);
-    if (experiment.source.kind != SourceValue::Kind::map)
-      throw UsageError("settings: " + experiment.path,
-                       "found " + describe(experiment.source) + ", expected an experiment: a map of keys");
+    require_map(experiment.source, experiment.path, "an experiment");
     const std::vector<fs::path> files = included_files(experiment);
     std::vector<SourceValue> base_excludes;
     const bool own_trials = files.empty() || experiment.source.find("folds") != nullptr ||
@@ -816,15 +785,14 @@ class Loader {
   }
 
   static void check_base(const SourceValue& base, const std::vector<std::string>& files) {
-    if (base.kind != SourceValue::Kind::map)
-      throw UsageError("settings: " + files.back(), "found " + describe(base) + ", expected a base: a map of keys");
+    require_map(base, files.back(), "a base");
     Problems problems(files);
     std::string expected;
     for (const auto& key : base_keys) expected += (expected.empty() ? "" : ", ") + key;
     for (const auto& field : base.fields)
       if (std::find(base_keys.begin(), base_keys.end(), field.name) == base_keys.end())
         problems.add(
-            place_of(field), field.name,
+            field.place(), field.name,
             "found an unknown key of a base, expected one of " + expected + did_you_mean(field.name, base_keys));
     problems.throw_if_any();
   }
@@ -1040,12 +1008,6 @@ double rounded(double value) {
 }
 
 }  // namespace
-
-const std::vector<std::string>& known_metrics() {
-  static const std::vector<std::string> metrics = {"image_auroc", "image_ap",     "image_f1_max", "pixel_auroc",
-                                                   "pixel_ap",    "pixel_f1_max", "aupro"};
-  return metrics;
-}
 
 bool Condition::matches(const std::string& fold, const std::map<std::string, Json>& axis_values) const {
   return std::all_of(values.begin(), values.end(), [&](const auto& condition) {

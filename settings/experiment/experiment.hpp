@@ -9,8 +9,11 @@
 #include <utility>
 #include <vector>
 
-#include "settings/schema.hpp"
-#include "settings/settings.hpp"
+#include "settings/evaluate.hpp"
+#include "settings/model.hpp"
+#include "settings/resources.hpp"
+#include "settings/source.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 
@@ -154,8 +157,5 @@ Json to_json(const Table& table);
 Table table_from_json(const Json& json);
 Json to_json(const SearchSettings& search);
 SearchSettings search_from_json(const Json& json);
-
-// What a program measures of an evaluation: image_auroc, ...
-const std::vector<std::string>& known_metrics();
 
 }  // namespace filo

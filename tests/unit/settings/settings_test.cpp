@@ -1,10 +1,13 @@
-#include "settings/settings.hpp"
+#include "settings/evaluate.hpp"
+#include "settings/model.hpp"
+#include "settings/resources.hpp"
+#include "settings/train.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.hpp"
-#include "settings/schema.hpp"
+#include "settings/yaml.hpp"
 #include "temporary_file.hpp"
 
 namespace filo {
@@ -12,8 +15,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Guards: DESIGN section 7's example, key for key, is what the defaults say.
-TEST(Settings, DesignsExampleIsReadAndEqualsTheDefaults) {
+// Guards: what a complete file says, key for key, is what the defaults say.
+TEST(Settings, ACompleteModelIsReadAndEqualsTheDefaults) {
   const TemporaryFile file("model.yaml", R"(
 model:
   profile: paper

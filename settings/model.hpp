@@ -1,0 +1,75 @@
+// `model:` of an experiment. `filo` reads it from YAML (settings/experiment/experiment.hpp) and hands it to the workers
+// as resolved JSON inside spec.json: both programs use these structs, and neither parses YAML twice. What each setting
+// means: docs/settings.md.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "base/json.hpp"
+
+namespace filo {
+
+struct Schema;
+struct SourceValue;
+
+enum class Profile { paper, filo_release };
+enum class PromptMethod { coop, cocoop, none };
+enum class PositionSource { boxes, all, none };
+enum class BoxSource { none, file, grounding_dino };
+
+struct PromptSettings {
+  PromptMethod method = PromptMethod::cocoop;
+  int vectors = 12;
+  bool class_names = true;
+  bool fixed_template = true;  // paper only
+  bool learnable_template = true;
+  bool generic_states = true;
+  std::string descriptions = "configs/descriptions/builtin.yaml";  // or "none"
+  PositionSource positions = PositionSource::boxes;
+  bool filter = true;  // paper only
+};
+
+struct MdciSettings {
+  std::vector<std::array<int, 2>> kernels = {{1, 1}, {3, 3}, {5, 5},
+                                             {7, 7}, {1, 5}, {5, 1}};  // [height, width], odd; empty: no MDCI
+  bool deformable = true;
+  bool modulated = false;  // DCN v2
+};
+
+struct BoxSettings {
+  BoxSource source = BoxSource::none;
+  std::string file;          // where source is file: {data} in it stands for the data set's name
+  double suppression = 0.7;  // lambda; 1 = off
+};
+
+struct ModelSettings {
+  Profile profile = Profile::paper;
+  std::string clip;      // Hugging Face folder
+  int image_size = 518;  // pixels, a multiple of the patch
+  std::vector<int> layers = {6, 12, 18, 24};
+  int vv_from = 7;
+  PromptSettings prompts;
+  MdciSettings mdci;
+  BoxSettings boxes;
+};
+
+// In the shape of the YAML, every key present.
+Json to_json(const ModelSettings& settings);
+
+// The inverse. Checked against the same schema as YAML: throws UsageError naming `where` and the key.
+ModelSettings model_settings_from_json(const Json& json, const std::string& where);
+
+// A YAML file that holds the `model:` part of an experiment: either its keys at top level or under `model:` (the
+// probe's --spec). Throws UsageError "settings: FILE:LINE: KEY: found, expected, nearest key".
+ModelSettings load_model_settings(const std::string& yaml_path);
+
+// Defaults and allowed values depend on the profile.
+Schema model_schema(Profile profile);
+// The profile a `model:` section asks for; paper where it says nothing usable (model_schema then complains).
+Profile profile_of(const SourceValue* model);
+// From a value that resolve() returned without problems.
+ModelSettings model_settings_of(const Json& resolved);
+
+}  // namespace filo
