@@ -1,4 +1,5 @@
-// `evaluate:` of an experiment: what is measured on the test data set. What each setting means: docs/settings.md.
+// `evaluate:` of an experiment: what is measured on the test data set. What each setting means:
+// docs/reference/experiment-file.md.
 #pragma once
 
 #include <string>

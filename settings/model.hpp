@@ -1,6 +1,6 @@
 // `model:` of an experiment. `filo` reads it from YAML (settings/experiment/experiment.hpp) and hands it to the workers
 // as resolved JSON inside spec.json: both programs use these structs, and neither parses YAML twice. What each setting
-// means: docs/settings.md.
+// means: docs/reference/experiment-file.md.
 #pragma once
 
 #include <array>

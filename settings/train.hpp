@@ -1,4 +1,5 @@
-// `train:` of an experiment: how long, how fast, in which numbers. What each setting means: docs/settings.md.
+// `train:` of an experiment: how long, how fast, in which numbers. What each setting means:
+// docs/reference/experiment-file.md.
 #pragma once
 
 #include <cstdint>

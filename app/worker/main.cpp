@@ -5,7 +5,7 @@
 
 int main(int argc, char** argv) {
   // Tensors of this size and more go back to the system when freed: kept in the heap, the holes between them made a
-  // training step's memory 14 % larger (docs/performance.md).
+  // training step's memory 14 % larger (docs/explanations/performance.md).
   mallopt(M_MMAP_THRESHOLD, 8 << 20);
   filo::start_logging("filo-worker");
   CLI::App program("Data plane of the FiLo++ training service: encodes, trains, evaluates. Started by mpirun or srun.",

@@ -1,5 +1,5 @@
 // What the `probe` subcommands share. Each runs one part of the model on given tensors, so that anyone can compare
-// (contract: docs/model.md).
+// (contract: docs/reference/command-line.md).
 #pragma once
 
 #include "app/command_line.hpp"

@@ -138,7 +138,7 @@ class KernelSum {
 // One axis: the image is cut into tiles that each give `outputs` outputs and, transformed, have `side` elements.
 struct Axis {
   Axis(std::int64_t length_, std::int64_t kernel_) : length(length_), kernel(kernel_) {
-    // 19 is the fastest side for 7 x 7 kernels (docs/performance.md); larger kernels need a larger one.
+    // 19 is the fastest side for 7 x 7 kernels (docs/explanations/performance.md); larger kernels need a larger one.
     const std::int64_t largest = (kernel <= 7 ? 19 : kernels::largest_tile_side) - kernel + 1;
     tiles = (length + largest - 1) / largest;
     outputs = (length + tiles - 1) / tiles;

@@ -14,10 +14,9 @@ namespace filo {
 // Returns [B, H, W, C_out] = sum over j of conv2d(input, weights[j], biases[j]), stride 1, zero padding (kh_j / 2, kw_j
 // / 2).
 //
-// On the CPU in the frequency domain (docs/performance.md); on CUDA one cuDNN convolution with the merged kernel.
-// Differentiable (once) in weights and biases, and in input where it requires grad.
-// The same bits on each call with the same number of threads. Throws Error that names the tensor, its shape and the one
-// expected.
+// On the CPU in the frequency domain (docs/explanations/performance.md); on CUDA one cuDNN convolution with the merged
+// kernel. Differentiable (once) in weights and biases, and in input where it requires grad. The same bits on each call
+// with the same number of threads. Throws Error that names the tensor, its shape and the one expected.
 torch::Tensor summed_conv2d(const torch::Tensor& input, const std::vector<torch::Tensor>& weights,
                             const std::vector<torch::Tensor>& biases);
 

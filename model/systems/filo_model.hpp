@@ -1,5 +1,6 @@
 // FiLo++ (profile `paper`) and the published FiLo (profile `filo-release`): from cached image features and the frozen
-// text tower to text features, anomaly maps and scores. docs/model.md holds every equation and every choice.
+// text tower to text features, anomaly maps and scores. docs/explanations/model.md holds every equation and every
+// choice.
 #pragma once
 
 #include <torch/torch.h>
@@ -75,9 +76,9 @@ std::vector<RankedDescription> rank_descriptions(const std::vector<PromptMatch>&
 // parameters meanwhile (the optimiser writes them in place, under NoGradGuard).
 class FiloModel {
  public:
-  // Parameters freshly initialised (docs/model.md, "Initialisation"), a pure function of `seed` and their names.
-  // Throws UsageError: layers beyond the tower, a prompt longer than the context, settings that leave a prompt set
-  // empty.
+  // Parameters freshly initialised (docs/explanations/model.md, "Initialisation"), a pure function of `seed` and their
+  // names. Throws UsageError: layers beyond the tower, a prompt longer than the context, settings that leave a prompt
+  // set empty.
   FiloModel(const ModelSettings& settings, const Descriptions& descriptions, std::shared_ptr<const ClipModel> clip,
             std::uint64_t seed);
   ~FiloModel();

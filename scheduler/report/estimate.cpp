@@ -9,7 +9,8 @@
 namespace filo {
 namespace {
 
-// Tokens of a prompt that no other prompt of its set shares (docs/model.md: 504 nodes for 142 prompts).
+// Tokens of a prompt that no other prompt of its set shares (docs/explanations/performance.md: 504 nodes for 142
+// prompts).
 constexpr double nodes_per_prompt = 3.5;
 constexpr double training_passes = 3;  // forward, and twice that backward
 

@@ -1,4 +1,5 @@
-// An experiment file (docs/settings.md): data sets, folds, settings, the grid of trials, search, tables.
+// An experiment file (docs/reference/experiment-file.md): data sets, folds, settings, the grid of trials, search,
+// tables.
 #pragma once
 
 #include <array>

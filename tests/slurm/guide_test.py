@@ -1,4 +1,4 @@
-"""The ten commands of docs/slurm.md, run as they are written there, on a cluster."""
+"""The ten commands of docs/tutorials/slurm-grid.md, run as they are written there, on a cluster."""
 
 import os
 import pathlib
@@ -18,9 +18,9 @@ def check(condition, message):
 
 def main():
     skip_where_slurm_is_missing()
-    block = re.search(r"```sh\n(.*?)```", (SOURCE / "docs/slurm.md").read_text(), re.DOTALL)
+    block = re.search(r"```sh\n(.*?)```", (SOURCE / "docs/tutorials/slurm-grid.md").read_text(), re.DOTALL)
     commands = block.group(1).strip().splitlines()
-    check(len(commands) == 10, f"{len(commands)} commands in docs/slurm.md, ten expected")
+    check(len(commands) == 10, f"{len(commands)} commands in docs/tutorials/slurm-grid.md, ten expected")
     check(commands[0] == BUILD, f"the first command is {commands[0]}")
     with running_cluster("guide", memory=16000) as cluster:
         checkout = cluster.folder / "checkout"
