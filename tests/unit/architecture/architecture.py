@@ -175,6 +175,88 @@ def links_follow_the_arrows():
 def outside_libraries_stay_in_their_rooms():
     return wrong_outside(sources())
 
+# A line of prose that is longer than this is hard to read in a terminal and in a diff; tables and code blocks are left out.
+LONGEST_PROSE_LINE = 200
+
+
+def tracked(*patterns):
+    """The files of the checkout that git knows, but not what is only built or downloaded."""
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        check=True, capture_output=True, text=True,
+    ).stdout
+    return sorted(path for path in listed.splitlines() if (ROOT / path).is_file())
+
+
+def prose(text):
+    """(number, line) of the lines of a Markdown file that stand in no code block."""
+    fence = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        mark = re.match(r"\s*(```+|~~~+)", line)
+        if mark and not fence:
+            fence = mark.group(1)
+        elif fence:
+            if line.strip() == fence:
+                fence = ""
+        else:
+            yield number, line
+
+
+def anchors(text):
+    """The names that GitHub gives to the headings of a Markdown file."""
+    found = {}
+    for _, line in prose(text):
+        heading = re.match(r"#{1,6}\s+(.*?)\s*#*$", line)
+        if heading:
+            shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.group(1)).lower()
+            slug = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
+            repeat = found.setdefault(slug, -1) + 1
+            found[slug] = repeat
+            if repeat:
+                found[f"{slug}-{repeat}"] = 0
+    return set(found)
+
+
+def wrong_markdown(pages, exists):
+    """`pages`: {path relative to the root: text}; `exists`: whether a path relative to the root is there."""
+    wrong = []
+    for path, text in pages.items():
+        for number, line in prose(text):
+            if len(line) > LONGEST_PROSE_LINE and not line.lstrip().startswith("|"):
+                wrong.append(f"{path}:{number}: {len(line)} characters, at most {LONGEST_PROSE_LINE} are easy to read")
+            for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", line)):
+                if re.match(r"[a-z]+:", target):
+                    continue
+                file, _, anchor = target.partition("#")
+                linked = os.path.normpath(os.path.join(os.path.dirname(path), file)) if file else path
+                if not exists(linked):
+                    wrong.append(f"{path}:{number}: links {target}, and {linked} is not there")
+                elif anchor and linked in pages and anchor not in anchors(pages[linked]):
+                    wrong.append(f"{path}:{number}: links {target}, and {linked} has no heading #{anchor}")
+    return wrong
+
+
+def wrong_mentions(files, exists):
+    """Pages that sources, settings and messages name as docs/PAGE.md."""
+    wrong = []
+    for path, text in files.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            for page in re.findall(r"(?<![\w./-])docs/[\w./-]*\.md", line):
+                if not exists(page):
+                    wrong.append(f"{path}:{number}: names {page}, which is not there")
+    return wrong
+
+
+def docs_links_resolve():
+    def exists(path):
+        return (ROOT / path).exists()
+
+    pages = {path: (ROOT / path).read_text() for path in tracked("*.md")}
+    assert len(pages) > 20, f"only {len(pages)} pages found under {ROOT}"
+    texts = ["*.cpp", "*.hpp", "*.cu", "*.py", "*.cmake", "*CMakeLists.txt", "*.yaml", "*.json", "*.js", "tools/*", "bench/*", "Makefile"]
+    files = {path: (ROOT / path).read_text() for path in tracked(*texts) if not path.endswith("architecture.py")}
+    return wrong_markdown(pages, exists) + wrong_mentions(files, exists)
+
 
 def checks_can_fail():
     """Guards the guards: each must report a file that breaks its rule, and pass one that does not."""
@@ -203,6 +285,16 @@ def checks_can_fail():
     expect(wrong_outside({"scheduler/plan/plan.cpp": "#include <boost/asio.hpp>\n"}), "Boost in the scheduler was not seen")
     expect(not wrong_outside({"service/http/session.hpp": "#include <boost/asio.hpp>\n"}), "Boost in service/http was refused")
     expect(wrong_outside({"model/kernels/gather.cu": "#include <ATen/ATen.h>\n"}), "torch in a .cu file was not seen")
+
+    def page(text):
+        return wrong_markdown({"docs/a.md": text}, lambda path: path in {"docs/a.md", "README.md"})
+
+    expect(page("[b](b.md)"), "a link to a page that is not there was not seen")
+    expect(page("# Here\n[b](#there)"), "a link to a heading that is not there was not seen")
+    expect(not page("# Over `here`!\n[a](#over-here), [top](../README.md), [far](https://example.org)\n```\n[b](b.md)\n```"), "good links were refused")
+    expect(page("x" * 201), "a line that is too long was not seen")
+    expect(not page("| " + "x" * 201 + " |\n```\n" + "x" * 201 + "\n```"), "a long line in a table or a code block was refused")
+    expect(wrong_mentions({"a.cpp": "// docs/b.md says why\n"}, lambda path: False), "a page that a comment names and that is not there was not seen")
     return wrong
 
 
