@@ -247,6 +247,18 @@ def wrong_mentions(files, exists):
     return wrong
 
 
+def wrong_source_names(pages, exists):
+    """Sources and scripts that pages name in `code`. Decisions tell of the day they were made."""
+    wrong = []
+    folders = "|".join(FOLDERS + ["tests", "tools", "cmake", "configs"])
+    for path, text in pages.items():
+        for number, line in prose(text) if not path.startswith("docs/decisions/") else []:
+            for source in re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", line):
+                if not exists(source):
+                    wrong.append(f"{path}:{number}: names {source}, which is not there")
+    return wrong
+
+
 def docs_links_resolve():
     def exists(path):
         return (ROOT / path).exists()
@@ -255,7 +267,7 @@ def docs_links_resolve():
     assert len(pages) > 20, f"only {len(pages)} pages found under {ROOT}"
     texts = ["*.cpp", "*.hpp", "*.cu", "*.py", "*.cmake", "*CMakeLists.txt", "*.yaml", "*.json", "*.js", "tools/*", "bench/*", "Makefile"]
     files = {path: (ROOT / path).read_text() for path in tracked(*texts) if not path.endswith("architecture.py")}
-    return wrong_markdown(pages, exists) + wrong_mentions(files, exists)
+    return wrong_markdown(pages, exists) + wrong_mentions(files, exists) + wrong_source_names(pages, exists)
 
 
 def checks_can_fail():
@@ -295,6 +307,7 @@ def checks_can_fail():
     expect(page("x" * 201), "a line that is too long was not seen")
     expect(not page("| " + "x" * 201 + " |\n```\n" + "x" * 201 + "\n```"), "a long line in a table or a code block was refused")
     expect(wrong_mentions({"a.cpp": "// docs/b.md says why\n"}, lambda path: False), "a page that a comment names and that is not there was not seen")
+    expect(wrong_source_names({"docs/a.md": "in `base/gone.hpp`"}, lambda path: False), "a source that a page names and that is not there was not seen")
     return wrong
 
 
