@@ -1,0 +1,23 @@
+// `search:`, and the points that it draws (experiment.hpp has search_draws()).
+#pragma once
+
+#include <optional>
+
+#include "settings/experiment/axes.hpp"
+#include "settings/experiment/types.hpp"
+
+namespace filo {
+
+struct SearchRead {
+  SearchSettings settings;
+  Json resolved;  // in the shape of the file, every key present
+};
+
+// Nothing where the file has none. `main_epochs`: of train.main, where asha stops deciding unless told otherwise.
+// Throws UsageError where it is not what search_schema() says.
+std::optional<SearchRead> read_search(const SourceValue& experiment, int main_epochs, AxisKeys& keys,
+                                      Problems& problems);
+
+AxisGroup draws_group(const SearchSettings& search);  // one assignment per draw
+
+}  // namespace filo
