@@ -127,6 +127,13 @@ std::string read_file(const fs::path& path) {
   return bytes;
 }
 
+void remove_file_durably(const fs::path& path) {
+  if (unlink(path.c_str()) == 0)
+    sync_path(parent_of(path));
+  else if (errno != ENOENT)
+    throw Error("file: " + path.string(), std::string("cannot be removed: ") + std::strerror(errno));
+}
+
 void sync_path(const fs::path& path) {
   const FileDescriptor file = open_file(path, O_RDONLY);
   if (fsync(file.get()) != 0 && errno != EINVAL) fail(path, "fsync failed");  // EINVAL: a file system without it

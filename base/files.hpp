@@ -1,4 +1,4 @@
-// Files that are never half written: temp file + fsync + rename + fsync of the folder (DESIGN section 5).
+// Files that are never half written: temp file + fsync + rename + fsync of the folder.
 #pragma once
 
 #include <cstddef>
@@ -41,6 +41,9 @@ void write_file_atomically(const std::filesystem::path& path, std::span<const st
 // Like write_file_atomically, but an existing `path` stays: returns false, and nothing changed. (link(2) is the
 // test-and-set.)
 bool create_file_exclusively(const std::filesystem::path& path, std::string_view bytes, int mode = 0644);
+
+// Gone durably after return; nothing happens where there is none. Throws Error.
+void remove_file_durably(const std::filesystem::path& path);
 
 // fsync of a file or folder; throws Error.
 void sync_path(const std::filesystem::path& path);

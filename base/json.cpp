@@ -16,6 +16,28 @@ Json read_json(const std::filesystem::path& path) {
   }
 }
 
+std::optional<Json> read_json_if_sound(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return std::nullopt;
+  try {
+    return read_json(path);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+std::string text_of(const Json& object, const char* key, const std::string& otherwise) {
+  if (!object.is_object()) return otherwise;
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : otherwise;
+}
+
+double number_of(const Json& object, const char* key, double otherwise) {
+  if (!object.is_object()) return otherwise;
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : otherwise;
+}
+
 void write_json(const std::filesystem::path& path, const Json& value) {
   write_file_atomically(path, value.dump(2) + "\n");
 }

@@ -47,10 +47,9 @@ void make_workspace(const Workspace& workspace, int workers) {
     plan.stages.push_back({key_of(worker), StageKind::train, "train", {}, ResourceSettings{}, StageSpec()});
   save_plan(plan, workspace);
   for (const auto& stage : plan.stages) {
-    const fs::path attempt = workspace.attempt_folder(stage.key, 1);
-    fs::create_directories(attempt);
-    std::ofstream(attempt / "claim.json") << R"({"executor": "slurm bench"})";
-    std::ofstream(attempt / "events.jsonl");
+    fs::create_directories(workspace.attempt_folder(stage.key, 1));
+    std::ofstream(workspace.claim_file(stage.key, 1)) << R"({"executor": "slurm bench"})";
+    std::ofstream(workspace.events_file(stage.key, 1));
   }
 }
 

@@ -44,7 +44,7 @@ std::string key_of(std::size_t number) { return sha256_hex("bench " + std::to_st
 class BenchWorkspace {
  public:
   BenchWorkspace(const fs::path& folder, std::size_t stages) : workspace_(folder) {
-    fs::create_directories(folder / "stages");
+    fs::create_directories(workspace_.stages_folder());
     plan_.name = "bench";
     const std::size_t features = std::max<std::size_t>(2, stages / 100);
     for (std::size_t i = 0; i < features; ++i)
@@ -71,7 +71,7 @@ class BenchWorkspace {
     save_plan(plan_, workspace_);
     workspace_.write_active({.name = "bench", .executor = "local", .cluster = ""});
     // What was written this very moment is read again: an hour ago it was settled.
-    settle(folder / "stages");
+    settle(workspace_.stages_folder());
   }
 
   const Workspace& workspace() const { return workspace_; }
@@ -85,29 +85,23 @@ class BenchWorkspace {
   }
 
   void make_folder(const PlannedStage& stage) {
-    fs::create_directories(workspace_.stage_folder(stage.key) / "attempts");
+    fs::create_directories(workspace_.attempts_folder(stage.key));
     write_plainly(workspace_.spec_file(stage.key), stage.spec.json().dump());
   }
 
   void attempt(const PlannedStage& stage, int number, const Json& claim, const Json& end) {
-    const fs::path folder = workspace_.attempt_folder(stage.key, number);
-    fs::create_directory(folder);
-    write_plainly(folder / "claim.json", claim.dump(2));
-    if (!end.is_null()) write_plainly(folder / "end.json", end.dump(2));
+    fs::create_directory(workspace_.attempt_folder(stage.key, number));
+    write_plainly(workspace_.claim_file(stage.key, number), claim.dump(2));
+    if (!end.is_null()) write_plainly(workspace_.outcome_file(stage.key, number), end.dump(2));
   }
 
   void finish(const PlannedStage& stage) {
     attempt(stage, 1, {{"executor", "slurm bench"}}, {{"outcome", "done"}, {"cause", "exited"}, {"reason", ""}});
     Json metrics = Json::object();
     for (const auto& metric : known_metrics()) metrics[metric.name] = 90.5;
-    write_plainly(workspace_.result_file(stage.key), Json({{"stage", stage.key},
-                                                           {"kind", to_string(stage.kind)},
-                                                           {"attempt", 1},
-                                                           {"world_size", 2},
-                                                           {"seconds", 60.5},
-                                                           {"metrics", metrics},
-                                                           {"artifacts", Json::object()}})
-                                                         .dump(2));
+    const StageResult result{
+        .stage = stage.key, .kind = stage.kind, .attempt = 1, .world_size = 2, .seconds = 60.5, .metrics = metrics};
+    write_plainly(workspace_.result_file(stage.key), to_json(result).dump(2));
   }
 
   void fail(const PlannedStage& stage) {
@@ -199,15 +193,15 @@ Json bench_plan(const fs::path& folder, std::size_t trials) {
   const fs::path clip = folder / "clip";
   const fs::path place = folder / "workspace";
   fs::create_directories(clip);
-  fs::create_directories(place / "datasets");
+  const WorkspaceLayout layout(place);
+  fs::create_directories(layout.datasets_folder());
   write_plainly(clip / "config.json", R"({"vision_config": {"patch_size": 14, "num_hidden_layers": 24}})");
   for (const char* name : {"model.safetensors", "vocab.json", "merges.txt"}) write_plainly(clip / name, "{}");
   for (const char* name : {"parts", "boards"})
-    write_plainly(place / "datasets" / (std::string(name) + ".json"),
-                  Json({{"name", name},
-                        {"digest", std::string(16, name[0])},
-                        {"classes", {{"bolt", {{"train", 1}, {"test", 2}}}}}})
-                      .dump());
+    write_plainly(layout.dataset_file(name), Json({{"name", name},
+                                                   {"digest", std::string(16, name[0])},
+                                                   {"classes", {{"bolt", {{"train", 1}, {"test", 2}}}}}})
+                                                 .dump());
   std::string seeds;
   for (std::size_t i = 0; i < trials / 2; ++i) seeds += (i == 0 ? "" : ", ") + std::to_string(i);
   write_plainly(folder / "plan.yaml",

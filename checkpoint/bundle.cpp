@@ -3,6 +3,7 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/hash.hpp"
+#include "checkpoint/files.hpp"
 
 namespace filo {
 
@@ -23,8 +24,8 @@ void write_bundle(const fs::path& bundle, const std::map<std::string, fs::path>&
                   "cannot be copied from " + source.string() + ": " + error.message());
     add_sum(name);
   }
-  write_json(output.path() / "settings.json", settings);
-  add_sum("settings.json");
+  write_json(settings_file(output.path()), settings);
+  add_sum(settings_name);
   write_file_atomically(output.path() / "SHA256SUMS", sums);
   output.commit();
 }

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 3> file_names = {"optimizer.safetensors", "params.safetensors", "state.json"};
+constexpr std::array<std::string_view, 3> file_names = {"optimizer.safetensors", parameters_name, "state.json"};
 constexpr std::string_view prefix = "step-";
 constexpr std::int64_t max_step = 99'999'999;
 
@@ -95,7 +95,7 @@ Snapshot write_snapshot(const fs::path& folder, std::int64_t step, const WriteFi
     throw Error("snapshot: " + folder.string(),
                 "step found: " + std::to_string(step) + ", expected 0 to " + std::to_string(max_step));
   AtomicFolder output(folder / folder_name(step));
-  write_params(output.path() / "params.safetensors");
+  write_params(parameters_file(output.path()));
   write_optimizer(output.path() / "optimizer.safetensors");
   write_json(output.path() / "state.json", state);
   write_file_atomically(output.path() / "SHA256SUMS", sums_of(output.path()));

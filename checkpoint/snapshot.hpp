@@ -1,5 +1,5 @@
 // Snapshots of a training run: snapshots/step-NNNNNNNN/{params.safetensors, optimizer.safetensors, state.json,
-// SHA256SUMS} (DESIGN section 5). A snapshot is there whole or not at all, and is checked before it is used.
+// SHA256SUMS}. A snapshot is there whole or not at all, and is checked before it is used.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/json.hpp"
+#include "checkpoint/files.hpp"
 
 namespace filo {
 
@@ -18,7 +19,7 @@ struct Snapshot {
   std::int64_t step = 0;
   Json state;  // state.json
 
-  std::filesystem::path params() const { return folder / "params.safetensors"; }
+  std::filesystem::path params() const { return parameters_file(folder); }
   std::filesystem::path optimizer() const { return folder / "optimizer.safetensors"; }
 };
 

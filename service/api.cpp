@@ -20,8 +20,7 @@ constexpr std::int64_t most_listed = 10'000;
 // Keys reach paths: nothing but 16 hex digits goes further.
 std::string checked_stage_key(const Request& request) {
   const std::string& key = request.parameters.at("key");
-  if (key.size() != 16 || key.find_first_not_of("0123456789abcdef") != std::string::npos)
-    throw Problem(404, "stage: expected a key of 16 hex digits");
+  if (!is_stage_key(key)) throw Problem(404, "stage: expected a key of 16 hex digits");
   return key;
 }
 
@@ -258,7 +257,10 @@ class Api {
     const std::string key = known_stage(request);
     const int attempt = known_attempt(request, key);
     Response response{.content_type = "text/plain; charset=utf-8"};
-    auto file = open_beneath(context_.workspace.stage_folder(key), "attempts/" + std::to_string(attempt) + "/log.txt");
+    auto file =
+        open_beneath(context_.workspace.stage_folder(key), context_.workspace.log_file(key, attempt)
+                                                               .lexically_relative(context_.workspace.stage_folder(key))
+                                                               .generic_string());
     struct stat status {};
     const std::uint64_t size =
         file && fstat(file->get(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;

@@ -24,15 +24,7 @@ int count_of(const std::map<std::string, int>& counts, const char* state) {
   return found == counts.end() ? 0 : found->second;
 }
 
-Json optional_file(const fs::path& path) {
-  std::error_code error;
-  if (!fs::exists(path, error)) return nullptr;
-  try {
-    return read_json(path);
-  } catch (const Error&) {
-    return nullptr;
-  }
-}
+Json optional_file(const fs::path& path) { return read_json_if_sound(path).value_or(Json()); }
 
 Json size_of(const fs::path& path) {
   std::error_code error;
@@ -224,7 +216,7 @@ Json stage_details_json(const ApiContext& context, const View& view, const std::
                     {"timeouts", status.counts.timeouts},
                     {"out_of_memory", status.counts.out_of_memory}};
   json["limits"] = to_json(stage.resources.attempts);
-  json["request"] = optional_file(context.workspace.stage_folder(stage.key) / "request.json");
+  json["request"] = optional_file(context.workspace.request_file(stage.key));
   json["spec"] = optional_file(context.workspace.spec_file(stage.key));
   json["result"] = nullptr;
   if (const auto result = context.workspace.result(stage.key, stage.kind))
@@ -240,12 +232,11 @@ Json stage_details_json(const ApiContext& context, const View& view, const std::
 Json attempts_json(const Workspace& workspace, const std::string& key) {
   Json attempts = Json::array();
   for (int attempt = 1; attempt <= workspace.newest_attempt(key); ++attempt) {
-    const fs::path folder = workspace.attempt_folder(key, attempt);
     attempts.push_back({{"attempt", attempt},
-                        {"claim", optional_file(folder / "claim.json")},
-                        {"end", optional_file(folder / "end.json")},
-                        {"ended", modified(folder / "end.json")},
-                        {"host", optional_file(folder / "host.json")},
+                        {"claim", optional_file(workspace.claim_file(key, attempt))},
+                        {"end", optional_file(workspace.outcome_file(key, attempt))},
+                        {"ended", modified(workspace.outcome_file(key, attempt))},
+                        {"host", nullptr},
                         {"log_bytes", size_of(workspace.log_file(key, attempt))},
                         {"events_bytes", size_of(workspace.events_file(key, attempt))}});
   }

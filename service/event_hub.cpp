@@ -13,10 +13,6 @@ constexpr std::size_t most_announcements = 1000;
 constexpr std::size_t most_announced_bytes = 4 << 20;
 constexpr std::size_t most_latest_bytes = 200;
 
-double number_of(const Json& event, const char* key) {
-  return event.contains(key) && event[key].is_number() ? event[key].get<double>() : 0;
-}
-
 double fraction_of(const Json& event) {
   const std::string kind = event["event"];
   double done = number_of(event, "done"), total = number_of(event, "total");

@@ -236,7 +236,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   if (options.certificate.empty() != options.key.empty())
     throw UsageError("serve: TLS", "expected --tls-certificate and --tls-key, or neither");
   const std::string token =
-      load_or_make_token(options.token_file.empty() ? workspace.root() / "token" : options.token_file);
+      load_or_make_token(options.token_file.empty() ? workspace.token_file() : options.token_file);
 
   EventHub hub;
   Monitor monitor(workspace, hub);
@@ -274,7 +274,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   out << "serving " << workspace.root().string() << " at " << url << "/"
       << (options.show_token
               ? "#token=" + token
-              : "  (token: " + (options.token_file.empty() ? workspace.root() / "token" : options.token_file).string() +
+              : "  (token: " + (options.token_file.empty() ? workspace.token_file() : options.token_file).string() +
                     ")")
       << "\n"
       << std::flush;

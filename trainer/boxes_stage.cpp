@@ -34,7 +34,7 @@ void expect_images_of(const Dataset& dataset, const std::map<std::string, std::v
 }  // namespace
 
 void run_boxes(Stage& stage) {
-  const BoxesSpec spec = parse_boxes_spec(stage.spec(), stage.folder() / "spec.json");
+  const BoxesSpec spec = parse_boxes_spec(stage.spec(), stage.spec_file());
   if (!stage.is_root()) return stage.finish({}, {});
   const Dataset dataset = load_dataset_of(stage, spec.dataset);
   if (const std::string digest = sha256_hex_of_file(spec.path); digest != spec.digest)
@@ -44,8 +44,9 @@ void run_boxes(Stage& stage) {
   expect_images_of(dataset, boxes, spec.path);
   std::size_t count = 0;
   for (const auto& [image, list] : boxes) count += list.size();
-  write_json(stage.folder() / "boxes.json", to_json(boxes));
-  stage.finish({{"images", boxes.size()}, {"boxes", count}}, {{"boxes", "boxes.json"}});
+  const std::filesystem::path file = stage.workspace().boxes_file(stage.key());
+  write_json(file, to_json(boxes));
+  stage.finish({{"images", boxes.size()}, {"boxes", count}}, {{artifact_name::boxes, file.filename().string()}});
 }
 
 }  // namespace filo

@@ -7,6 +7,7 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/signals.hpp"
+#include "checkpoint/files.hpp"
 #include "cluster/agreement.hpp"
 #include "data/datasets/dataset.hpp"
 #include "data/images/image.hpp"
@@ -82,7 +83,7 @@ class Evaluation {
       : stage_(stage),
         spec_(spec),
         dataset_(load_dataset_of(stage, spec.dataset)),
-        reader_(stage.features_folder(stage.input("features"))),
+        reader_(stage.workspace().features_folder(stage.input("features"))),
         boxes_(load_boxes_of(stage, spec.model)),
         clip_(load_clip_of(stage, spec.clip, spec.evaluate.shots > 0 ? ClipTowers::both : ClipTowers::text)),
         model_(spec.model, spec.descriptions, clip_, spec.seed) {
@@ -93,18 +94,19 @@ class Evaluation {
   void run() {
     Json untrained = Json::object();
     if (spec_.evaluate.compare_untrained) untrained = evaluate_classes(/*trained=*/false);
-    const std::filesystem::path checkpoint = stage_.input_folder("train") / "checkpoint" / "params.safetensors";
+    const std::filesystem::path checkpoint =
+        parameters_file(stage_.workspace().checkpoint_folder(stage_.input("train")));
     model_.load_parameters(load_tensors(checkpoint), checkpoint.string());
 
-    heat_maps_ = std::make_unique<AtomicFolder>(stage_.folder() /
-                                                ("heat_maps.rank-" + std::to_string(stage_.communicator().rank())));
+    heat_maps_ = std::make_unique<AtomicFolder>(
+        stage_.workspace().heat_maps_folder_of_rank(stage_.key(), stage_.communicator().rank()));
     const Json trained = evaluate_classes(/*trained=*/true);
     heat_maps_->commit();
     stage_.communicator().barrier();
     const Json interpretations = gather(interpretations_);
     if (stage_.is_root()) {
       collect_heat_maps();
-      write_json(stage_.folder() / "interpretations.json", interpretations);
+      write_json(stage_.workspace().interpretations_file(stage_.key()), interpretations);
     }
     Json metrics = mean_over_classes(trained);
     metrics["classes"] = trained;
@@ -113,7 +115,10 @@ class Evaluation {
       metrics["untrained"]["classes"] = untrained;
     }
     stage_.events().write("metrics", metrics);
-    stage_.finish(metrics, {{"heat_maps", "heat_maps"}, {"interpretations", "interpretations.json"}});
+    stage_.finish(
+        metrics,
+        {{artifact_name::heat_maps, stage_.workspace().heat_maps_folder(stage_.key()).filename().string()},
+         {artifact_name::interpretations, stage_.workspace().interpretations_file(stage_.key()).filename().string()}});
   }
 
  private:
@@ -227,9 +232,9 @@ class Evaluation {
   // The ranks' folders become one; each class was one rank's alone.
   void collect_heat_maps() const {
     namespace fs = std::filesystem;
-    AtomicFolder all(stage_.folder() / "heat_maps");
+    AtomicFolder all(stage_.workspace().heat_maps_folder(stage_.key()));
     for (int rank = 0; rank < stage_.communicator().world_size(); ++rank) {
-      const fs::path part = stage_.folder() / ("heat_maps.rank-" + std::to_string(rank));
+      const fs::path part = stage_.workspace().heat_maps_folder_of_rank(stage_.key(), rank);
       for (const auto& entry : fs::directory_iterator(part))
         fs::rename(entry.path(), all.path() / entry.path().filename());
       fs::remove_all(part);
@@ -261,7 +266,7 @@ class Evaluation {
 }  // namespace
 
 void run_evaluate(Stage& stage) {
-  const EvaluateSpec spec = parse_evaluate_spec(stage.spec(), stage.folder() / "spec.json");
+  const EvaluateSpec spec = parse_evaluate_spec(stage.spec(), stage.spec_file());
   for (const DatasetReference& trained_on : spec.train_datasets)
     if (spec.dataset.digest == trained_on.digest)
       throw UsageError("evaluate: " + spec.dataset.name,

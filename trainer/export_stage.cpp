@@ -1,5 +1,6 @@
 #include "base/files.hpp"
 #include "checkpoint/bundle.hpp"
+#include "checkpoint/files.hpp"
 #include "settings/clip_digest.hpp"
 #include "trainer/spec.hpp"
 #include "trainer/stages.hpp"
@@ -7,19 +8,21 @@
 namespace filo {
 
 void run_export(Stage& stage) {
-  const ExportSpec spec = parse_export_spec(stage.spec(), stage.folder() / "spec.json");
+  const ExportSpec spec = parse_export_spec(stage.spec(), stage.spec_file());
   if (!stage.is_root()) return stage.finish({}, {});
   check_clip_of(spec.clip);
-  const std::filesystem::path checkpoint = stage.input_folder("train") / "checkpoint";
-  Json settings = read_json(checkpoint / "settings.json");
-  settings["model"]["clip"] = "clip";
-  settings["clip"]["path"] = "clip";
-  std::map<std::string, std::filesystem::path> files = {{"params.safetensors", checkpoint / "params.safetensors"}};
-  for (const auto& name : clip_files()) files["clip/" + name] = std::filesystem::path(spec.clip.path) / name;
-  write_bundle(stage.folder() / "bundle", files, settings);
+  const std::filesystem::path checkpoint = stage.workspace().checkpoint_folder(stage.input("train"));
+  Json settings = read_json(settings_file(checkpoint));
+  settings["model"]["clip"] = bundled_clip;
+  settings["clip"]["path"] = bundled_clip;
+  std::map<std::string, std::filesystem::path> files = {{parameters_name, parameters_file(checkpoint)}};
+  for (const auto& name : clip_files())
+    files[std::string(bundled_clip) + "/" + name] = std::filesystem::path(spec.clip.path) / name;
+  const std::filesystem::path bundle = stage.workspace().bundle_folder(stage.key());
+  write_bundle(bundle, files, settings);
   std::uintmax_t bytes = 0;
-  for (const auto& [name, source] : files) bytes += std::filesystem::file_size(stage.folder() / "bundle" / name);
-  stage.finish({{"bytes", bytes}}, {{"bundle", "bundle"}});
+  for (const auto& [name, source] : files) bytes += std::filesystem::file_size(bundle / name);
+  stage.finish({{"bytes", bytes}}, {{artifact_name::bundle, bundle.filename().string()}});
 }
 
 }  // namespace filo

@@ -44,7 +44,7 @@ std::vector<std::uint16_t> half_bits(const torch::Tensor& values) {
 }  // namespace
 
 void run_features(Stage& stage) {
-  const FeaturesSpec spec = parse_features_spec(stage.spec(), stage.folder() / "spec.json");
+  const FeaturesSpec spec = parse_features_spec(stage.spec(), stage.spec_file());
   const Dataset dataset = load_dataset_of(stage, spec.dataset);
   const auto clip = load_clip_of(stage, spec.clip);
   const VisionOptions vision{spec.profile, spec.layers, spec.vv_from};
@@ -53,7 +53,7 @@ void run_features(Stage& stage) {
   std::vector<const DatasetImage*> wanted;
   for (const DatasetImage& image : dataset.images)
     if (image.split == "test") wanted.push_back(&image);
-  const std::filesystem::path folder = stage.features_folder(stage.arguments().key);
+  const std::filesystem::path folder = stage.workspace().features_folder(stage.key());
   std::filesystem::create_directories(folder);
   stage.communicator().barrier();
   const Json key = features_key(spec);

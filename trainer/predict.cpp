@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.hpp"
+#include "checkpoint/files.hpp"
 #include "data/images/image.hpp"
 #include "model/systems/filo_model.hpp"
 #include "settings/clip_digest.hpp"
@@ -47,7 +48,7 @@ ImageBoxes boxes_of_predict(const PredictOptions& options) {
 // A bundle has its weights with it.
 std::filesystem::path clip_folder_of(const PredictOptions& options, const ModelSettings& model) {
   if (options.clip) return *options.clip;
-  const std::filesystem::path bundled = options.checkpoint / "clip";
+  const std::filesystem::path bundled = options.checkpoint / bundled_clip;
   return std::filesystem::is_directory(bundled) ? bundled : std::filesystem::path(model.clip);
 }
 
@@ -56,7 +57,7 @@ std::filesystem::path clip_folder_of(const PredictOptions& options, const ModelS
 Json predict(const PredictOptions& options) {
   const torch::NoGradGuard no_grad;
   const Device device = open_device(0, options.threads);
-  const std::filesystem::path settings_path = options.checkpoint / "settings.json";
+  const std::filesystem::path settings_path = settings_file(options.checkpoint);
   const Json settings = read_json(settings_path);
   for (const char* key : {"model", "clip", "descriptions"})
     if (!settings.is_object() || !settings.contains(key))
@@ -72,7 +73,7 @@ Json predict(const PredictOptions& options) {
                                                              settings["clip"].value("digest", "") + ")");
   const auto clip = ClipModel::load(clip_folder, compute_device());
   FiloModel model(model_settings, descriptions, clip, 0);
-  const std::filesystem::path parameters = options.checkpoint / "params.safetensors";
+  const std::filesystem::path parameters = parameters_file(options.checkpoint);
   model.load_parameters(load_tensors(parameters), parameters.string());
 
   const VisionOptions vision{model_settings.profile, model_settings.layers, model_settings.vv_from};

@@ -84,7 +84,7 @@ ExportSpec parse_export_spec(const Json& spec, const std::filesystem::path& wher
 }
 
 Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference) {
-  Dataset dataset = load_dataset(stage.arguments().workspace, reference.name);
+  Dataset dataset = load_dataset(stage.workspace().root(), reference.name);
   if (dataset.digest != reference.digest)
     throw Error("worker: data set " + reference.name, "its digest is " + dataset.digest +
                                                           ", but this stage was planned for " + reference.digest +
@@ -114,16 +114,16 @@ std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& m
       stage.spec().value("kind", "") == "train" ? trains_with_boxes(model) : model.boxes.source != BoxSource::none;
   const Json inputs = stage.spec().value("inputs", Json::object());
   if (wanted != inputs.contains("boxes"))
-    throw UsageError("worker: " + (stage.folder() / "spec.json").string() + ": inputs.boxes",
+    throw UsageError("worker: " + stage.spec_file().string() + ": inputs.boxes",
                      wanted ? "missing; expected the key of a boxes stage, because model.boxes.source names one"
                             : "found a boxes stage, but these settings do not use boxes");
   const std::size_t folders = stage.all_inputs("features").size();
   if (!wanted) return std::vector<ImageBoxes>(folders);
   std::vector<ImageBoxes> boxes;
   for (const std::string& key : stage.all_inputs("boxes"))
-    boxes.push_back(read_boxes(stage.stage_folder(key) / "boxes.json"));
+    boxes.push_back(read_boxes(stage.workspace().boxes_file(key)));
   if (boxes.size() != folders)
-    throw UsageError("worker: " + (stage.folder() / "spec.json").string() + ": inputs",
+    throw UsageError("worker: " + stage.spec_file().string() + ": inputs",
                      "found " + std::to_string(boxes.size()) + " boxes stages, expected one for each of " +
                          std::to_string(folders) + " features stages");
   return boxes;

@@ -2,8 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <thread>
 
@@ -15,37 +13,12 @@
 #include "trainer/device.hpp"
 
 namespace filo {
-namespace {
 
 namespace fs = std::filesystem;
 
-// The largest number that names an entry of the folder; 0 when none does.
-int newest_number(const fs::path& folder) {
-  int newest = 0;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    int number = 0;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (error == std::errc() && end == name.data() + name.size()) newest = std::max(newest, number);
-  }
-  return newest;
-}
-
-// Each start of an attempt takes the next number; mkdir is the test-and-set.
-int claim_start(const fs::path& attempt_folder) {
-  const fs::path starts = attempt_folder / "starts";
-  fs::create_directories(starts);
-  int start = newest_number(starts) + 1;
-  while (!fs::create_directory(starts / std::to_string(start))) ++start;
-  sync_path(starts);
-  return start;
-}
-
-}  // namespace
-
 Stage::Stage(const StageArguments& arguments, const std::string& kind, const Device& device)
-    : arguments_(arguments), device_(device) {
-  const fs::path spec_path = folder() / "spec.json";
+    : arguments_(arguments), device_(device), workspace_(arguments.workspace, Workspace::Access::read) {
+  const fs::path spec_path = spec_file();
   if (!fs::exists(spec_path))
     throw UsageError(kind + ": " + spec_path.string(),
                      "not found; expected a stage that `filo run` or `filo submit` has planned");
@@ -54,9 +27,8 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
     throw UsageError(kind + ": " + spec_path.string() + ": kind",
                      "found " + spec_.value("kind", Json()).dump() + ", expected \"" + kind + "\"");
   if (is_root()) {
-    const fs::path attempt_folder = folder() / "attempts" / std::to_string(arguments_.attempt);
-    start_ = claim_start(attempt_folder);
-    events_ = EventLog(attempt_folder / "events.jsonl");
+    start_ = workspace_.make_start(arguments_.key, arguments_.attempt);
+    events_ = EventLog(workspace_.events_file(arguments_.key, arguments_.attempt));
     if (const char* server = std::getenv("FILO_SERVER_FILE"); server != nullptr && *server != '\0')
       events_.also_post(std::make_unique<HttpPoster>(
           [file = fs::path(server)] { return read_http_target(file); },
@@ -67,8 +39,7 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
 std::string Stage::input(const std::string& kind) const {
   const Json inputs = spec_.value("inputs", Json::object());
   if (!inputs.contains(kind) || !inputs[kind].is_string())
-    throw Error((folder() / "spec.json").string() + ": inputs." + kind,
-                "missing; expected the key of the stage it needs");
+    throw Error(spec_file().string() + ": inputs." + kind, "missing; expected the key of the stage it needs");
   return inputs[kind];
 }
 
@@ -83,25 +54,17 @@ std::vector<std::string> Stage::all_inputs(const std::string& kind) const {
 void Stage::finish(const Json& metrics, const std::map<std::string, std::string>& artifacts) {
   communicator().barrier();  // every rank's files are written
   if (!is_root()) return;
-  const int newest = newest_number(folder() / "attempts");
-  if (newest > arguments_.attempt)
-    throw Error("worker: " + folder().string(), "attempt " + std::to_string(arguments_.attempt) +
-                                                    " was superseded by attempt " + std::to_string(newest) +
-                                                    "; its result is not recorded");
-  const int newest_start = newest_number(folder() / "attempts" / std::to_string(arguments_.attempt) / "starts");
-  if (newest_start > start_)
-    throw Error("worker: " + folder().string(), "start " + std::to_string(start_) + " of attempt " +
-                                                    std::to_string(arguments_.attempt) + " was superseded by start " +
-                                                    std::to_string(newest_start) + "; its result is not recorded");
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
-  write_json(folder() / "result.json", {{"stage", arguments_.key},
-                                        {"kind", spec_["kind"]},
-                                        {"attempt", arguments_.attempt},
-                                        {"world_size", communicator().world_size()},
-                                        {"threads", arguments_.threads},
-                                        {"seconds", seconds},
-                                        {"metrics", metrics},
-                                        {"artifacts", artifacts}});
+  workspace_.write_result({.stage = arguments_.key,
+                           .kind = stage_kind(spec_["kind"]),
+                           .attempt = arguments_.attempt,
+                           .world_size = communicator().world_size(),
+                           .threads = arguments_.threads,
+                           .device = compute_device().str(),
+                           .seconds = seconds,
+                           .metrics = metrics,
+                           .artifacts = artifacts},
+                          start_);
 }
 
 namespace {

@@ -12,6 +12,7 @@
 #include "cluster/communicator.hpp"
 #include "trainer/device.hpp"
 #include "trainer/event_log.hpp"
+#include "workspace/workspace.hpp"
 
 namespace filo {
 
@@ -36,27 +37,25 @@ class Stage {
   Communicator& gradient_communicator() const { return device_.device ? *device_.device : *device_.host; }
   bool is_root() const { return communicator().rank() == 0; }
 
-  std::filesystem::path folder() const { return stage_folder(arguments_.key); }
-  std::filesystem::path features_folder(const std::string& features_key) const {
-    return arguments_.workspace / "features" / features_key;
-  }
+  const Workspace& workspace() const { return workspace_; }
+  const std::string& key() const { return arguments_.key; }
+  std::filesystem::path folder() const { return workspace_.stage_folder(key()); }
+  std::filesystem::path spec_file() const { return workspace_.spec_file(key()); }
   // The key of a stage this one needs, from spec.inputs.
   std::string input(const std::string& kind) const;
   // Of several: inputs KIND, KIND.2, KIND.3, ... in this order; at least one.
   std::vector<std::string> all_inputs(const std::string& kind) const;
-  std::filesystem::path stage_folder(const std::string& key) const { return arguments_.workspace / "stages" / key; }
-  std::filesystem::path input_folder(const std::string& kind) const { return stage_folder(input(kind)); }
 
   EventLog& events() { return events_; }  // writes on rank 0 only
 
-  // Writes result.json (rank 0; by rename, last of all). A newer attempt, or a newer start of this one (a requeued job
-  // whose first copy lives on beyond a lost node), fences this one off: throws Error, nothing is written. `artifacts`:
-  // name -> path relative to the stage's folder.
+  // Writes result.json (rank 0; last of all). Throws Error where a newer attempt or start has taken this one's place
+  // (Workspace::write_result()). `artifacts`: name -> path relative to the stage's folder.
   void finish(const Json& metrics, const std::map<std::string, std::string>& artifacts);
 
  private:
   StageArguments arguments_;
   const Device& device_;
+  Workspace workspace_;
   int start_ = 0;  // rank 0: which start of the attempt this is, 1 the first
   Json spec_;
   EventLog events_;

@@ -7,6 +7,7 @@
 #include "base/files.hpp"
 #include "base/log.hpp"
 #include "base/signals.hpp"
+#include "checkpoint/files.hpp"
 #include "checkpoint/snapshot.hpp"
 #include "cluster/agreement.hpp"
 #include "cluster/gradient_buckets.hpp"
@@ -42,7 +43,7 @@ struct StepReport {
 
 std::vector<std::filesystem::path> feature_folders(const Stage& stage) {
   std::vector<std::filesystem::path> folders;
-  for (const std::string& key : stage.all_inputs("features")) folders.push_back(stage.features_folder(key));
+  for (const std::string& key : stage.all_inputs("features")) folders.push_back(stage.workspace().features_folder(key));
   return folders;
 }
 
@@ -62,7 +63,7 @@ class Training {
         model_(spec.model, spec.descriptions, clip_, spec.train.seed) {}
 
   void run() {
-    const std::filesystem::path snapshots = stage_.folder() / "snapshots";
+    const std::filesystem::path snapshots = stage_.workspace().snapshots_folder(stage_.key());
     std::optional<Snapshot> snapshot = newest_valid_snapshot(snapshots);
     if (snapshot) {
       position_ = {snapshot->state.at("phase"), snapshot->state.at("epoch"), snapshot->state.at("step"),
@@ -249,7 +250,7 @@ class Training {
 
   void write_snapshot(const AdamW& optimizer) {
     if (stage_.is_root()) {
-      const std::filesystem::path folder = stage_.folder() / "snapshots";
+      const std::filesystem::path folder = stage_.workspace().snapshots_folder(stage_.key());
       const Snapshot written = filo::write_snapshot(
           folder, position_.total, [&](const std::filesystem::path& path) { save_tensors(path, model_.parameters()); },
           [&](const std::filesystem::path& path) { save_tensors(path, optimizer.state()); },
@@ -305,15 +306,15 @@ class Training {
 
   void write_checkpoint() {
     if (stage_.is_root()) {
-      AtomicFolder folder(stage_.folder() / "checkpoint");
-      save_tensors(folder.path() / "params.safetensors", model_.parameters(),
+      AtomicFolder folder(stage_.workspace().checkpoint_folder(stage_.key()));
+      save_tensors(parameters_file(folder.path()), model_.parameters(),
                    {{"profile", to_json(spec_.model).at("profile")}});
-      write_json(folder.path() / "settings.json", {{"model", to_json(spec_.model)},
-                                                   {"train", to_json(spec_.train)},
-                                                   {"clip", stage_.spec().at("clip")},
-                                                   {"descriptions", to_json(spec_.descriptions)},
-                                                   {"trained_on", trained_on(stage_.spec())},
-                                                   {"world_size", stage_.communicator().world_size()}});
+      write_json(settings_file(folder.path()), {{"model", to_json(spec_.model)},
+                                                {"train", to_json(spec_.train)},
+                                                {"clip", stage_.spec().at("clip")},
+                                                {"descriptions", to_json(spec_.descriptions)},
+                                                {"trained_on", trained_on(stage_.spec())},
+                                                {"world_size", stage_.communicator().world_size()}});
       folder.commit();
     }
     stage_.communicator().barrier();
@@ -331,10 +332,10 @@ class Training {
 }  // namespace
 
 void run_train(Stage& stage) {
-  const TrainSpec spec = parse_train_spec(stage.spec(), stage.folder() / "spec.json");
+  const TrainSpec spec = parse_train_spec(stage.spec(), stage.spec_file());
   Training training(stage, spec);
   training.run();
-  stage.finish(Json::object(), {{"checkpoint", "checkpoint"}});
+  stage.finish(Json::object(), {{artifact_name::checkpoint, artifact_name::checkpoint}});
 }
 
 }  // namespace filo

@@ -13,8 +13,8 @@ namespace fs = std::filesystem;
 
 std::optional<fs::path> checkpoint_of_stage(const Workspace& workspace, const std::string& train) {
   const auto result = workspace.result(train, StageKind::train);
-  if (!result || !result->artifacts.contains("checkpoint")) return std::nullopt;
-  return workspace.stage_folder(train) / result->artifacts["checkpoint"].get<std::string>();
+  if (!result || !result->artifacts.contains(artifact_name::checkpoint)) return std::nullopt;
+  return workspace.stage_folder(train) / result->artifacts[artifact_name::checkpoint].get<std::string>();
 }
 
 std::vector<std::string> files_of(const fs::path& folder) {
@@ -36,7 +36,7 @@ bool is_digest(const std::string& text) {
 }
 
 std::optional<std::string> collected_digest(const Workspace& workspace, const std::string& train) {
-  const fs::path note = workspace.stage_folder(train) / "collected.json";
+  const fs::path note = workspace.collected_file(train);
   std::error_code error;
   if (!fs::exists(note, error)) return std::nullopt;
   try {
@@ -65,11 +65,11 @@ std::optional<std::string> collect_checkpoint(const Workspace& workspace, const 
     }
     artifact.commit();
   }
-  write_json(workspace.stage_folder(train) / "collected.json", {{"checkpoint", digest}});
+  write_json(workspace.collected_file(train), {{"checkpoint", digest}});
   return digest;
 }
 
-std::optional<fs::path> checkpoint_folder(const Workspace& workspace, const std::string& train) {
+std::optional<fs::path> kept_checkpoint(const Workspace& workspace, const std::string& train) {
   if (const auto digest = collected_digest(workspace, train)) return workspace.artifact_folder(*digest);
   return checkpoint_of_stage(workspace, train);
 }

@@ -17,6 +17,6 @@ namespace filo {
 std::optional<std::string> collect_checkpoint(const Workspace& workspace, const std::string& train);
 
 // The folder of a training's checkpoint: the collected one, else the stage's own; unset when it has none.
-std::optional<std::filesystem::path> checkpoint_folder(const Workspace& workspace, const std::string& train);
+std::optional<std::filesystem::path> kept_checkpoint(const Workspace& workspace, const std::string& train);
 
 }  // namespace filo

@@ -36,10 +36,6 @@ std::string process_start(long pid) {
   return field;
 }
 
-std::string text_of(const Json& claim, const char* key) {
-  return claim.contains(key) && claim[key].is_string() ? claim[key].get<std::string>() : "";
-}
-
 }  // namespace
 
 Json process_claim() {

@@ -1,8 +1,9 @@
-// The workspace's files (DESIGN section 5) as the control plane sees them. The truth is on disk: nothing here keeps
-// state.
+// A workspace on disk: stages, their attempts, and what people want of them. Both programs read and write it through
+// this; every call is one look at, or one change of, files (workspace/layout.hpp), and nothing is kept in memory: the
+// truth is on disk. Files are written whole or not at all (base/files.hpp). Calls from several threads and processes
+// are safe where not said otherwise.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -10,31 +11,11 @@
 
 #include "base/files.hpp"
 #include "base/json.hpp"
+#include "workspace/layout.hpp"
+#include "workspace/result.hpp"
+#include "workspace/stage_key.hpp"
 
 namespace filo {
-
-enum class StageKind { features, boxes, train, evaluate, exported };  // exported: "export", which C++ keeps for itself
-std::string to_string(StageKind kind);
-StageKind stage_kind(const std::string& name);  // throws Error on an unknown one
-
-// First 16 hex digits of SHA-256 over canonical_json(key_view(spec)).
-std::string stage_key(const Json& spec);
-
-// The spec without what only says where things are or how often they are saved: clip.path, model.clip,
-// model.prompts.descriptions (the content stands in `descriptions`), boxes.path, the data sets' names (their digests
-// count) and train.snapshot_every_steps.
-Json key_view(Json spec);
-
-// A key as the number that its digits write: quick to compare and to hash.
-std::uint64_t key_number(const std::string& key);
-
-// What result.json says, when it can be believed.
-struct StageResult {
-  int attempt = 0;
-  double seconds = 0;
-  Json metrics;
-  Json artifacts;  // name -> path relative to the stage's folder, checked to stay inside
-};
 
 // How an attempt ended, as the scheduler saw it: attempts/N/end.json.
 struct AttemptEnd {
@@ -60,31 +41,12 @@ struct ActiveExperiment {
   bool cancelled = false;  // nothing of it is started any more; it is no longer active once nothing of it runs
 };
 
-class Workspace {
+class Workspace : public WorkspaceLayout {
  public:
   enum class Access { write, read };
   // Makes the folder where it is not there. Throws UsageError when it cannot be made or written; with Access::read,
   // when it is not there or cannot be read.
   explicit Workspace(std::filesystem::path root, Access access = Access::write);
-
-  const std::filesystem::path& root() const { return root_; }
-  std::filesystem::path dataset_file(const std::string& name) const { return root_ / "datasets" / (name + ".json"); }
-  std::filesystem::path stage_folder(const std::string& key) const { return root_ / "stages" / key; }
-  std::filesystem::path spec_file(const std::string& key) const { return stage_folder(key) / "spec.json"; }
-  std::filesystem::path result_file(const std::string& key) const { return stage_folder(key) / "result.json"; }
-  std::filesystem::path attempt_folder(const std::string& key, int attempt) const {
-    return stage_folder(key) / "attempts" / std::to_string(attempt);
-  }
-  std::filesystem::path log_file(const std::string& key, int attempt) const {
-    return attempt_folder(key, attempt) / "log.txt";
-  }
-  std::filesystem::path events_file(const std::string& key, int attempt) const {
-    return attempt_folder(key, attempt) / "events.jsonl";
-  }
-  std::filesystem::path experiment_folder(const std::string& name) const { return root_ / "experiments" / name; }
-  std::filesystem::path artifact_folder(const std::string& digest) const { return root_ / "artifacts" / digest; }
-  std::filesystem::path server_file() const { return root_ / "server.json"; }  // of a running `filo serve`
-  std::filesystem::path cache_folder() const { return root_ / "cache"; }
 
   // Makes stages/KEY/ with its spec.json. There already: spec.json is renewed when only paths in it changed and the
   // stage is not done.
@@ -95,11 +57,18 @@ class Workspace {
   int newest_attempt(const std::string& key) const;
   // Makes the next attempt's folder (mkdir is the test-and-set, so two callers get two numbers).
   int make_attempt(const std::string& key) const;
+  // Counts the starts of an attempt's worker, from 1, in the same way.
+  int make_start(const std::string& key, int attempt) const;
 
+  // Writes result.json, of the attempt's start `start` (make_start()). Throws Error, and writes nothing, where a newer
+  // attempt has taken this one's place, or a newer start of this attempt (a requeued job whose first copy lives on
+  // beyond a lost node).
+  void write_result(const StageResult& result, int start) const;
   // Set when result.json is there, names this stage and kind, and is of the newest attempt: a stale worker's is not
   // believed.
   std::optional<StageResult> result(const std::string& key, StageKind kind) const;
 
+  // claim.json: who runs the attempt (workspace/claim.hpp).
   void write_claim(const std::string& key, int attempt, const Json& claim) const;
   std::optional<Json> claim(const std::string& key, int attempt) const;  // unset: none, or unreadable
   void touch_claim(const std::string& key, int attempt) const;           // the holder lives
@@ -107,6 +76,9 @@ class Workspace {
 
   void write_end(const std::string& key, int attempt, const AttemptEnd& end) const;
   std::optional<AttemptEnd> end(const std::string& key, int attempt) const;
+
+  // The last `lines` lines of an attempt's log, at most 16 KiB; "" when there is none.
+  std::string log_tail(const std::string& key, int attempt, int lines) const;
 
   void write_request(const std::string& key, const StageRequest& request) const;
   std::optional<StageRequest> request(const std::string& key) const;
@@ -122,15 +94,9 @@ class Workspace {
   void remove_active(const std::string& name) const;
   std::vector<ActiveExperiment> active_experiments() const;  // the longest active first
 
-  // The last `lines` lines of an attempt's log, at most 16 KiB; "" when there is none.
-  std::string log_tail(const std::string& key, int attempt, int lines) const;
-
   // Held while one process changes what is planned or claimed. Blocks until it is free; released when the descriptor
   // closes.
   FileDescriptor lock() const;
-
- private:
-  std::filesystem::path root_;
 };
 
 // Follows one events.jsonl while it grows. A line counts once its newline is there; a line that is not JSON is left

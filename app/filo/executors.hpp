@@ -15,7 +15,7 @@ inline ExecutorFactory executor_factory(const Workspace& workspace, bool start_l
     if (experiment.executor == "local")
       return start_local ? std::make_unique<LocalExecutor>(workspace, find_worker()) : nullptr;
     if (experiment.executor == "slurm") return make_slurm_executor(workspace, experiment.cluster);
-    throw Error("scheduler: " + (workspace.experiment_folder(experiment.name) / "active.json").string() + ": executor",
+    throw Error("scheduler: " + workspace.active_file(experiment.name).string() + ": executor",
                 "found " + experiment.executor + ", expected local or slurm");
   };
 }

@@ -54,7 +54,7 @@ int run(const ExperimentOption& file, const Options& options, const std::string&
       << "results  " << (report / "results.json").string() << ", results.csv, results.md, results.tex\n";
   for (const auto& stage : plan.stages)
     if (stage.kind == StageKind::train)
-      if (const auto checkpoint = checkpoint_folder(workspace, stage.key))
+      if (const auto checkpoint = kept_checkpoint(workspace, stage.key))
         out << "checkpoint " << stage.label << "  " << checkpoint->string() << "\n";
   out << std::flush;
   // What a search stopped, and what needs it, is not missing.

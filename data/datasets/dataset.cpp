@@ -10,6 +10,7 @@
 #include "base/text.hpp"
 #include "data/datasets/layouts.hpp"
 #include "data/images/image.hpp"
+#include "workspace/layout.hpp"
 
 namespace filo {
 
@@ -115,10 +116,6 @@ void sort_images(std::vector<DatasetImage>* images) {
   std::sort(images->begin(), images->end(), [](const DatasetImage& a, const DatasetImage& b) {
     return std::tie(a.class_name, a.split, a.path) < std::tie(b.class_name, b.split, b.path);
   });
-}
-
-fs::path file_of(const fs::path& workspace, const std::string& name) {
-  return workspace / "datasets" / (name + ".json");
 }
 
 void check_name(const std::string& name) {
@@ -312,7 +309,7 @@ AddedDataset add_dataset(const fs::path& workspace, const std::string& name, con
   check_name(name);
   AddedDataset added{scan_dataset(root, format, progress), false};
   added.dataset.name = name;
-  const fs::path file = file_of(workspace, name);
+  const fs::path file = WorkspaceLayout(workspace).dataset_file(name);
   std::error_code error;
   fs::create_directories(file.parent_path(), error);
   if (error) throw Error("dataset: " + file.parent_path().string(), "folder cannot be created: " + error.message());
@@ -330,7 +327,7 @@ AddedDataset add_dataset(const fs::path& workspace, const std::string& name, con
 
 Dataset load_dataset(const fs::path& workspace, const std::string& name) {
   check_name(name);
-  const fs::path file = file_of(workspace, name);
+  const fs::path file = WorkspaceLayout(workspace).dataset_file(name);
   if (!fs::exists(file)) {
     const std::vector<std::string> names = list_datasets(workspace);
     throw UsageError("dataset: " + name, "is not in workspace " + workspace.string() + ", which has " + joined(names) +
@@ -342,7 +339,7 @@ Dataset load_dataset(const fs::path& workspace, const std::string& name) {
 std::vector<std::string> list_datasets(const fs::path& workspace) {
   std::vector<std::string> names;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(workspace / "datasets", error))
+  for (const auto& entry : fs::directory_iterator(WorkspaceLayout(workspace).datasets_folder(), error))
     if (entry.path().extension() == ".json" && entry.path().filename().string()[0] != '.')
       names.push_back(entry.path().stem().string());
   std::sort(names.begin(), names.end());

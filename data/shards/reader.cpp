@@ -12,6 +12,7 @@
 #include "base/files.hpp"
 #include "base/hash.hpp"
 #include "data/shards/format.hpp"
+#include "workspace/layout.hpp"
 
 namespace filo {
 namespace {
@@ -80,7 +81,7 @@ Manifest parse_manifest(const Json& json, const fs::path& folder, const std::str
 }
 
 Manifest read_manifest(const fs::path& folder) {
-  const fs::path path = folder / "manifest.json";
+  const fs::path path = features_manifest(folder);
   const std::string where = "shards: " + path.string();
   if (!fs::exists(path)) throw Error(where, "not there: the features are not finished");
   try {
@@ -96,7 +97,7 @@ Manifest read_manifests(const std::vector<fs::path>& folders) {
   for (std::size_t folder = 1; folder < folders.size(); ++folder) {
     Manifest next = read_manifest(folders[folder]);
     if (next.layout != all.layout)
-      throw Error("shards: " + (folders[folder] / "manifest.json").string(),
+      throw Error("shards: " + features_manifest(folders[folder]).string(),
                   "layout found: " + canonical_json(to_json(next.layout)) + ", expected that of " +
                       folders[0].string() + ", " + canonical_json(to_json(all.layout)));
     for (std::size_t i = 0; i < next.samples.size(); ++i) {
@@ -224,7 +225,7 @@ struct ShardReader::State {
 ShardReader::ShardReader(const fs::path& folder, Verify verify, const std::optional<Json>& expected_key)
     : ShardReader(std::vector{folder}, verify) {
   if (expected_key && state_->manifest.key != *expected_key)
-    throw Error("shards: " + (folder / "manifest.json").string(),
+    throw Error("shards: " + features_manifest(folder).string(),
                 "key found: " + canonical_json(state_->manifest.key) + ", expected " + canonical_json(*expected_key));
 }
 

@@ -13,6 +13,7 @@
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "data/shards/format.hpp"
+#include "workspace/layout.hpp"
 
 namespace filo {
 namespace {
@@ -274,7 +275,7 @@ void finish_features(const fs::path& folder, const FeatureLayout& layout, const 
   Json manifest = {{"format", shard_format}, {"layout", to_json(layout)}, {"key", key},
                    {"shards", files},        {"tensors", tensors},        {"samples", samples}};
   manifest["digest"] = sha256_hex(canonical_json(manifest));
-  write_json(folder / "manifest.json", manifest);
+  write_json(features_manifest(folder), manifest);
 
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {

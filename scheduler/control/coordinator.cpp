@@ -48,7 +48,7 @@ void Coordinator::look_after(const Plan& plan, Executor& executor) {
 }
 
 std::shared_ptr<const Plan> Coordinator::plan(const std::string& experiment) {
-  const std::string stamp = stamp_of(workspace_.experiment_folder(experiment) / "plan.json");
+  const std::string stamp = stamp_of(workspace_.plan_file(experiment));
   Loaded& loaded = plans_[experiment];
   if (!loaded.plan || loaded.stamp != stamp || stamp.empty())
     loaded = {stamp, std::make_shared<const Plan>(load_plan(workspace_, experiment))};

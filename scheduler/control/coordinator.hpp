@@ -11,7 +11,7 @@
 
 #include "scheduler/control/reconcile.hpp"
 #include "scheduler/control/search.hpp"
-#include "workspace/stage_index.hpp"
+#include "workspace/index/stage_index.hpp"
 
 namespace filo {
 

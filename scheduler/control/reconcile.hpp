@@ -8,8 +8,8 @@
 #include "base/failpoints.hpp"
 #include "scheduler/executors/executor.hpp"
 #include "scheduler/plan/plan.hpp"
+#include "workspace/index/stage_index.hpp"
 #include "workspace/stage_facts.hpp"
-#include "workspace/stage_index.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {

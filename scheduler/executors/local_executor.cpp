@@ -205,7 +205,7 @@ bool LocalExecutor::may_be_running(const Json& claim, double age_s) const {
 
 fs::path LocalExecutor::uses_file() const {
   const std::string name = claim_.at("host").get<std::string>() + "-" + std::to_string(getpid()) + ".json";
-  return workspace_.root() / "local" / name;
+  return workspace_.local_uses_folder() / name;
 }
 
 void LocalExecutor::publish_uses() {
@@ -226,7 +226,7 @@ void LocalExecutor::publish_uses() {
 void LocalExecutor::read_elsewhere() {
   elsewhere_.clear();
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(workspace_.root() / "local", error)) {
+  for (const auto& entry : fs::directory_iterator(workspace_.local_uses_folder(), error)) {
     const std::string name = entry.path().filename().string();
     if (name.front() == '.' || entry.path() == uses_file()) continue;
     try {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/error.hpp"
 #include "settings/resources.hpp"
@@ -77,15 +79,16 @@ done
 leave "$code"
 )sh";
 
-constexpr const char* start_part = R"sh(index=${SLURM_ARRAY_TASK_ID:-0}
+// Each @mark@ is a path that start_part() puts in.
+constexpr const char* start_template = R"sh(index=${SLURM_ARRAY_TASK_ID:-0}
 kind=${kinds[index]} stage=${stages[index]} attempt=${attempts[index]}
-folder=$workspace/stages/$stage/attempts/$attempt
-exec >>"$folder/log.txt" 2>&1 </dev/null
-rm -f "$folder/exit.txt"
+folder=@attempts@/$attempt
+exec >>"$folder/@log@" 2>&1 </dev/null
+rm -f "$folder/@exit@"
 echo "filo: Slurm job $SLURM_JOB_ID${SLURM_ARRAY_JOB_ID:+ (${SLURM_ARRAY_JOB_ID}_$index)} start $((${SLURM_RESTART_COUNT:-0} + 1)) on $(hostname), $(date -u +%FT%TZ)"
 
 leave() {  # leave CODE: for a coordinator that looks when Slurm has forgotten the job
-  echo "$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0} $1" >"$folder/.exit.$SLURM_JOB_ID" && mv -f "$folder/.exit.$SLURM_JOB_ID" "$folder/exit.txt"
+  echo "$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0} $1" >"$folder/.exit.$SLURM_JOB_ID" && mv -f "$folder/.exit.$SLURM_JOB_ID" "$folder/@exit@"
   exit "$1"
 }
 refuse() { echo "filo: $*" >&2; leave 1; }
@@ -95,16 +98,34 @@ stop() { stopping=1 interrupted=1; [ -z "$child" ] || kill -USR2 "$child" 2>/dev
 trap stop USR2 TERM
 
 # A copy of this job that Slurm or its controller brought back from the dead must not run.
-[ ! -e "$folder/end.json" ] || refuse "attempt $attempt was given up before this job started"
-[ ! -e "$workspace/stages/$stage/attempts/$((attempt + 1))" ] || refuse "attempt $attempt was superseded before this job started"
+[ ! -e "$folder/@end@" ] || refuse "attempt $attempt was given up before this job started"
+[ ! -e "@attempts@/$((attempt + 1))" ] || refuse "attempt $attempt was superseded before this job started"
 for input in ${inputs[index]}; do
-  grep -q "\"stage\": *\"$input\"" "$workspace/stages/$input/result.json" 2>/dev/null ||
+  grep -q "\"stage\": *\"$input\"" "@result@" 2>/dev/null ||
     refuse "stage $input, which this one needs, has no valid result.json"
 done
 
 unset "${!SBATCH_@}" "${!SQUEUE_@}" SLURM_EXPORT_ENV SLURM_CPU_BIND "${!SLURM_CPU_BIND_@}"
-export FILO_SERVER_FILE=$workspace/server.json
+export FILO_SERVER_FILE=@server@
 )sh";
+
+// The paths of workspace/layout.hpp in the script's own variables.
+std::string start_part() {
+  const WorkspaceLayout layout("$workspace");
+  const auto name = [](const std::filesystem::path& file) { return file.filename().string(); };
+  const std::vector<std::pair<std::string, std::string>> paths = {
+      {"@attempts@", layout.attempts_folder("$stage").string()},
+      {"@result@", layout.result_file("$input").string()},
+      {"@server@", layout.server_file().string()},
+      {"@log@", name(layout.log_file("", 1))},
+      {"@exit@", name(layout.exit_file("", 1))},
+      {"@end@", name(layout.outcome_file("", 1))}};
+  std::string text = start_template;
+  for (const auto& [mark, path] : paths)
+    for (auto at = text.find(mark); at != std::string::npos; at = text.find(mark, at + path.size()))
+      text.replace(at, mark.size(), path);
+  return text;
+}
 
 }  // namespace
 
@@ -189,7 +210,7 @@ std::string slurm_script(const SlurmBatch& batch, const ClusterSettings& setting
   text += table("stages", batch, [](const Entry& entry) { return entry.stage; });
   text += table("attempts", batch, [](const Entry& entry) { return std::to_string(entry.attempt); });
   text += table("inputs", batch, [](const Entry& entry) { return shell_quoted(joined(entry.inputs)); });
-  text += start_part;
+  text += start_part();
   text += "export OMP_NUM_THREADS=" + std::to_string(batch.resources.threads) + "\n";
   text += slurm_site_preamble(settings);
   text +=

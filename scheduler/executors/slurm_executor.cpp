@@ -79,13 +79,11 @@ Job ended_job(const SlurmBatch::Entry& entry, EndCause cause, const std::string&
   return {.stage = entry.stage, .attempt = entry.attempt, .state = JobState::ended, .cause = cause, .where = where};
 }
 
-fs::path batches_folder(const Workspace& workspace) { return workspace.root() / "slurm" / "batches"; }
-
 // Records of batches in the workspace: NAME.json.
 std::vector<fs::path> record_files(const Workspace& workspace) {
   std::vector<fs::path> files;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(batches_folder(workspace), error)) {
+  for (const auto& entry : fs::directory_iterator(workspace.slurm_batches_folder(), error)) {
     const std::string file = entry.path().filename().string();
     if (file.front() != '.' && file.ends_with(".json")) files.push_back(entry.path());
   }
@@ -116,8 +114,8 @@ Job unsubmitted_job(const SlurmBatch& batch, const SlurmBatch::Entry& entry) {
 }
 
 // What the batch script itself left: "JOBID RESTARTS CODE".
-std::optional<int> exit_code_left(const fs::path& attempt_folder) {
-  std::ifstream file(attempt_folder / "exit.txt");
+std::optional<int> exit_code_left(const fs::path& exit_file) {
+  std::ifstream file(exit_file);
   long job = 0;
   int restarts = 0, code = 0;
   if (!(file >> job >> restarts >> code)) return std::nullopt;
@@ -134,9 +132,9 @@ SlurmExecutor::SlurmExecutor(const Workspace& workspace, const ClusterSettings& 
       folder_(fs::absolute(folder).string()),
       commands_(settings) {
   std::error_code error;
-  fs::create_directories(batches_folder(workspace_), error);
+  fs::create_directories(workspace_.slurm_batches_folder(), error);
   if (error)
-    throw UsageError("slurm: " + (workspace_.root() / "slurm").string(), "folder cannot be made: " + error.message());
+    throw UsageError("slurm: " + workspace_.slurm_folder().string(), "folder cannot be made: " + error.message());
 }
 
 SlurmExecutor::~SlurmExecutor() {
@@ -148,7 +146,7 @@ SlurmExecutor::~SlurmExecutor() {
 }
 
 fs::path SlurmExecutor::record_file(const std::string& batch) const {
-  return batches_folder(workspace_) / (batch + ".json");
+  return workspace_.slurm_batches_folder() / (batch + ".json");
 }
 
 void SlurmExecutor::save(Known& known) {
@@ -312,7 +310,7 @@ void SlurmExecutor::conclude_vanished(std::vector<Job>& jobs) {
   for (const auto& [at, place] : vanished_) {
     Job& job = jobs[at];
     labels.push_back(job.where.substr(std::string("Slurm job ").size()));
-    if (const auto code = exit_code_left(workspace_.attempt_folder(job.stage, job.attempt))) {
+    if (const auto code = exit_code_left(workspace_.exit_file(job.stage, job.attempt))) {
       job.cause = *code > 128 ? EndCause::signalled : EndCause::exited;
       job.exit_code = *code;
       job.signal = *code > 128 ? *code - 128 : 0;

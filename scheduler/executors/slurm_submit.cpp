@@ -14,10 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path watch_file(const Workspace& workspace, const ClusterSettings& settings) {
-  return workspace.root() / "slurm" / ("watch-" + settings.name + ".sh");
-}
-
 std::string watch_name(const Workspace& workspace, const ClusterSettings& settings) {
   return "filo-watch-" + sha256_hex(workspace.root().string() + "\n" + settings.name).substr(0, 12);
 }
@@ -84,14 +80,14 @@ std::vector<std::string> watch_arguments(const Workspace& workspace, const Clust
                                         "--cpus-per-task=1"};
   for (const auto& option : slurm_site_options(settings)) arguments.push_back(option);
   arguments.insert(arguments.end(), settings.watch_options.begin(), settings.watch_options.end());
-  arguments.push_back(watch_file(workspace, settings).string());
+  arguments.push_back(workspace.slurm_watch_file(settings.name).string());
   return arguments;
 }
 
 std::string submit_watch(const Workspace& workspace, const ClusterSettings& settings, const fs::path& filo,
                          const std::string& worker, SlurmCommands& commands) {
-  fs::create_directories(workspace.root() / "slurm");
-  write_file_atomically(watch_file(workspace, settings), watch_script(workspace, settings, filo, worker));
+  fs::create_directories(workspace.slurm_folder());
+  write_file_atomically(workspace.slurm_watch_file(settings.name), watch_script(workspace, settings, filo, worker));
   const auto answer = commands.submit(watch_arguments(workspace, settings));
   if (answer.outcome == SlurmSubmission::Outcome::taken) return std::to_string(answer.id);
   throw Error("slurm: the watch", "is not in the queue: " + answer.message +
@@ -129,7 +125,7 @@ Json slurm_preview(const Workspace& workspace, const Plan& plan, const ClusterSe
   for (auto& [shape, list] : groups)
     for (auto& group : list) {
       group.batch.name = "filo-preview" + std::to_string(++number);
-      const fs::path script = workspace.root() / "slurm" / "batches" / (group.batch.name + ".sh");
+      const fs::path script = workspace.slurm_script_file(group.batch.name);
       Json command = {"sbatch"};
       for (const auto& argument : slurm_arguments(group.batch, settings, workspace, script))
         command.push_back(argument);

@@ -181,13 +181,14 @@ std::string heat_maps_html(const Workspace& workspace, const std::string& key, c
   if (paths.empty()) return "";
   std::string html = "<h3>Heat maps</h3>\n<div class=\"maps\">\n";
   for (const auto& path : paths) {
-    const fs::path target = fs::path("heat_maps") / key / path;
+    const fs::path target = fs::path(artifact_name::heat_maps) / key / path;
     if (copy_to != nullptr) {
       fs::create_directories((*copy_to / target).parent_path());
       fs::copy_file(workspace.stage_folder(key) / path, *copy_to / target, fs::copy_options::overwrite_existing);
     }
     std::string caption = path;
-    if (caption.starts_with("heat_maps/")) caption = caption.substr(10);
+    if (const std::string folder = std::string(artifact_name::heat_maps) + "/"; caption.starts_with(folder))
+      caption = caption.substr(folder.size());
     html += "<figure><img loading=\"lazy\" src=\"" + url_path(target.generic_string()) + "\" alt=\"Heat map of " +
             html_escaped(caption) + "\"><figcaption>" + html_escaped(caption) + "</figcaption></figure>\n";
   }
@@ -195,7 +196,7 @@ std::string heat_maps_html(const Workspace& workspace, const std::string& key, c
 }
 
 std::optional<std::string> checkpoint_of(const Workspace& workspace, const PlannedTrial& trial) {
-  const auto folder = checkpoint_folder(workspace, trial.train);
+  const auto folder = kept_checkpoint(workspace, trial.train);
   return folder ? std::optional(folder->string()) : std::nullopt;
 }
 
@@ -330,7 +331,7 @@ std::string report_text(const Workspace& workspace, const Plan& plan, ReportForm
 }
 
 fs::path write_report(const Workspace& workspace, const Plan& plan) {
-  const fs::path final_path = workspace.experiment_folder(plan.name) / "report";
+  const fs::path final_path = workspace.report_folder(plan.name);
   AtomicFolder folder(final_path);
   const auto write = [&](const char* name, const std::string& text) {
     write_file_atomically(folder.path() / name, text);

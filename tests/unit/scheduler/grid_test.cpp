@@ -242,7 +242,7 @@ TEST(Artifacts, CheckpointsAreKeptByContent) {
   EXPECT_EQ(a, b);
   EXPECT_NE(a, c);
   EXPECT_EQ(read_file(workspace.artifact_folder(a) / "params.safetensors"), "one");
-  EXPECT_EQ(checkpoint_folder(workspace, "cc00000000000000"), workspace.artifact_folder(c));
+  EXPECT_EQ(kept_checkpoint(workspace, "cc00000000000000"), workspace.artifact_folder(c));
   EXPECT_EQ(collect_checkpoint(workspace, "aa00000000000000"), a);
   workspace.create_stage("dd00000000000000", {{"kind", "train"}});
   EXPECT_FALSE(collect_checkpoint(workspace, "dd00000000000000"));

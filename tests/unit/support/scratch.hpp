@@ -80,13 +80,10 @@ std::string error_of(Action action) {
 
 inline void write_result(const Workspace& workspace, const std::string& key, StageKind kind, int attempt,
                          const Json& metrics = Json::object(), const Json& artifacts = Json::object()) {
-  write_json(workspace.result_file(key), {{"stage", key},
-                                          {"kind", to_string(kind)},
-                                          {"attempt", attempt},
-                                          {"world_size", 1},
-                                          {"seconds", 2.0},
-                                          {"metrics", metrics},
-                                          {"artifacts", artifacts}});
+  write_json(
+      workspace.result_file(key),
+      to_json(StageResult{
+          .stage = key, .kind = kind, .attempt = attempt, .seconds = 2.0, .metrics = metrics, .artifacts = artifacts}));
 }
 
 }  // namespace filo

@@ -1,4 +1,4 @@
-#include "workspace/stage_index.hpp"
+#include "workspace/index/stage_index.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

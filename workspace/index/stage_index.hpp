@@ -61,6 +61,8 @@ class StageIndex {
   void load();
 
   const Workspace& workspace_;
+  const std::string result_name_;  // of what lies in a stage's folder
+  const std::string attempts_name_;
   FileDescriptor stages_;                             // the folder
   std::unordered_map<std::uint64_t, Entry> entries_;  // by key_number()
   std::vector<std::string> changed_;

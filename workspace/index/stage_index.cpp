@@ -1,4 +1,4 @@
-#include "workspace/stage_index.hpp"
+#include "workspace/index/stage_index.hpp"
 
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <fcntl.h>
@@ -213,7 +213,10 @@ class StageIndex::Database {
   std::optional<SQLite::Database> database_;
 };
 
-StageIndex::StageIndex(const Workspace& workspace, const fs::path& file) : workspace_(workspace) {
+StageIndex::StageIndex(const Workspace& workspace, const fs::path& file)
+    : workspace_(workspace),
+      result_name_(workspace.result_file("").filename().string()),
+      attempts_name_(workspace.attempts_folder("").filename().string()) {
   if (file.empty()) return;
   try {
     database_ = std::make_unique<Database>(file, workspace.root().string());
@@ -296,20 +299,20 @@ std::uint64_t StageIndex::look(const std::string& key, const StageFacts& facts, 
       std::snprintf(name, sizeof name, "%.16s/%s/%d", key.c_str(), rest, attempt);
     return status_of(stages_.get(), name);
   };
-  if (const auto status = under("result.json"))
+  if (const auto status = under(result_name_.c_str()))
     identity.result = {status->st_ino, static_cast<std::uint64_t>(status->st_size), changed(*status)};
-  if (const auto status = under("attempts")) identity.attempts = {status->st_ino, changed(*status)};
+  if (const auto status = under(attempts_name_.c_str())) identity.attempts = {status->st_ino, changed(*status)};
   if (!facts.done) {  // requests, retries and ends of attempts say nothing about what is done
     if (const auto status = under("")) identity.folder = changed(*status);
     if (facts.attempt > 0)
-      if (const auto status = under("attempts", facts.attempt)) identity.newest = changed(*status);
+      if (const auto status = under(attempts_name_.c_str(), facts.attempt)) identity.newest = changed(*status);
   }
   return newest_change;
 }
 
 StageFacts StageIndex::facts(const std::string& key, StageKind kind) {
   if (stages_.get() < 0) {
-    const int folder = open((workspace_.root() / "stages").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int folder = open(workspace_.stages_folder().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) return read_facts(workspace_, key, kind);
     stages_ = FileDescriptor(folder);
   }
