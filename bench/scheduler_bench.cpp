@@ -141,7 +141,7 @@ double serve_memory_mb(const SchedulerBenchOptions& options, const Workspace& wo
                   .output_file = options.folder / "serve.log"});
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
   while (Clock::now() < end) {
-    if (server.poll())
+    if (server.read())
       throw Error("bench: filo serve", "ended: " + read_file(options.folder / "serve.log").substr(0, 300));
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
@@ -264,7 +264,7 @@ Json bench_events(const fs::path& folder, std::size_t workers, double duration_s
     const auto round = Clock::now();
     last = ended;
     for (auto& reader : readers)
-      for (const auto& event : reader.poll()) delays.push_back(wall_time_s() - event.at("time").get<double>());
+      for (const auto& event : reader.read()) delays.push_back(wall_time_s() - event.at("time").get<double>());
     if (last) break;
     std::this_thread::sleep_until(round + std::chrono::milliseconds(500));
   }

@@ -311,8 +311,8 @@ class Api {
     Json events = Json::array();
     bool more = false;
     std::size_t bytes = 0;
-    EventFile file(context_.workspace.events_file(key, attempt), attempt);
-    for (auto lines = file.read(); !lines.empty() && !more; lines = file.read())
+    EventReader file(context_.workspace.events_file(key, attempt), attempt);
+    for (auto lines = file.read_lines(); !lines.empty() && !more; lines = file.read_lines())
       for (const auto& line : lines) {
         if (line.sequence <= after) continue;
         more = events.size() == limit || bytes > (8 << 20);

@@ -3,10 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <fstream>
 
-#include "base/error.hpp"
+#include "service/event_streams.hpp"
+#include "workspace/metric_history.hpp"
 
 namespace filo::http {
 namespace {
@@ -39,69 +39,17 @@ Json modified(const fs::path& path) {
   return std::chrono::duration<double>(std::chrono::file_clock::to_sys(time).time_since_epoch()).count();
 }
 
-using Points = std::map<std::int64_t, double>;
-
-// Phases in the order they ran; "main" before "adapter" as they are met.
-class Curves {
- public:
-  void add(const Json& event) {
-    const std::string kind = event["event"];
-    if (kind == "step" && event.contains("step") && event["step"].is_number_integer()) add_values(event, "step");
-    if (kind == "epoch" && event.contains("epoch") && event["epoch"].is_number_integer()) add_values(event, "epoch");
-    if (kind == "metrics") add_metrics(event);
-  }
-
-  Json json(std::size_t most) const {
-    Json series = Json::array();
-    for (const auto& id : order_) {
-      const Points& points = series_.at(id);
-      Json one = {{"unit", id[0]}, {"phase", id[1]}, {"name", id[2]}, {"points", Json::array()}};
-      const std::size_t stride = (points.size() + most - 1) / most;
-      std::size_t i = 0;
-      for (const auto& [x, y] : points) {
-        if (i % stride == 0 || i + 1 == points.size()) one["points"].push_back({x, y});
-        ++i;
-      }
-      series.push_back(std::move(one));
-    }
-    return series;
-  }
-
- private:
-  void add_values(const Json& event, const std::string& unit) {
-    const std::string phase =
-        event.contains("phase") && event["phase"].is_string() ? event["phase"].get<std::string>() : "";
-    const std::int64_t x = event[unit];
-    for (const auto& [name, value] : event.items()) {
-      static const std::vector<std::string> bookkeeping = {"seq",   "time",   "step",       "steps",
-                                                           "epoch", "epochs", "epoch_step", "attempt"};
-      if (std::find(bookkeeping.begin(), bookkeeping.end(), name) != bookkeeping.end()) continue;
-      if (value.is_object())
-        for (const auto& [part, number] : value.items()) put({unit, phase, name + "." + part}, x, number);
-      else
-        put({unit, phase, name}, x, value);
-    }
-  }
-
-  // A training that evaluates itself on the way: one point each time.
-  void add_metrics(const Json& event) {
-    const bool has_step = event.contains("step") && event["step"].is_number_integer();
-    if (!has_step) return;
-    for (const auto& [name, value] : event.items())
-      if (name != "seq" && name != "time" && name != "step") put({"step", "metrics", name}, event["step"], value);
-  }
-
-  void put(const std::array<std::string, 3>& id, std::int64_t x, const Json& value) {
-    if (!value.is_number() || !std::isfinite(value.get<double>())) return;
-    const auto [found, fresh] = series_.try_emplace(id);
-    if (fresh) order_.push_back(id);
-    if (found->second.size() < most_points) found->second[x] = value;
-  }
-
-  static constexpr std::size_t most_points = 1'000'000;
-  std::map<std::array<std::string, 3>, Points> series_;
-  std::vector<std::array<std::string, 3>> order_;
-};
+// Evenly spread, the last one always.
+Json series_json(const MetricSeries& series, std::size_t most) {
+  std::vector<std::pair<std::int64_t, double>> points;
+  for (const auto& [at, point] : series.points)
+    if (point.value) points.emplace_back(at, *point.value);
+  Json json = {{"unit", series.unit}, {"phase", series.phase}, {"name", series.name}, {"points", Json::array()}};
+  const std::size_t stride = std::max<std::size_t>(1, (points.size() + most - 1) / most);
+  for (std::size_t i = 0; i < points.size(); ++i)
+    if (i % stride == 0 || i + 1 == points.size()) json["points"].push_back({points[i].first, points[i].second});
+  return json;
+}
 
 std::string escaped_label(const std::string& text) {
   std::string escaped;
@@ -244,18 +192,21 @@ Json attempts_json(const Workspace& workspace, const std::string& key) {
 }
 
 Json curves_json(const Workspace& workspace, const std::string& key, std::size_t points) {
-  Curves curves;
+  MetricHistory history;
   EventPosition last;
   for (int attempt = 1; attempt <= workspace.newest_attempt(key); ++attempt) {
-    EventFile file(workspace.events_file(key, attempt), attempt);
+    EventReader file(workspace.events_file(key, attempt), attempt);
     last = {attempt, -1};
-    for (auto lines = file.read(); !lines.empty(); lines = file.read())
+    for (auto lines = file.read_lines(); !lines.empty(); lines = file.read_lines())
       for (const auto& line : lines) {
-        curves.add(Json::parse(line.text));
+        history.add(Json::parse(line.text));
         last.sequence = std::max(last.sequence, line.sequence);
       }
   }
-  return {{"series", curves.json(points)}, {"last_event_id", last.attempt == 0 ? Json() : Json(event_id(last))}};
+  Json series = Json::array();
+  for (const auto& one : history.series())
+    if (Json json = series_json(one, points); !json["points"].empty()) series.push_back(std::move(json));
+  return {{"series", std::move(series)}, {"last_event_id", last.attempt == 0 ? Json() : Json(event_id(last))}};
 }
 
 std::string prometheus_text(const ApiContext& context) {

@@ -14,7 +14,7 @@ Json stage_json(const View::Found& found, const EventHub& hub);  // as in lists
 Json stage_details_json(const ApiContext& context, const View& view, const std::vector<View::Found>& found);
 Json attempts_json(const Workspace& workspace, const std::string& key);
 // {"series": [{"name": "loss", "phase": "main", "unit": "step", "points": [[x, y], ...]}], "last_event_id"}: all
-// attempts in one, later ones replacing what they repeat; at most `points` of each series, evenly spread.
+// attempts in one, each step once (workspace/events.hpp); at most `points` of each series, evenly spread.
 Json curves_json(const Workspace& workspace, const std::string& key, std::size_t points);
 std::string prometheus_text(const ApiContext& context);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/text.hpp"
-#include "scheduler/control/run.hpp"
 
 namespace filo::http {
 namespace {
@@ -13,30 +12,7 @@ constexpr std::size_t most_announcements = 1000;
 constexpr std::size_t most_announced_bytes = 4 << 20;
 constexpr std::size_t most_latest_bytes = 200;
 
-double fraction_of(const Json& event) {
-  const std::string kind = event["event"];
-  double done = number_of(event, "done"), total = number_of(event, "total");
-  if (kind != "progress") {
-    total = number_of(event, "epochs");
-    done = number_of(event, "epoch");
-    const double steps = number_of(event, "steps");
-    if (kind == "step" && steps > 0) done += number_of(event, "epoch_step") / steps - 1;
-  }
-  return total > 0 && done >= 0 ? std::min(1.0, done / total) : 0;
-}
-
 }  // namespace
-
-std::optional<EventLine> parse_event_line(std::string_view line, int attempt) {
-  const Json event = Json::parse(line.begin(), line.end(), nullptr, false);
-  if (!event.is_object()) return std::nullopt;
-  const auto kind = event.find("event"), sequence = event.find("seq");
-  if (kind == event.end() || !kind->is_string() || sequence == event.end() || !sequence->is_number_unsigned())
-    return std::nullopt;
-  const auto number = sequence->get<std::uint64_t>();
-  if (number > (std::uint64_t{1} << 53)) return std::nullopt;
-  return EventLine{attempt, static_cast<std::int64_t>(number), std::string(line)};
-}
 
 std::vector<EventLine> EventHub::Subscription::take() {
   const std::lock_guard lock(mutex_);
@@ -85,7 +61,7 @@ std::size_t EventHub::accept(const std::string& stage, std::vector<EventLine> li
       std::string text = describe_event(event);
       if (text.empty()) continue;
       entry.latest.text = cut_text(text, most_latest_bytes);
-      entry.latest.done = fraction_of(event);
+      entry.latest.done = progress_fraction(event);
       entry.latest.sequence = line->sequence;
       entry.latest.time = number_of(event, "time");
       if (!entry.changed) changed_.push_back(stage);

@@ -15,17 +15,9 @@
 #include <vector>
 
 #include "base/json.hpp"
+#include "workspace/events.hpp"
 
 namespace filo::http {
-
-struct EventLine {
-  int attempt = 0;
-  std::int64_t sequence = 0;
-  std::string text;  // the line as the worker wrote it, without its newline
-};
-
-// One JSON object with a text `event` and a whole number `seq` of 0 or more; unset for anything else.
-std::optional<EventLine> parse_event_line(std::string_view line, int attempt);
 
 // Memory is bounded by the number of running stages: per stage one short text, and for those that somebody watches the
 // last events. Thread-safe.

@@ -12,7 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-constexpr std::size_t longest_line = 1 << 20;
 constexpr auto patience = std::chrono::seconds(5);  // with a file system that shows late what a worker wrote
 
 std::string as_server_sent(const std::string& id, const std::string& data) {
@@ -31,7 +30,7 @@ class StageEvents : public EventSource {
 
   std::string next() override {
     std::string text;
-    auto lines = file_.read();
+    auto lines = file_.read_lines();
     for (const auto& line : lines) emit(line, text);
     take_posted(text);
     if (lines.empty() && text.empty() && Clock::now() >= look_for_attempt_) {
@@ -49,7 +48,7 @@ class StageEvents : public EventSource {
   std::chrono::milliseconds poll_interval() const override { return idle_; }
 
  private:
-  void open() { file_ = EventFile(workspace_.events_file(stage_, position_.attempt), position_.attempt); }
+  void open() { file_ = EventReader(workspace_.events_file(stage_, position_.attempt), position_.attempt); }
 
   void emit(const EventLine& line, std::string& text) {
     if (line.attempt != position_.attempt || line.sequence <= position_.sequence) return;
@@ -77,7 +76,7 @@ class StageEvents : public EventSource {
   EventHub& hub_;
   const std::string stage_;
   EventPosition position_;
-  EventFile file_;
+  EventReader file_;
   std::shared_ptr<EventHub::Subscription> subscription_;
   std::deque<std::pair<Clock::time_point, EventLine>> posted_;
   Clock::time_point look_for_attempt_{};
@@ -134,42 +133,6 @@ class WorkspaceEvents : public EventSource {
 };
 
 }  // namespace
-
-void EventFile::start_near_end(std::uint64_t bytes) {
-  std::error_code error;
-  const auto size = fs::file_size(path_, error);
-  if (error || size <= bytes) return;
-  offset_ = size - bytes;
-  skipping_ = true;
-}
-
-std::vector<EventLine> EventFile::read(std::size_t most_bytes) {
-  std::vector<EventLine> lines;
-  const FileDescriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.valid()) return lines;
-  std::string text;
-  for (std::size_t total = 0; total < most_bytes;) {
-    char buffer[16 << 10];
-    const ssize_t got = pread(file.get(), buffer, sizeof buffer, static_cast<off_t>(offset_ + text.size()));
-    if (got <= 0) break;
-    text.append(buffer, static_cast<std::size_t>(got));
-    total += static_cast<std::size_t>(got);
-    std::size_t start = 0;
-    for (std::size_t end; (end = text.find('\n', start)) != std::string::npos; start = end + 1) {
-      if (!std::exchange(skipping_, false))
-        if (auto line = parse_event_line(std::string_view(text).substr(start, end - start), attempt_))
-          lines.push_back(std::move(*line));
-    }
-    if (text.size() - start > longest_line) {
-      skipping_ = true;
-      start = text.size();
-    }
-    offset_ += start;
-    text.erase(0, start);
-    if (total >= most_bytes && lines.empty()) most_bytes += sizeof buffer;  // nothing yet is not the end
-  }
-  return lines;
-}
 
 std::optional<EventPosition> parse_event_id(const std::string& id) {
   EventPosition position;

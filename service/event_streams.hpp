@@ -13,25 +13,6 @@
 
 namespace filo::http {
 
-// Follows one events.jsonl while it grows, a bounded piece at a time.
-class EventFile {
- public:
-  EventFile() = default;
-  EventFile(std::filesystem::path path, int attempt) : path_(std::move(path)), attempt_(attempt) {}
-
-  // Goes on `bytes` before the file's end, at a line's begin.
-  void start_near_end(std::uint64_t bytes);
-  // What is new, at most about `most_bytes` of it. A line counts once its newline is there; one that is no event is
-  // left out. A line longer than a mebibyte is skipped.
-  std::vector<EventLine> read(std::size_t most_bytes = 256 << 10);
-
- private:
-  std::filesystem::path path_;
-  int attempt_ = 0;
-  std::uint64_t offset_ = 0;
-  bool skipping_ = false;  // within a line that is left out
-};
-
 // Where a reader of a stage's events stands: "ATTEMPT-SEQUENCE" as the id of an event.
 struct EventPosition {
   int attempt = 0;

@@ -183,7 +183,7 @@ void EventTailer::look() {
           running.insert(tails_.extract(known));
           continue;
         }
-        Tail tail{.file = EventFile(workspace_.events_file(status.key, status.attempt), status.attempt),
+        Tail tail{.file = EventReader(workspace_.events_file(status.key, status.attempt), status.attempt),
                   .attempt = status.attempt};
         tail.file.start_near_end(64 << 10);
         running.emplace(status.key, std::move(tail));
@@ -195,7 +195,7 @@ void EventTailer::look() {
     if (now < tail.due) continue;
     const auto posted = hub_.last_post(stage);
     const bool posts = posted && now - *posted < std::chrono::seconds(10);
-    auto lines = posts ? std::vector<EventLine>() : tail.file.read();
+    auto lines = posts ? std::vector<EventLine>() : tail.file.read_lines();
     tail.interval =
         lines.empty() ? std::min(tail.interval * 2, std::chrono::milliseconds(4000)) : std::chrono::milliseconds(250);
     tail.due = now + tail.interval;

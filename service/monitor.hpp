@@ -77,7 +77,7 @@ class EventTailer {
 
  private:
   struct Tail {
-    EventFile file;
+    EventReader file;
     int attempt = 0;
     std::chrono::milliseconds interval{250};
     std::chrono::steady_clock::time_point due{};

@@ -11,7 +11,7 @@
 #include "base/json.hpp"
 #include "cluster/communicator.hpp"
 #include "trainer/device.hpp"
-#include "trainer/event_log.hpp"
+#include "workspace/events.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {

@@ -93,24 +93,4 @@ FileDescriptor Workspace::lock() const {
   return file;
 }
 
-std::vector<Json> EventReader::poll() {
-  std::vector<Json> events;
-  std::error_code error;
-  const auto size = fs::file_size(path_, error);
-  if (error || size <= offset_) return events;
-  const FileDescriptor file = open_file(path_, O_RDONLY);
-  std::string text(std::min<std::uint64_t>(size - offset_, 16 << 20), '\0');
-  const ssize_t got = pread(file.get(), text.data(), text.size(), static_cast<off_t>(offset_));
-  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  std::size_t start = 0;
-  for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', start)) {
-    Json event = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(start),
-                             text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
-    if (event.is_object() && event.contains("event") && event["event"].is_string()) events.push_back(std::move(event));
-    start = end + 1;
-  }
-  offset_ += start;
-  return events;
-}
-
 }  // namespace filo

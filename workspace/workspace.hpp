@@ -99,16 +99,4 @@ class Workspace : public WorkspaceLayout {
   FileDescriptor lock() const;
 };
 
-// Follows one events.jsonl while it grows. A line counts once its newline is there; a line that is not JSON is left
-// out.
-class EventReader {
- public:
-  explicit EventReader(std::filesystem::path path) : path_(std::move(path)) {}
-  std::vector<Json> poll();  // what is new; none when the file is not there yet
-
- private:
-  std::filesystem::path path_;
-  std::uint64_t offset_ = 0;
-};
-
 }  // namespace filo

@@ -8,6 +8,7 @@
 #include "settings/resources.hpp"
 #include "workspace/artifacts.hpp"
 #include "workspace/claim.hpp"
+#include "workspace/events.hpp"
 
 namespace filo {
 namespace {
@@ -16,7 +17,7 @@ constexpr int exit_stopped_early = static_cast<int>(ExitCode::stopped_early);
 
 // The message of the attempt's own `failed` event, else what the system says about its end.
 std::string reason_of_failure(const Workspace& workspace, const Job& job, const ResourceSettings& had) {
-  for (const auto& event : EventReader(workspace.events_file(job.stage, job.attempt)).poll())
+  for (const auto& event : EventReader(workspace.events_file(job.stage, job.attempt)).read())
     if (event.at("event") == "failed" && event.contains("message") && event["message"].is_string())
       return event["message"].get<std::string>();
   if (job.cause == EndCause::signalled && job.signal == SIGKILL)

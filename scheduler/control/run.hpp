@@ -11,6 +11,7 @@
 #include "scheduler/control/coordinator.hpp"
 #include "scheduler/control/reconcile.hpp"
 #include "scheduler/executors/local_executor.hpp"
+#include "workspace/events.hpp"
 
 namespace filo {
 
@@ -45,9 +46,6 @@ class RunProgress {
   std::size_t done_ = 0;
   std::map<std::string, Seen> seen_;
 };
-
-// A line for people of one event: "12/48 images"; "" for those that are not progress.
-std::string describe_event(const Json& event);
 
 struct RunOptions {
   std::function<bool()> stop = [] {

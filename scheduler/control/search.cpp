@@ -1,13 +1,12 @@
 #include "scheduler/control/search.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <set>
 
 #include "settings/metrics.hpp"
+#include "workspace/metric_history.hpp"
 
 namespace filo {
 namespace {
@@ -79,27 +78,8 @@ std::vector<RungStop> asha_stops(const SearchSettings& search, std::vector<Metri
 std::vector<MetricReport> metric_reports(const Workspace& workspace, const SearchSettings& search,
                                          const std::string& train) {
   std::vector<MetricReport> reports;
-  std::set<std::int64_t> seen;
-  const int attempts = workspace.newest_attempt(train);
-  for (int attempt = 1; attempt <= attempts; ++attempt) {
-    std::ifstream file(workspace.events_file(train, attempt));
-    for (std::string line; std::getline(file, line) && !file.eof();) {  // a line counts once its newline is there
-      if (line.find("\"" + search.unit + "\"") == std::string::npos) continue;
-      const Json event = Json::parse(line, nullptr, false);
-      if (!event.is_object() || event.value("event", Json()) != search.unit || event.value("phase", Json()) != "main")
-        continue;
-      const Json resource = event.value(search.unit, Json());
-      if (!resource.is_number_integer() || !seen.insert(resource.get<std::int64_t>()).second) continue;
-      const Json value = event.value(search.metric, Json());
-      const Json time = event.value("time", Json());
-      MetricReport report{.stage = train,
-                          .resource = resource.get<std::int64_t>(),
-                          .time = time.is_number() ? time.get<double>() : 0,
-                          .value = {}};
-      if (value.is_number() && std::isfinite(value.get<double>())) report.value = value.get<double>();
-      reports.push_back(std::move(report));
-    }
-  }
+  for (const auto& [resource, point] : metric_points(workspace, train, search.unit, "main", search.metric))
+    reports.push_back({.stage = train, .resource = resource, .time = point.time, .value = point.first_value});
   return reports;
 }
 
@@ -147,11 +127,11 @@ std::vector<SearchOutcome> search_outcomes(const Workspace& workspace, const Pla
                                                                       : "waiting";
       if (request) outcome.reason = request->reason;
       if (!is_metric(search.metric))
-        for (const auto& report : metric_reports(workspace, search, trial.train))
-          if (report.resource >= outcome.resource) {
-            outcome.resource = report.resource;
-            outcome.last = report.value;
-          }
+        if (const auto points = metric_points(workspace, trial.train, search.unit, "main", search.metric);
+            !points.empty()) {
+          outcome.resource = points.rbegin()->first;
+          outcome.last = points.rbegin()->second.value;
+        }
       known = by_training.emplace(trial.train, outcome).first;
     }
     SearchOutcome outcome = known->second;

@@ -46,7 +46,7 @@ struct StopDecision {
 // events.jsonl, changes nothing.
 std::vector<StopDecision> search_decisions(const Workspace& workspace, const Plan& plan);
 
-// One training's reports of a search's metric, by resource; the first attempt that told of it counts.
+// One training's reports of a search's metric, by resource: of what was told twice, the first (workspace/events.hpp).
 std::vector<MetricReport> metric_reports(const Workspace& workspace, const SearchSettings& search,
                                          const std::string& train);
 

@@ -1,7 +1,6 @@
 #include "scheduler/report/report.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <sstream>
 
@@ -11,6 +10,7 @@
 #include "scheduler/report/table.hpp"
 #include "settings/metrics.hpp"
 #include "workspace/artifacts.hpp"
+#include "workspace/metric_history.hpp"
 
 namespace filo {
 namespace {
@@ -40,28 +40,11 @@ std::string trial_title(const PlannedTrial& trial) {
   return trial.fold + (values.empty() ? "" : " (" + values + ")");
 }
 
-struct LossPoint {
-  double value = 0;
-  std::string phase;
-};
-
-// The steps of all attempts: a requeued training goes on where its snapshot stood, so later attempts replace what they
-// repeat.
-std::vector<LossPoint> loss_curve(const Workspace& workspace, const std::string& train_key) {
-  std::map<std::pair<int, std::int64_t>, LossPoint> points;  // (main before adapter, step)
-  for (int attempt = 1; attempt <= workspace.newest_attempt(train_key); ++attempt)
-    for (const auto& event : EventReader(workspace.events_file(train_key, attempt)).poll()) {
-      if (event["event"] != "step" || !event.contains("loss") || !event["loss"].is_number() ||
-          !event.contains("step") || !event["step"].is_number_integer())
-        continue;
-      const std::string phase =
-          event.contains("phase") && event["phase"].is_string() ? event["phase"].get<std::string>() : "";
-      const double loss = event["loss"];
-      if (std::isfinite(loss)) points[{phase == "adapter" ? 1 : 0, event["step"].get<std::int64_t>()}] = {loss, phase};
-    }
-  std::vector<LossPoint> curve;
-  for (const auto& [place, point] : points) curve.push_back(point);
-  return curve;
+std::vector<double> losses(const Workspace& workspace, const std::string& train_key, const std::string& phase) {
+  std::vector<double> values;
+  for (const auto& [step, point] : metric_points(workspace, train_key, "step", phase, "loss"))
+    if (point.value) values.push_back(*point.value);
+  return values;
 }
 
 std::string number(double value) {
@@ -71,43 +54,38 @@ std::string number(double value) {
 }
 
 // One phase's curve; a line in a box with the largest and smallest value beside it.
-std::string curve_svg(const std::string& phase, const std::vector<double>& losses) {
+std::string curve_svg(const std::string& phase, const std::vector<double>& values) {
   constexpr double width = 560, height = 160, left = 64, top = 12, bottom = 28;
-  const auto [low, high] = std::minmax_element(losses.begin(), losses.end());
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
   const double range = *high > *low ? *high - *low : 1;
-  const std::size_t stride = losses.size() / 1500 + 1;
+  const std::size_t stride = values.size() / 1500 + 1;
   std::ostringstream points;
-  for (std::size_t i = 0; i < losses.size(); i += stride) {
+  for (std::size_t i = 0; i < values.size(); i += stride) {
     const double x = left + (width - left - 8) * static_cast<double>(i) /
-                                std::max<double>(1, static_cast<double>(losses.size() - 1));
-    const double y = top + (height - top - bottom) * (*high - losses[i]) / range;
+                                std::max<double>(1, static_cast<double>(values.size() - 1));
+    const double y = top + (height - top - bottom) * (*high - values[i]) / range;
     points << number(x) << "," << number(y) << " ";
   }
   std::ostringstream svg;
   svg << "<svg viewBox=\"0 0 " << width << " " << height << "\" width=\"" << width
-      << "\" role=\"img\" aria-label=\"Loss, phase " << html_escaped(phase) << ", from " << number(losses.front())
-      << " to " << number(losses.back()) << "\">"
+      << "\" role=\"img\" aria-label=\"Loss, phase " << html_escaped(phase) << ", from " << number(values.front())
+      << " to " << number(values.back()) << "\">"
       << "<line x1=\"" << left << "\" y1=\"" << top << "\" x2=\"" << left << "\" y2=\"" << height - bottom << "\"/>"
       << "<line x1=\"" << left << "\" y1=\"" << height - bottom << "\" x2=\"" << width - 8 << "\" y2=\""
       << height - bottom << "\"/>"
       << "<text x=\"" << left - 6 << "\" y=\"" << top + 8 << "\" text-anchor=\"end\">" << number(*high) << "</text>"
       << "<text x=\"" << left - 6 << "\" y=\"" << height - bottom << "\" text-anchor=\"end\">" << number(*low)
       << "</text>"
-      << "<text x=\"" << left << "\" y=\"" << height - 8 << "\">"
-      << html_escaped(phase.empty() ? "loss" : "loss, phase " + phase) << ", " << losses.size() << " steps</text>"
+      << "<text x=\"" << left << "\" y=\"" << height - 8 << "\">" << html_escaped("loss, phase " + phase) << ", "
+      << values.size() << " steps</text>"
       << "<polyline points=\"" << points.str() << "\"/></svg>\n";
   return svg.str();
 }
 
-std::string curves_html(const std::vector<LossPoint>& curve) {
-  std::map<std::string, std::vector<double>> phases;
-  std::vector<std::string> order;
-  for (const auto& point : curve) {
-    if (!phases.contains(point.phase)) order.push_back(point.phase);
-    phases[point.phase].push_back(point.value);
-  }
+std::string curves_html(const Workspace& workspace, const std::string& train_key) {
   std::string html;
-  for (const auto& phase : order) html += curve_svg(phase, phases[phase]);
+  for (const char* phase : {"main", "adapter"})
+    if (const auto values = losses(workspace, train_key, phase); !values.empty()) html += curve_svg(phase, values);
   return html;
 }
 
@@ -264,7 +242,7 @@ std::string trial_html(const Workspace& workspace, const TrialResult& result, co
   if (const auto checkpoint = checkpoint_of(workspace, trial))
     html += "<p>Checkpoint: <code>" + html_escaped(*checkpoint) + "</code></p>\n";
   html += classes_html(result.evaluate->metrics);
-  html += curves_html(loss_curve(workspace, trial.train));
+  html += curves_html(workspace, trial.train);
   return html + heat_maps_html(workspace, trial.evaluate, *result.evaluate, copy_to);
 }
 

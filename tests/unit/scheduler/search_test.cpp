@@ -157,6 +157,28 @@ TEST(Search, StopsTrainingsThatFallBehind) {
   EXPECT_EQ(search_decisions(workspace, loaded).size(), 1u) << "the loaded plan knows its search";
 }
 
+// Guards the rule for what is told twice (workspace/events.hpp): a training that is resumed, and does an epoch again
+// with another number, is not judged anew, and does not change how others were; it is shown with the new number.
+TEST(Search, DecisionsStandWhenATrainingIsResumed) {
+  const SearchScratch search({{0.5, 0.4}, {0.9}, {0.3, 0.2}, {0.8}});
+  const Workspace workspace = search.scratch.workspace();
+  const auto before = search_decisions(workspace, search.plan);
+  ASSERT_EQ(before.size(), 2u);
+  const std::string resumed = search.plan.trials[0].train;
+  const int attempt = workspace.make_attempt(resumed);
+  write_file_atomically(workspace.events_file(resumed, attempt),
+                        R"({"event": "epoch", "phase": "main", "epoch": 2, "loss": 0.7, "time": 100})"
+                        "\n");
+  const auto after = search_decisions(workspace, search.plan);
+  ASSERT_EQ(after.size(), 2u);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(after[i].stage, before[i].stage);
+    EXPECT_EQ(after[i].reason, before[i].reason);
+  }
+  for (const auto& outcome : search_outcomes(workspace, search.plan, "test"))
+    if (outcome.trial->train == resumed) EXPECT_EQ(outcome.last, 0.7);
+}
+
 // Guards: a training that is done is not asked to stop.
 TEST(Search, LeavesAloneWhatIsDone) {
   const SearchScratch search(std::vector<std::vector<double>>{{0.5}, {0.9}});

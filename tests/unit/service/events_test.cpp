@@ -201,9 +201,9 @@ TEST(HttpEvents, IdsAreReadBack) {
 TEST(HttpEvents, AFileIsTakenUpNearItsEnd) {
   Events events;
   events.write(1, 0, 99);
-  EventFile file(events.workspace.events_file(stage, 1), 1);
+  EventReader file(events.workspace.events_file(stage, 1), 1);
   file.start_near_end(500);
-  const auto lines = file.read();
+  const auto lines = file.read_lines();
   ASSERT_FALSE(lines.empty());
   EXPECT_LT(lines.size(), 6u);
   EXPECT_EQ(lines.back().sequence, 99);

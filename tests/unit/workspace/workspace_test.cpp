@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <set>
 #include <thread>
 
@@ -85,26 +84,6 @@ TEST(Workspace, RenewsASpecUntilItIsDone) {
   write_result(workspace, key, StageKind::train, 1);
   workspace.create_stage(key, {{"path", 3}});
   EXPECT_EQ(read_json(workspace.spec_file(key)), Json({{"path", 2}}));
-}
-
-// Guards: a torn last line is waited for, garbage is stepped over, nothing is told twice.
-TEST(EventReader, WaitsForWholeLines) {
-  const Scratch scratch;
-  const auto path = scratch.folder / "events.jsonl";
-  EventReader reader(path);
-  EXPECT_TRUE(reader.poll().empty());
-  std::ofstream file(path);
-  file << R"({"event": "started"})"
-       << "\n\x01garbage\n[1]\n"
-       << R"({"event": "pro)" << std::flush;
-  ASSERT_EQ(reader.poll().size(), 1u);
-  EXPECT_TRUE(reader.poll().empty());
-  file << R"(gress"})"
-       << "\n"
-       << std::flush;
-  const auto events = reader.poll();
-  ASSERT_EQ(events.size(), 1u);
-  EXPECT_EQ(events[0]["event"], "progress");
 }
 
 TEST(Workspace, LogTailIsTheLastLines) {
