@@ -6,7 +6,7 @@
 #include "base/hash.hpp"
 #include "data/boxes.hpp"
 #include "data/datasets/dataset.hpp"
-#include "trainer/spec.hpp"
+#include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
 
 namespace filo {
@@ -34,14 +34,14 @@ void expect_images_of(const Dataset& dataset, const std::map<std::string, std::v
 }  // namespace
 
 void run_boxes(Stage& stage) {
-  const BoxesSpec spec = parse_boxes_spec(stage.spec(), stage.spec_file());
+  const BoxesSpec spec = boxes_spec_from_json(stage.spec(), stage.spec_file());
   if (!stage.is_root()) return stage.finish({}, {});
   const Dataset dataset = load_dataset_of(stage, spec.dataset);
-  if (const std::string digest = sha256_hex_of_file(spec.path); digest != spec.digest)
-    throw Error("boxes: " + spec.path, "its digest is " + digest + ", but this stage was planned for " + spec.digest +
-                                           "; plan again (filo run)");
-  const auto boxes = read_boxes(spec.path);
-  expect_images_of(dataset, boxes, spec.path);
+  if (const std::string digest = sha256_hex_of_file(spec.boxes.path); digest != spec.boxes.digest)
+    throw Error("boxes: " + spec.boxes.path, "its digest is " + digest + ", but this stage was planned for " +
+                                                 spec.boxes.digest + "; plan again (filo run)");
+  const auto boxes = read_boxes(spec.boxes.path);
+  expect_images_of(dataset, boxes, spec.boxes.path);
   std::size_t count = 0;
   for (const auto& [image, list] : boxes) count += list.size();
   const std::filesystem::path file = stage.workspace().boxes_file(stage.key());

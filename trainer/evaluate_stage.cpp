@@ -18,7 +18,7 @@
 #include "trainer/feature_batch.hpp"
 #include "trainer/few_shot_images.hpp"
 #include "trainer/metrics.hpp"
-#include "trainer/spec.hpp"
+#include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
 
 namespace filo {
@@ -83,7 +83,7 @@ class Evaluation {
       : stage_(stage),
         spec_(spec),
         dataset_(load_dataset_of(stage, spec.dataset)),
-        reader_(stage.workspace().features_folder(stage.input("features"))),
+        reader_(stage.workspace().features_folder(stage.input(spec_input::features))),
         boxes_(load_boxes_of(stage, spec.model)),
         clip_(load_clip_of(stage, spec.clip, spec.evaluate.shots > 0 ? ClipTowers::both : ClipTowers::text)),
         model_(spec.model, spec.descriptions, clip_, spec.seed) {
@@ -95,7 +95,7 @@ class Evaluation {
     Json untrained = Json::object();
     if (spec_.evaluate.compare_untrained) untrained = evaluate_classes(/*trained=*/false);
     const std::filesystem::path checkpoint =
-        parameters_file(stage_.workspace().checkpoint_folder(stage_.input("train")));
+        parameters_file(stage_.workspace().checkpoint_folder(stage_.input(spec_input::train)));
     model_.load_parameters(load_tensors(checkpoint), checkpoint.string());
 
     heat_maps_ = std::make_unique<AtomicFolder>(
@@ -266,7 +266,7 @@ class Evaluation {
 }  // namespace
 
 void run_evaluate(Stage& stage) {
-  const EvaluateSpec spec = parse_evaluate_spec(stage.spec(), stage.spec_file());
+  const EvaluateSpec spec = evaluate_spec_from_json(stage.spec(), stage.spec_file());
   for (const DatasetReference& trained_on : spec.train_datasets)
     if (spec.dataset.digest == trained_on.digest)
       throw UsageError("evaluate: " + spec.dataset.name,

@@ -2,16 +2,16 @@
 #include "checkpoint/bundle.hpp"
 #include "checkpoint/files.hpp"
 #include "settings/clip_digest.hpp"
-#include "trainer/spec.hpp"
+#include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
 
 namespace filo {
 
 void run_export(Stage& stage) {
-  const ExportSpec spec = parse_export_spec(stage.spec(), stage.spec_file());
+  const ExportSpec spec = export_spec_from_json(stage.spec(), stage.spec_file());
   if (!stage.is_root()) return stage.finish({}, {});
   check_clip_of(spec.clip);
-  const std::filesystem::path checkpoint = stage.workspace().checkpoint_folder(stage.input("train"));
+  const std::filesystem::path checkpoint = stage.workspace().checkpoint_folder(stage.input(spec_input::train));
   Json settings = read_json(settings_file(checkpoint));
   settings["model"]["clip"] = bundled_clip;
   settings["clip"]["path"] = bundled_clip;

@@ -5,7 +5,7 @@
 
 #include "data/shards/shards.hpp"
 #include "model/systems/filo_model.hpp"
-#include "trainer/spec.hpp"
+#include "trainer/stage_inputs.hpp"
 
 namespace filo {
 

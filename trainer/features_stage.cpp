@@ -12,7 +12,7 @@
 #include "data/shards/shards.hpp"
 #include "model/clip/clip.hpp"
 #include "trainer/device.hpp"
-#include "trainer/spec.hpp"
+#include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
 
 namespace filo {
@@ -44,7 +44,7 @@ std::vector<std::uint16_t> half_bits(const torch::Tensor& values) {
 }  // namespace
 
 void run_features(Stage& stage) {
-  const FeaturesSpec spec = parse_features_spec(stage.spec(), stage.spec_file());
+  const FeaturesSpec spec = features_spec_from_json(stage.spec(), stage.spec_file());
   const Dataset dataset = load_dataset_of(stage, spec.dataset);
   const auto clip = load_clip_of(stage, spec.clip);
   const VisionOptions vision{spec.profile, spec.layers, spec.vv_from};

@@ -11,13 +11,17 @@
 #include "base/signals.hpp"
 #include "cluster/session.hpp"
 #include "trainer/device.hpp"
+#include "workspace/spec.hpp"
 
 namespace filo {
 
 namespace fs = std::filesystem;
 
 Stage::Stage(const StageArguments& arguments, const std::string& kind, const Device& device)
-    : arguments_(arguments), device_(device), workspace_(arguments.workspace, Workspace::Access::read) {
+    : arguments_(arguments),
+      device_(device),
+      kind_(stage_kind(kind)),
+      workspace_(arguments.workspace, Workspace::Access::read) {
   const fs::path spec_path = spec_file();
   if (!fs::exists(spec_path))
     throw UsageError(kind + ": " + spec_path.string(),
@@ -36,19 +40,10 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
   }
 }
 
-std::string Stage::input(const std::string& kind) const {
-  const Json inputs = spec_.value("inputs", Json::object());
-  if (!inputs.contains(kind) || !inputs[kind].is_string())
-    throw Error(spec_file().string() + ": inputs." + kind, "missing; expected the key of the stage it needs");
-  return inputs[kind];
-}
+std::string Stage::input(const std::string& name) const { return input_of(spec_, name, spec_file()); }
 
-std::vector<std::string> Stage::all_inputs(const std::string& kind) const {
-  std::vector<std::string> keys = {input(kind)};
-  const Json inputs = spec_.at("inputs");
-  for (int number = 2; inputs.contains(kind + "." + std::to_string(number)); ++number)
-    keys.push_back(input(kind + "." + std::to_string(number)));
-  return keys;
+std::vector<std::string> Stage::all_inputs(const std::string& name) const {
+  return inputs_of(spec_, name, spec_file());
 }
 
 void Stage::finish(const Json& metrics, const std::map<std::string, std::string>& artifacts) {
@@ -56,7 +51,7 @@ void Stage::finish(const Json& metrics, const std::map<std::string, std::string>
   if (!is_root()) return;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
   workspace_.write_result({.stage = arguments_.key,
-                           .kind = stage_kind(spec_["kind"]),
+                           .kind = kind_,
                            .attempt = arguments_.attempt,
                            .world_size = communicator().world_size(),
                            .threads = arguments_.threads,

@@ -39,12 +39,12 @@ class Stage {
 
   const Workspace& workspace() const { return workspace_; }
   const std::string& key() const { return arguments_.key; }
+  StageKind kind() const { return kind_; }
   std::filesystem::path folder() const { return workspace_.stage_folder(key()); }
   std::filesystem::path spec_file() const { return workspace_.spec_file(key()); }
-  // The key of a stage this one needs, from spec.inputs.
-  std::string input(const std::string& kind) const;
-  // Of several: inputs KIND, KIND.2, KIND.3, ... in this order; at least one.
-  std::vector<std::string> all_inputs(const std::string& kind) const;
+  // The key of a stage this one needs, or of several (workspace/spec.hpp).
+  std::string input(const std::string& name) const;
+  std::vector<std::string> all_inputs(const std::string& name) const;
 
   EventLog& events() { return events_; }  // writes on rank 0 only
 
@@ -55,6 +55,7 @@ class Stage {
  private:
   StageArguments arguments_;
   const Device& device_;
+  StageKind kind_;
   Workspace workspace_;
   int start_ = 0;  // rank 0: which start of the attempt this is, 1 the first
   Json spec_;

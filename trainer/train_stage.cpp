@@ -19,7 +19,7 @@
 #include "trainer/gradients.hpp"
 #include "trainer/losses.hpp"
 #include "trainer/optimizer.hpp"
-#include "trainer/spec.hpp"
+#include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
 
 namespace filo {
@@ -43,13 +43,9 @@ struct StepReport {
 
 std::vector<std::filesystem::path> feature_folders(const Stage& stage) {
   std::vector<std::filesystem::path> folders;
-  for (const std::string& key : stage.all_inputs("features")) folders.push_back(stage.workspace().features_folder(key));
+  for (const std::string& key : stage.all_inputs(spec_input::features))
+    folders.push_back(stage.workspace().features_folder(key));
   return folders;
-}
-
-// {"name", "digest"}, or a list of them.
-const Json& trained_on(const Json& spec) {
-  return spec.contains("datasets") ? spec.at("datasets") : spec.at("dataset");
 }
 
 class Training {
@@ -309,12 +305,13 @@ class Training {
       AtomicFolder folder(stage_.workspace().checkpoint_folder(stage_.key()));
       save_tensors(parameters_file(folder.path()), model_.parameters(),
                    {{"profile", to_json(spec_.model).at("profile")}});
-      write_json(settings_file(folder.path()), {{"model", to_json(spec_.model)},
-                                                {"train", to_json(spec_.train)},
-                                                {"clip", stage_.spec().at("clip")},
-                                                {"descriptions", to_json(spec_.descriptions)},
-                                                {"trained_on", trained_on(stage_.spec())},
-                                                {"world_size", stage_.communicator().world_size()}});
+      write_json(settings_file(folder.path()),
+                 {{"model", to_json(spec_.model)},
+                  {"train", to_json(spec_.train)},
+                  {"clip", to_json(spec_.clip)},
+                  {"descriptions", to_json(spec_.descriptions)},
+                  {"trained_on", datasets_member(spec_member::dataset, spec_.datasets).second},
+                  {"world_size", stage_.communicator().world_size()}});
       folder.commit();
     }
     stage_.communicator().barrier();
@@ -332,7 +329,7 @@ class Training {
 }  // namespace
 
 void run_train(Stage& stage) {
-  const TrainSpec spec = parse_train_spec(stage.spec(), stage.spec_file());
+  const TrainSpec spec = train_spec_from_json(stage.spec(), stage.spec_file());
   Training training(stage, spec);
   training.run();
   stage.finish(Json::object(), {{artifact_name::checkpoint, artifact_name::checkpoint}});

@@ -11,6 +11,7 @@
 
 #include "base/error.hpp"
 #include "base/host.hpp"
+#include "workspace/spec.hpp"
 
 namespace filo {
 
@@ -42,6 +43,10 @@ void Workspace::create_stage(const std::string& key, const Json& spec) const {
   const auto existing = read_json_if_sound(spec_file(key));
   if (existing == spec) return;
   write_json(spec_file(key), spec);
+}
+
+StageKind Workspace::kind(const std::string& key) const {
+  return stage_kind(text_of(read_json(spec_file(key)), spec_member::kind));
 }
 
 std::vector<std::string> Workspace::stage_keys() const {

@@ -52,6 +52,7 @@ class Workspace : public WorkspaceLayout {
   // stage is not done.
   void create_stage(const std::string& key, const Json& spec) const;
   std::vector<std::string> stage_keys() const;
+  StageKind kind(const std::string& key) const;  // as its spec.json says; throws Error where it cannot be read
 
   // The newest attempt's number, 0 when there is none.
   int newest_attempt(const std::string& key) const;

@@ -222,8 +222,7 @@ std::vector<std::string> cancel_experiment(const Workspace& workspace, const std
 }
 
 bool cancel_stage(const Workspace& workspace, const std::string& key, const std::string& reason) {
-  const StageKind kind = stage_kind(read_json(workspace.spec_file(key)).at("kind"));
-  if (workspace.result(key, kind)) return false;
+  if (workspace.result(key, workspace.kind(key))) return false;
   workspace.write_request(key, {"cancel", reason});
   pass_failpoint("request written");
   return true;

@@ -8,6 +8,7 @@
 #include "base/text.hpp"
 #include "scheduler/plan/digests.hpp"
 #include "settings/descriptions.hpp"
+#include "workspace/spec.hpp"
 
 namespace filo {
 namespace {
@@ -75,18 +76,7 @@ void check_against_weights(const Experiment& experiment, const ModelSettings& mo
     refuse("model.boxes.file", "found nothing, expected the file of boxes that model.boxes.source: file reads");
 }
 
-// What training sees of the boxes: the positions in its prompts; FiLo's trains on all nine.
-bool training_uses_boxes(const ModelSettings& model) {
-  return model.boxes.source != BoxSource::none && model.prompts.positions == PositionSource::boxes &&
-         model.profile == Profile::paper;
-}
-
-bool evaluation_uses_boxes(const ModelSettings& model) { return model.boxes.source != BoxSource::none; }
-
 using Part = std::shared_ptr<const StageSpec::Part>;
-
-Json clip_json(const ClipFacts& clip) { return {{"path", clip.path}, {"digest", clip.digest}}; }
-Json dataset_json(const DatasetFacts& dataset) { return {{"name", dataset.name}, {"digest", dataset.digest}}; }
 
 // What the stages' specs take from one `model:` section.
 struct ModelParts {
@@ -201,18 +191,13 @@ class Planner {
     const ModelSettings& model = variant.settings.model;
     const ClipFacts& clip = facts_.clip(model.clip);
     check_against_weights(*experiment_, model, clip);
-    Json json = to_json(model);
-    json["clip"] = clip.path;
-    json["boxes"].erase("file");  // the key of the stage that reads it stands among the inputs
-    parts.model = part("model", json);
-    parts.clip = part("clip", clip_json(clip));
-    for (const char* key : {"profile", "image_size", "layers", "vv_from"})
-      parts.features.push_back(part(key, json.at(key)));
-    json["boxes"].erase("suppression");
+    const Json json = model_of_evaluation(model, clip.path);
+    parts.model = part(spec_member::model, json);
+    parts.train_model = part(spec_member::model, model_of_training(model, clip.path));
+    parts.clip = part(spec_member::clip, to_json(ClipReference{clip.path, clip.digest}));
+    for (const char* key : spec_member::of_features) parts.features.push_back(part(key, json.at(key)));
     parts.train_boxes = training_uses_boxes(model);
     parts.evaluate_boxes = evaluation_uses_boxes(model);
-    if (!parts.train_boxes) json["boxes"]["source"] = "none";
-    parts.train_model = part("model", json);
     return parts;
   }
 
@@ -237,8 +222,8 @@ class Planner {
     return known_or(made_of, StageKind::features, "features " + dataset, variant, [&] {
       std::vector<Part> parts = model.features;
       parts.push_back(model.clip);
-      parts.push_back(part("dataset", dataset_json(facts_.dataset(dataset))));
-      parts.push_back(part("inputs", Json::object()));
+      parts.push_back(datasets_part(spec_member::dataset, {dataset}));
+      parts.push_back(part(spec_member::inputs, Json::object()));
       return parts;
     });
   }
@@ -248,10 +233,9 @@ class Planner {
     for (auto at = path.find("{data}"); at != std::string::npos; at = path.find("{data}", at + dataset.size()))
       path.replace(at, 6, dataset);
     return known_or("boxes " + dataset + " " + path, StageKind::boxes, "boxes " + dataset, variant, [&] {
-      return std::vector<Part>{part("boxes", {{"source", "file"},
-                                              {"path", fs::absolute(path).lexically_normal().string()},
-                                              {"digest", boxes_digest(path)}}),
-                               part("dataset", dataset_json(facts_.dataset(dataset))), part("inputs", Json::object())};
+      const BoxesReference boxes{fs::absolute(path).lexically_normal().string(), boxes_digest(path)};
+      return std::vector<Part>{part(spec_member::boxes, to_json(boxes)), datasets_part(spec_member::dataset, {dataset}),
+                               part(spec_member::inputs, Json::object())};
     });
   }
 
@@ -266,32 +250,31 @@ class Planner {
   }
 
   std::string add_train(const Fold& fold, const Variant& variant, const ModelParts& model) {
-    const Part train = section_part("train", variant.sections[1], [&] { return to_json(variant.settings.train); });
+    const Part train =
+        section_part(spec_member::train, variant.sections[1], [&] { return to_json(variant.settings.train); });
     const std::string label = "train " + trained_on(fold);
     std::string made_of = label + " " + identity(model.train_model) + identity(train) + identity(model.clip);
     if (model.train_boxes) made_of += variant.settings.model.boxes.file;
     return known_or(made_of, StageKind::train, label, variant, [&] {
       Json inputs = Json::object();
       for (std::size_t i = 0; i < fold.train.size(); ++i) {
-        const std::string number = i == 0 ? "" : "." + std::to_string(i + 1);
-        inputs["features" + number] = add_features(fold.train[i], variant, model);
-        if (model.train_boxes) inputs["boxes" + number] = add_boxes(fold.train[i], variant);
+        inputs[input_name(spec_input::features, i)] = add_features(fold.train[i], variant, model);
+        if (model.train_boxes) inputs[input_name(spec_input::boxes, i)] = add_boxes(fold.train[i], variant);
       }
       return std::vector<Part>{model.train_model,
                                train,
                                model.clip,
-                               part("descriptions", descriptions(fold.train, variant.settings.model)),
-                               datasets_part("dataset", fold.train),
-                               part("inputs", inputs)};
+                               part(spec_member::descriptions, descriptions(fold.train, variant.settings.model)),
+                               datasets_part(spec_member::dataset, fold.train),
+                               part(spec_member::inputs, inputs)};
     });
   }
 
-  // "dataset": {...} of one, "datasets": [...] of several.
   Part datasets_part(const std::string& name, const std::vector<std::string>& names) {
-    if (names.size() == 1) return part(name, dataset_json(facts_.dataset(names[0])));
-    Json list = Json::array();
-    for (const auto& one : names) list.push_back(dataset_json(facts_.dataset(one)));
-    return part(name + "s", list);
+    std::vector<DatasetReference> datasets;
+    for (const auto& one : names) datasets.push_back({one, facts_.dataset(one).digest});
+    auto [member, value] = datasets_member(name, datasets);
+    return part(member, std::move(value));
   }
 
   Json descriptions(const std::vector<std::string>& datasets, const ModelSettings& model) {
@@ -303,17 +286,18 @@ class Planner {
 
   std::string add_evaluate(const Fold& fold, const Variant& variant, const ModelParts& model,
                            const std::string& train) {
-    const DatasetFacts& dataset = facts_.dataset(fold.test);
     const Part evaluate =
-        section_part("evaluate", variant.sections[2], [&] { return to_json(variant.settings.evaluate); });
-    const Part seed = section_part("seed", variant.sections[1], [&] { return Json(variant.settings.train.seed); });
-    Json inputs = {{"features", add_features(fold.test, variant, model)}, {"train", train}};
-    if (model.evaluate_boxes) inputs["boxes"] = add_boxes(fold.test, variant);
+        section_part(spec_member::evaluate, variant.sections[2], [&] { return to_json(variant.settings.evaluate); });
+    const Part seed =
+        section_part(spec_member::seed, variant.sections[1], [&] { return Json(variant.settings.train.seed); });
+    Json inputs = {{spec_input::features, add_features(fold.test, variant, model)}, {spec_input::train, train}};
+    if (model.evaluate_boxes) inputs[spec_input::boxes] = add_boxes(fold.test, variant);
     Part& described = test_descriptions_[fold.test + " " + variant.settings.model.prompts.descriptions];
-    if (!described) described = part("descriptions", descriptions({fold.test}, variant.settings.model));
+    if (!described) described = part(spec_member::descriptions, descriptions({fold.test}, variant.settings.model));
     return add(StageKind::evaluate, "evaluate " + trained_on(fold) + " on " + fold.test,
-               {model.model, evaluate, seed, model.clip, described, datasets_part("dataset", {dataset.name}),
-                datasets_part("train_dataset", fold.train), StageSpec::part("inputs", std::move(inputs))},
+               {model.model, evaluate, seed, model.clip, described, datasets_part(spec_member::dataset, {fold.test}),
+                datasets_part(spec_member::train_dataset, fold.train),
+                StageSpec::part(spec_member::inputs, std::move(inputs))},
                variant.settings.resources);
   }
 
@@ -323,7 +307,8 @@ class Planner {
     resources.ranks = 1;
     resources.gpus = 0;
     add(StageKind::exported, "export " + trained_on(fold),
-        {part("formats", experiment_->export_formats), model.clip, StageSpec::part("inputs", {{"train", train}})},
+        {part(spec_member::formats, experiment_->export_formats), model.clip,
+         StageSpec::part(spec_member::inputs, {{spec_input::train, train}})},
         resources);
   }
 
@@ -335,13 +320,13 @@ class Planner {
 
   std::string add(StageKind kind, const std::string& label, std::vector<Part> parts,
                   const ResourceSettings& resources) {
-    parts.push_back(part("kind", to_string(kind)));
-    parts.push_back(part("format", 1));
+    parts.push_back(part(spec_member::kind, to_string(kind)));
+    parts.push_back(part(spec_member::format, spec_format));
     StageSpec spec(std::move(parts));
     std::string key = spec.key();
     if (!index_.emplace(key, plan_.stages.size()).second) return key;
     std::vector<std::string> inputs;
-    for (const auto& [name, input] : spec.at("inputs").items()) inputs.push_back(input);
+    for (const auto& [name, input] : spec.at(spec_member::inputs).items()) inputs.push_back(input);
     plan_.stages.push_back({key, kind, label, std::move(inputs), resources, std::move(spec)});
     return key;
   }

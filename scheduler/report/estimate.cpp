@@ -5,6 +5,7 @@
 #include "settings/evaluate.hpp"
 #include "settings/model.hpp"
 #include "settings/train.hpp"
+#include "workspace/spec.hpp"
 
 namespace filo {
 namespace {
@@ -104,28 +105,28 @@ StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, do
   if (kind == StageKind::exported) return {.flop = 0, .bytes = weight_bytes(clip)};
   if (kind == StageKind::features) {
     Json json = Json::object();
-    for (const char* key : {"profile", "image_size", "layers", "vv_from"}) json[key] = spec.at(key);
+    for (const char* key : spec_member::of_features) json[key] = spec.at(key);
     const ModelSettings model = settings_of(json);
     const double stages = static_cast<double>(model.layers.size()) + vv_stages(model);
     const double size = model.image_size;
     return {.flop = images * vision_flop(model, clip),
             .bytes = images * (stages * patches(model, clip) * clip.width * 2 + size * size + clip.projection * 4.0)};
   }
-  const ModelSettings model = settings_of(spec.at("model"));
-  const double image = text_flop(model, clip, spec.at("descriptions")) + maps_flop(model, clip);
+  const ModelSettings model = settings_of(spec.at(spec_member::model));
+  const double image = text_flop(model, clip, spec.at(spec_member::descriptions)) + maps_flop(model, clip);
   if (kind == StageKind::train) {
-    const TrainSettings train = train_settings_from_json(spec.at("train"), "spec");
+    const TrainSettings train = train_settings_from_json(spec.at(spec_member::train), "spec");
     constexpr double copies = 2 * 3 + 1;  // two snapshots with the optimiser's two moments, the checkpoint
-    return {.flop = images *
-                    (train.main_epochs * training_passes * image + text_flop(model, clip, spec.at("descriptions"))),
+    return {.flop = images * (train.main_epochs * training_passes * image +
+                              text_flop(model, clip, spec.at(spec_member::descriptions))),
             .bytes = copies * 4 * parameters(model, clip)};
   }
-  const EvaluateSettings evaluate = evaluate_settings_from_json(spec.at("evaluate"), "spec");
+  const EvaluateSettings evaluate = evaluate_settings_from_json(spec.at(spec_member::evaluate), "spec");
   const double places = patches(model, clip);
   const double memory = evaluate.shots == 0 ? 0
                                             : 2 * places * places * evaluate.shots * clip.width *
                                                   static_cast<double>(model.layers.size());
-  const double classes = static_cast<double>(spec.at("descriptions").at("classes").size());
+  const double classes = static_cast<double>(spec.at(spec_member::descriptions).at("classes").size());
   const double pictures = std::min(anomalous, classes * evaluate.heat_maps);
   const double size = model.image_size;
   return {.flop = (evaluate.compare_untrained ? 2 : 1) * images * (image + memory) +

@@ -44,7 +44,7 @@ void print_attempt(const Workspace& workspace, const std::string& key, int attem
 // Waits for the attempt after this one, as long as one is to be expected.
 bool is_followed(const Workspace& workspace, const std::string& key, int attempt, const std::function<bool()>& stop,
                  double patience_s) {
-  const StageKind kind = stage_kind(read_json(workspace.spec_file(key)).at("kind"));
+  const StageKind kind = workspace.kind(key);
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(patience_s);
   for (;;) {
     const StageFacts facts = read_facts(workspace, key, kind);

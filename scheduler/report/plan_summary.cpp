@@ -8,6 +8,7 @@
 #include "scheduler/plan/digests.hpp"
 #include "scheduler/report/estimate.hpp"
 #include "scheduler/report/table.hpp"
+#include "workspace/spec.hpp"
 
 namespace filo {
 namespace {
@@ -29,16 +30,16 @@ class Costs {
       images += all;
       anomalous += bad;
     }
-    return stage_cost(kind, spec, sizes(spec.contains("clip") ? spec["clip"].value("path", "") : ""), images,
-                      anomalous);
+    return stage_cost(kind, spec, sizes(text_of(spec.value(spec_member::clip, Json()), "path")), images, anomalous);
   }
 
  private:
   static std::vector<std::string> dataset_names(const Json& spec) {
     std::vector<std::string> names;
-    if (spec.contains("dataset")) names.push_back(spec["dataset"].value("name", ""));
-    if (spec.contains("datasets"))
-      for (const auto& dataset : spec["datasets"]) names.push_back(dataset.value("name", ""));
+    const std::string one = spec_member::dataset, several = one + "s";
+    if (spec.contains(one)) names.push_back(text_of(spec[one], "name"));
+    if (spec.contains(several))
+      for (const auto& dataset : spec[several]) names.push_back(text_of(dataset, "name"));
     return names;
   }
 
@@ -76,13 +77,12 @@ std::map<std::pair<StageKind, bool>, Rate> rates_of(const Workspace& workspace, 
     if (!std::filesystem::exists(workspace.result_file(key), error)) continue;
     if (++seen > most_experience) break;
     try {
-      const Json result = read_json(workspace.result_file(key)), spec = read_json(workspace.spec_file(key));
-      const StageKind kind = stage_kind(spec.at("kind"));
-      const double ranks = result.value("world_size", 1), threads = result.value("threads", 1);
-      const bool gpu = result.value("device", "cpu") != "cpu";
-      Rate& rate = rates[{kind, gpu}];
-      rate.flop += costs.of(kind, spec).flop;
-      rate.seconds += result.at("seconds").get<double>() * ranks * (gpu ? 1 : threads);
+      const auto result = stage_result_from_json(read_json(workspace.result_file(key)));
+      if (!result || result->seconds <= 0) continue;
+      const bool gpu = result->device != "cpu";
+      Rate& rate = rates[{result->kind, gpu}];
+      rate.flop += costs.of(result->kind, read_json(workspace.spec_file(key))).flop;
+      rate.seconds += result->seconds * result->world_size * (gpu ? 1 : result->threads);
     } catch (const std::exception&) {  // a stage of another version, or of a data set that is gone, is no experience
     }
   }
