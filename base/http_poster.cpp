@@ -26,7 +26,6 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
-#include "base/json.hpp"
 
 namespace filo {
 namespace {
@@ -260,16 +259,9 @@ std::optional<Answer> read_answer(Connection& connection, Clock::time_point dead
 
 }  // namespace
 
-std::optional<HttpTarget> read_http_target(const std::filesystem::path& path) {
-  try {
-    const Json json = read_json(path);
-    HttpTarget target{json.at("url"), json.at("token"), json.value("certificate", std::string())};
-    const auto safe = [](unsigned char c) { return c > ' ' && c < 127; };  // it stands in a header
-    if (!parse_url(target.url) || !std::all_of(target.token.begin(), target.token.end(), safe)) return std::nullopt;
-    return target;
-  } catch (const std::exception&) {
-    return std::nullopt;
-  }
+bool is_usable(const HttpTarget& target) {
+  const auto safe = [](unsigned char c) { return c > ' ' && c < 127; };
+  return parse_url(target.url) && std::all_of(target.token.begin(), target.token.end(), safe);
 }
 
 struct HttpPoster::State {

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -19,9 +18,8 @@ struct HttpTarget {
   std::string certificate;  // https: PEM of the one certificate (or its authority) that is trusted; "": the system's
 };
 
-// {"url", "token", "certificate" (optional)}, as a server writes it while it runs. Unset: no such file, or not of this
-// form.
-std::optional<HttpTarget> read_http_target(const std::filesystem::path& path);
+// Whether `url` is of this form and `token` may stand in a header.
+bool is_usable(const HttpTarget& target);
 
 struct HttpPosterOptions {
   std::size_t most_queued_bytes = 4 << 20;  // more are dropped

@@ -25,6 +25,7 @@
 #include "base/files.hpp"
 #include "base/http_poster.hpp"
 #include "service/serve.hpp"
+#include "workspace/server_file.hpp"
 
 namespace filo::http {
 namespace {
@@ -194,7 +195,7 @@ void allow_descriptors(int workers) {
 Json run_workers(const Workspace& workspace, const BenchEventsOptions& options) {
   try {
     std::optional<HttpTarget> target;
-    for (int i = 0; i < 500 && !(target = read_http_target(workspace.server_file())); ++i)
+    for (int i = 0; i < 500 && !(target = read_server_file(workspace.server_file())); ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     if (!target) return {{"error", "the server did not start"}};
     std::this_thread::sleep_for(std::chrono::seconds(3));  // its first look at the workspace

@@ -17,6 +17,7 @@
 #include "scheduler/executors/local_executor.hpp"
 #include "service/api.hpp"
 #include "service/http/token.hpp"
+#include "workspace/server_file.hpp"
 
 namespace filo::http {
 namespace {
@@ -42,26 +43,6 @@ class Worker {
 
  private:
   std::thread thread_;
-};
-
-// server.json while this lives; removed at the end unless another server has written its own meanwhile.
-class ServerFile {
- public:
-  ServerFile(std::filesystem::path path, const Json& content) : path_(std::move(path)), text_(content.dump(2) + "\n") {
-    write_file_atomically(path_, text_, 0600);
-  }
-  ServerFile(const ServerFile&) = delete;
-  ServerFile& operator=(const ServerFile&) = delete;
-  ~ServerFile() {
-    try {
-      if (read_file(path_) == text_) std::filesystem::remove(path_);
-    } catch (const std::exception&) {  // gone already
-    }
-  }
-
- private:
-  std::filesystem::path path_;
-  std::string text_;
 };
 
 std::string host_in_url(const std::string& address) {
@@ -268,9 +249,8 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   const bool tls = !options.certificate.empty();
   const std::string url =
       std::string(tls ? "https://" : "http://") + host_in_url(address) + ":" + std::to_string(server.port());
-  Json reachable = {{"url", url}, {"token", token}, {"host", host_name()}, {"pid", getpid()}};
-  if (tls) reachable["certificate"] = read_file(options.certificate);
-  const ServerFile server_file(workspace.server_file(), reachable);
+  const ServerFile server_file(
+      workspace, {.url = url, .token = token, .certificate = tls ? read_file(options.certificate) : ""});
   out << "serving " << workspace.root().string() << " at " << url << "/"
       << (options.show_token
               ? "#token=" + token

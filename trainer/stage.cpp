@@ -11,6 +11,7 @@
 #include "base/signals.hpp"
 #include "cluster/session.hpp"
 #include "trainer/device.hpp"
+#include "workspace/server_file.hpp"
 #include "workspace/spec.hpp"
 
 namespace filo {
@@ -35,7 +36,7 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
     events_ = EventLog(workspace_.events_file(arguments_.key, arguments_.attempt));
     if (const char* server = std::getenv("FILO_SERVER_FILE"); server != nullptr && *server != '\0')
       events_.also_post(std::make_unique<HttpPoster>(
-          [file = fs::path(server)] { return read_http_target(file); },
+          [file = fs::path(server)] { return read_server_file(file); },
           "/api/v1/stages/" + arguments_.key + "/attempts/" + std::to_string(arguments_.attempt) + "/events"));
   }
 }

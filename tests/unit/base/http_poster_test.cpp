@@ -13,7 +13,6 @@
 #include <thread>
 
 #include "base/files.hpp"
-#include "base/json.hpp"
 
 namespace filo {
 namespace {
@@ -216,21 +215,6 @@ TEST(HttpPoster, ARefusalIsNoDelivery) {
     EXPECT_TRUE(within(5, [&] { return poster.dropped() == 1; })) << answer;
     EXPECT_EQ(poster.delivered(), 0u);
   }
-}
-
-TEST(HttpPoster, ATargetIsReadFromTheServersFile) {
-  const std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("filo-target-" + std::to_string(getpid()));
-  EXPECT_FALSE(read_http_target(path));
-  write_json(path, {{"url", "http://127.0.0.1:8321"}, {"token", "abc"}});
-  EXPECT_EQ(read_http_target(path)->token, "abc");
-  for (const Json& bad : {Json::array(), Json{{"url", "http://h:1"}}, Json{{"url", "ftp://h"}, {"token", "t"}},
-                          Json{{"url", 3}, {"token", "t"}}, Json{{"url", "http://h\r\nX: y"}, {"token", "t"}},
-                          Json{{"url", "http://h"}, {"token", "t\r\nX: y"}}}) {
-    write_json(path, bad);
-    EXPECT_FALSE(read_http_target(path)) << bad;
-  }
-  std::filesystem::remove(path);
 }
 
 }  // namespace
