@@ -280,7 +280,7 @@ class Api {
                                        static_cast<std::uint64_t>(request.number("limit", INT64_MAX, 1, INT64_MAX)));
     }
     const bool ended =
-        context_.workspace.end(key, attempt).has_value() || context_.workspace.newest_attempt(key) > attempt;
+        context_.workspace.outcome(key, attempt).has_value() || context_.workspace.newest_attempt(key) > attempt;
     response.headers.insert(response.headers.end(), {{"Filo-Attempt", std::to_string(attempt)},
                                                      {"Filo-Log-Offset", std::to_string(offset)},
                                                      {"Filo-Log-Bytes", std::to_string(size)},

@@ -1,7 +1,6 @@
 #include "service/serve.hpp"
 
 #include <pthread.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -249,8 +248,8 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   const bool tls = !options.certificate.empty();
   const std::string url =
       std::string(tls ? "https://" : "http://") + host_in_url(address) + ":" + std::to_string(server.port());
-  const ServerFile server_file(
-      workspace, {.url = url, .token = token, .certificate = tls ? read_file(options.certificate) : ""});
+  const ServerFile server_file(workspace,
+                               {.url = url, .token = token, .certificate = tls ? read_file(options.certificate) : ""});
   out << "serving " << workspace.root().string() << " at " << url << "/"
       << (options.show_token
               ? "#token=" + token

@@ -93,14 +93,14 @@ double Workspace::claim_age_s(const std::string& key, int attempt) const {
   return wall_time_s() - static_cast<double>(status.st_mtim.tv_sec);
 }
 
-void Workspace::write_end(const std::string& key, int attempt, const AttemptEnd& end) const {
+void Workspace::write_outcome(const std::string& key, int attempt, const AttemptOutcome& end) const {
   write_json(outcome_file(key, attempt), {{"outcome", end.outcome}, {"cause", end.cause}, {"reason", end.reason}});
 }
 
-std::optional<AttemptEnd> Workspace::end(const std::string& key, int attempt) const {
+std::optional<AttemptOutcome> Workspace::outcome(const std::string& key, int attempt) const {
   const auto json = read_json_if_sound(outcome_file(key, attempt));
   if (!json) return std::nullopt;
-  return AttemptEnd{text_of(*json, "outcome"), text_of(*json, "cause"), text_of(*json, "reason")};
+  return AttemptOutcome{text_of(*json, "outcome"), text_of(*json, "cause"), text_of(*json, "reason")};
 }
 
 std::string Workspace::log_tail(const std::string& key, int attempt, int lines) const {

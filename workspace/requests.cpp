@@ -4,14 +4,14 @@
 namespace filo {
 
 void Workspace::write_request(const std::string& key, const StageRequest& request) const {
-  write_json(request_file(key), {{"want", request.want}, {"reason", request.reason}, {"time", wall_time_s()}});
+  write_json(request_file(key), {{"want", request.action}, {"reason", request.reason}, {"time", wall_time_s()}});
 }
 
 std::optional<StageRequest> Workspace::request(const std::string& key) const {
   const auto json = read_json_if_sound(request_file(key));
   if (!json) return std::nullopt;
   StageRequest request{text_of(*json, "want"), text_of(*json, "reason"), number_of(*json, "time")};
-  if (request.want != "cancel" && request.want != "stop") return std::nullopt;
+  if (request.action != "cancel" && request.action != "stop") return std::nullopt;
   return request;
 }
 

@@ -1,4 +1,5 @@
-// WORKSPACE/server.json: where a running `filo serve` is, so that workers find it. The server writes it, workers read it.
+// WORKSPACE/server.json: where a running `filo serve` is, so that workers find it. The server writes it, workers read
+// it.
 #pragma once
 
 #include <filesystem>
@@ -10,8 +11,8 @@
 
 namespace filo {
 
-// The file while this lives, of this process on this host; only its owner may read it, because the token stands in it. At
-// the end it goes, unless another server has written its own meanwhile.
+// The file while this lives, of this process on this host; only its owner may read it, because the token stands in it.
+// At the end it goes, unless another server has written its own meanwhile.
 class ServerFile {
  public:
   ServerFile(const WorkspaceLayout& layout, const HttpTarget& server);

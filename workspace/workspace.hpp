@@ -1,4 +1,4 @@
-// A workspace on disk: stages, their attempts, and what people want of them. Both programs read and write it through
+// A workspace on disk: stages, their attempts, and what people ask of them. Both programs read and write it through
 // this; every call is one look at, or one change of, files (workspace/layout.hpp), and nothing is kept in memory: the
 // truth is on disk. Files are written whole or not at all (base/files.hpp). Calls from several threads and processes
 // are safe where not said otherwise.
@@ -18,16 +18,16 @@
 namespace filo {
 
 // How an attempt ended, as the scheduler saw it: attempts/N/end.json.
-struct AttemptEnd {
+struct AttemptOutcome {
   std::string outcome;  // "done", "failed", "stopped" (exit 75), "lost" (nobody runs it any more), "cancelled"
   std::string cause;    // to_string(EndCause); "" in files of before there was one
   std::string reason;   // one line
 };
 
-// What people or a search want of a stage other than that it runs: stages/KEY/request.json. Only reconcile() acts on
+// What people or a search ask of a stage: stages/KEY/request.json. Without one it should run. Only reconcile() acts on
 // it.
 struct StageRequest {
-  std::string want;    // "cancel": kill it now, state cancelled; "stop": snapshot and exit, state stopped
+  std::string action;  // "cancel": kill it now, state cancelled; "stop": snapshot and exit, state stopped
   std::string reason;  // one line
   double time = 0;     // seconds since 1970; set by Workspace
 };
@@ -75,8 +75,8 @@ class Workspace : public WorkspaceLayout {
   void touch_claim(const std::string& key, int attempt) const;           // the holder lives
   double claim_age_s(const std::string& key, int attempt) const;         // since it was written or touched
 
-  void write_end(const std::string& key, int attempt, const AttemptEnd& end) const;
-  std::optional<AttemptEnd> end(const std::string& key, int attempt) const;
+  void write_outcome(const std::string& key, int attempt, const AttemptOutcome& outcome) const;
+  std::optional<AttemptOutcome> outcome(const std::string& key, int attempt) const;
 
   // The last `lines` lines of an attempt's log, at most 16 KiB; "" when there is none.
   std::string log_tail(const std::string& key, int attempt, int lines) const;

@@ -33,11 +33,11 @@ ResourceSettings resources_of_next(const Executor& executor, const PlannedStage&
   return executor.allowed(grown(stage.resources, counts.timeouts, counts.out_of_memory));
 }
 
-AttemptEnd judge(const Workspace& workspace, const PlannedStage& stage, const StageFacts& facts,
-                 const Executor& executor, const Job& job) {
+AttemptOutcome judge(const Workspace& workspace, const PlannedStage& stage, const StageRecord& facts,
+                     const Executor& executor, const Job& job) {
   const std::string cause = to_string(job.cause);
   if (facts.done) return {"done", cause, ""};
-  if (facts.request && facts.request->want == "cancel") return {"cancelled", cause, facts.request->reason};
+  if (facts.request && facts.request->action == "cancel") return {"cancelled", cause, facts.request->reason};
   if (job.cause == EndCause::exited && job.exit_code == exit_stopped_early)
     return {"stopped", cause, "stopped early with a snapshot"};
   if (job.asked_to_stop) return {"stopped", cause, "stopped on request"};
@@ -62,8 +62,8 @@ AttemptEnd judge(const Workspace& workspace, const PlannedStage& stage, const St
   return {"failed", cause, reason_of_failure(workspace, job, had)};
 }
 
-StageFacts facts_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage) {
-  return index != nullptr ? index->facts(stage.key, stage.kind) : read_facts(workspace, stage.key, stage.kind);
+StageRecord facts_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage) {
+  return index != nullptr ? index->record(stage.key, stage.kind) : read_stage_record(workspace, stage.key, stage.kind);
 }
 
 std::string who(const Json& claim) {
@@ -80,12 +80,12 @@ class Judge {
   void note(const PlannedStage& stage, StageState state) { known_[key_number(stage.key)] = {&stage, state}; }
 
   // queued = may be started.
-  void judge(const PlannedStage& stage, const StageFacts& facts, StageStatus& status) const {
+  void judge(const PlannedStage& stage, const StageRecord& facts, StageStatus& status) const {
     status.counts = facts.counts;
     status.reason = facts.last_reason;
     if (facts.done) return settle(status, StageState::done, "");
     if (facts.request) {
-      const bool cancel = facts.request->want == "cancel";
+      const bool cancel = facts.request->action == "cancel";
       return settle(status, cancel ? StageState::cancelled : StageState::stopped, facts.request->reason);
     }
     if (facts.cancelled) return settle(status, StageState::cancelled, facts.last_reason);
@@ -175,7 +175,7 @@ class Pass {
 
   StageStatus step(const StageAssignment& assignment) {
     const PlannedStage& stage = *assignment.stage;
-    StageFacts facts = facts_of(workspace_, options_.index, stage);
+    StageRecord facts = facts_of(workspace_, options_.index, stage);
     StageStatus status{.key = stage.key, .attempt = facts.attempt};
     if (is_underway(stage, facts, status)) {
       status.counts = facts.counts;
@@ -189,7 +189,7 @@ class Pass {
   }
 
   // Whether the newest attempt runs, here or elsewhere; records its end when it does not and nobody has.
-  bool is_underway(const PlannedStage& stage, StageFacts& facts, StageStatus& status) {
+  bool is_underway(const PlannedStage& stage, StageRecord& facts, StageStatus& status) {
     const auto known = jobs_.find(stage.key);
     const bool listed = known != jobs_.end() && known->second.job.attempt == facts.attempt;
     if (known != jobs_.end() && known->second.job.attempt < facts.attempt)
@@ -215,14 +215,14 @@ class Pass {
     if (claim && holds(stage.key, facts.attempt, *claim)) {
       status.state = StageState::running;
       status.reason =
-          "run by " + who(*claim) + (facts.request ? ", which has yet to " + facts.request->want + " it" : "");
+          "run by " + who(*claim) + (facts.request ? ", which has yet to " + facts.request->action + " it" : "");
       return true;
     }
     const std::string number = std::to_string(facts.attempt);
     const std::string vanished = to_string(EndCause::vanished);
     if (facts.done)
       record(stage, facts, {"done", vanished, ""});
-    else if (facts.request && facts.request->want == "cancel")
+    else if (facts.request && facts.request->action == "cancel")
       record(stage, facts, {"cancelled", vanished, facts.request->reason});
     else
       record(
@@ -242,7 +242,7 @@ class Pass {
   }
 
   void obey(const StageRequest& request, Executor& executor, const Job& job, StageStatus& status) {
-    const bool cancel = request.want == "cancel";
+    const bool cancel = request.action == "cancel";
     if (cancel)
       executor.kill(job.stage, job.attempt);
     else
@@ -253,16 +253,16 @@ class Pass {
     status.reason = (cancel ? "being cancelled: " : "being stopped: ") + request.reason;
   }
 
-  void record(const PlannedStage& stage, StageFacts& facts, const AttemptEnd& end) {
+  void record(const PlannedStage& stage, StageRecord& facts, const AttemptOutcome& end) {
     if (end.outcome == "done" && stage.kind == StageKind::train) collect_checkpoint(workspace_, stage.key);
-    workspace_.write_end(stage.key, facts.attempt, end);
+    workspace_.write_outcome(stage.key, facts.attempt, end);
     options_.at_point("end recorded");
     act(stage.key,
         "attempt " + std::to_string(facts.attempt) + " " + end.outcome + (end.reason.empty() ? "" : ": " + end.reason));
-    facts = read_facts(workspace_, stage.key, stage.kind);
+    facts = read_stage_record(workspace_, stage.key, stage.kind);
   }
 
-  void try_start(const StageAssignment& assignment, const StageFacts& facts, StageStatus& status) {
+  void try_start(const StageAssignment& assignment, const StageRecord& facts, StageStatus& status) {
     if (!options_.start_new || assignment.executor == nullptr) return;
     Asked& asked = asked_.at(assignment.executor);
     if (!asked.answered) return;
@@ -295,7 +295,7 @@ class Pass {
         act(status.key, "started attempt " + std::to_string(status.attempt));
         continue;
       }
-      workspace_.write_end(status.key, status.attempt, {"failed", to_string(EndCause::exited), refusals[i]});
+      workspace_.write_outcome(status.key, status.attempt, {"failed", to_string(EndCause::exited), refusals[i]});
       act(status.key, "attempt " + std::to_string(status.attempt) + " could not be started: " + refusals[i]);
       ++status.counts.failures;
       status.state = StageState::queued;
@@ -379,7 +379,7 @@ std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, S
   Judge judge(plan.stages.size());
   std::vector<StageStatus> statuses;
   for (const auto& stage : plan.stages) {
-    const StageFacts facts = facts_of(workspace, index, stage);
+    const StageRecord facts = facts_of(workspace, index, stage);
     StageStatus status{.key = stage.key, .attempt = facts.attempt};
     judge.judge(stage, facts, status);
     status.seconds = facts.seconds;
@@ -401,7 +401,7 @@ void retry_all(const Workspace& workspace, const Plan& plan) {
   for (const auto& stage : plan.stages) {
     if (workspace.result(stage.key, stage.kind)) continue;
     const auto request = workspace.request(stage.key);
-    if (!searches || !request || request->want != "stop") workspace.retry(stage.key);
+    if (!searches || !request || request->action != "stop") workspace.retry(stage.key);
   }
 }
 

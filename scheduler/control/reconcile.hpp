@@ -9,7 +9,7 @@
 #include "scheduler/executors/executor.hpp"
 #include "scheduler/plan/plan.hpp"
 #include "workspace/index/stage_index.hpp"
-#include "workspace/stage_facts.hpp"
+#include "workspace/stage_record.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {

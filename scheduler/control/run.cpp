@@ -58,7 +58,7 @@ void RunProgress::line(const std::string& text) {
 }
 
 void RunProgress::tell_end(const PlannedStage& stage, int attempt) {
-  const auto end = workspace_.end(stage.key, attempt);
+  const auto end = workspace_.outcome(stage.key, attempt);
   if (!end || end->outcome == "done") return;
   if (end->outcome != "failed") return line(stage.label + ": attempt " + std::to_string(attempt) + " " + end->reason);
   line(stage.label + ": attempt " + std::to_string(attempt) + " failed: " + end->reason);

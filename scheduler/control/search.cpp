@@ -121,8 +121,8 @@ std::vector<SearchOutcome> search_outcomes(const Workspace& workspace, const Pla
       SearchOutcome outcome;
       const auto request = workspace.request(trial.train);
       outcome.state = workspace.result(trial.train, StageKind::train) ? "done"
-                      : request && request->want == "stop"            ? "stopped"
-                      : request && request->want == "cancel"          ? "cancelled"
+                      : request && request->action == "stop"          ? "stopped"
+                      : request && request->action == "cancel"        ? "cancelled"
                       : workspace.newest_attempt(trial.train) > 0     ? "started"
                                                                       : "waiting";
       if (request) outcome.reason = request->reason;

@@ -172,7 +172,7 @@ void SlurmExecutor::load_records() {
     for (std::size_t i = 0; i < batch->entries.size(); ++i) {
       const auto& one = batch->entries[i];
       places_[{one.stage, one.attempt}] = {name, static_cast<int>(i)};
-      if (workspace_.end(one.stage, one.attempt) || workspace_.newest_attempt(one.stage) > one.attempt)
+      if (workspace_.outcome(one.stage, one.attempt) || workspace_.newest_attempt(one.stage) > one.attempt)
         loaded.over.insert(static_cast<int>(i));
     }
     loaded.batch = std::move(*batch);

@@ -7,7 +7,7 @@
 
 #include "base/error.hpp"
 #include "workspace/claim.hpp"
-#include "workspace/stage_facts.hpp"
+#include "workspace/stage_record.hpp"
 
 namespace filo {
 namespace {
@@ -15,7 +15,7 @@ namespace {
 constexpr auto between_looks = std::chrono::milliseconds(200);
 
 bool has_ended(const Workspace& workspace, const std::string& key, int attempt) {
-  if (workspace.end(key, attempt) || workspace.newest_attempt(key) > attempt) return true;
+  if (workspace.outcome(key, attempt) || workspace.newest_attempt(key) > attempt) return true;
   const auto claim = workspace.claim(key, attempt);
   return !claim || !claim_holds(*claim, workspace.claim_age_s(key, attempt));
 }
@@ -47,9 +47,9 @@ bool is_followed(const Workspace& workspace, const std::string& key, int attempt
   const StageKind kind = workspace.kind(key);
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(patience_s);
   for (;;) {
-    const StageFacts facts = read_facts(workspace, key, kind);
-    if (facts.attempt > attempt) return true;
-    if (facts.done || facts.request || facts.cancelled || !given_up(facts, {}).empty()) return false;
+    const StageRecord record = read_stage_record(workspace, key, kind);
+    if (record.attempt > attempt) return true;
+    if (record.done || record.request || record.cancelled || !given_up(record, {}).empty()) return false;
     if (stop() || std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(between_looks);
   }

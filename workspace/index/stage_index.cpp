@@ -96,20 +96,20 @@ class Unpacker {
 };
 
 // Every member in one order, for both ways.
-template <typename Coder, typename Facts>
-void each_member(Coder& coder, Facts& facts) {
-  coder.number(facts.attempt);
-  coder.number(facts.done);
-  coder.number(facts.seconds);
-  coder.number(facts.ended);
-  coder.number(facts.retried);
-  coder.number(facts.cancelled);
-  coder.number(facts.counts.failures);
-  coder.number(facts.counts.requeues);
-  coder.number(facts.counts.timeouts);
-  coder.number(facts.counts.out_of_memory);
-  coder.text(facts.last_failure);
-  coder.text(facts.last_reason);
+template <typename Coder, typename Record>
+void each_member(Coder& coder, Record& record) {
+  coder.number(record.attempt);
+  coder.number(record.done);
+  coder.number(record.seconds);
+  coder.number(record.ended);
+  coder.number(record.retried);
+  coder.number(record.cancelled);
+  coder.number(record.counts.failures);
+  coder.number(record.counts.requeues);
+  coder.number(record.counts.timeouts);
+  coder.number(record.counts.out_of_memory);
+  coder.text(record.last_failure);
+  coder.text(record.last_reason);
 }
 
 // stat of `name` in the folder; unset when there is none.
@@ -168,15 +168,15 @@ class StageIndex::Database {
     }
   }
 
-  template <typename Give>  // give(i, key, identity, facts)
+  template <typename Give>  // give(i, key, identity, record)
   void write(std::size_t count, const Give& give) {
     SQLite::Transaction transaction(*database_);
     SQLite::Statement insert(*database_, "INSERT OR REPLACE INTO stages VALUES (?, ?, ?)");
     for (std::size_t i = 0; i < count; ++i) {
-      const auto [key, identity, facts] = give(i);
+      const auto [key, identity, record] = give(i);
       insert.bind(1, key);
       insert.bind(2, identity.data(), static_cast<int>(identity.size()));
-      insert.bind(3, facts.data(), static_cast<int>(facts.size()));
+      insert.bind(3, record.data(), static_cast<int>(record.size()));
       insert.exec();
       insert.reset();
     }
@@ -240,20 +240,20 @@ StageIndex::~StageIndex() { save(); }
 
 void StageIndex::load() {
   entries_.reserve(database_->rows());
-  database_->each_row([&](std::string key, std::string_view identity, std::string_view facts) {
+  database_->each_row([&](std::string key, std::string_view identity, std::string_view record) {
     Entry entry;
     if (identity.size() != sizeof entry.identity) throw Error("index", "a row is cut short");
     std::memcpy(&entry.identity, identity.data(), sizeof entry.identity);
-    Unpacker unpacker(facts, key + std::string(identity));
-    each_member(unpacker, entry.facts);
+    Unpacker unpacker(record, key + std::string(identity));
+    each_member(unpacker, entry.record);
     bool requested = false;
     unpacker.number(requested);
     if (requested) {
       StageRequest request;
-      unpacker.text(request.want);
+      unpacker.text(request.action);
       unpacker.text(request.reason);
       unpacker.number(request.time);
-      entry.facts.request = std::move(request);
+      entry.record.request = std::move(request);
     }
     entries_.emplace(key_number(key), std::move(entry));
   });
@@ -268,12 +268,12 @@ void StageIndex::save() {
       const Entry& entry = entries_.at(key_number(key));
       const std::string identity(reinterpret_cast<const char*>(&entry.identity), sizeof entry.identity);
       Packer packer;
-      each_member(packer, entry.facts);
-      packer.number(entry.facts.request.has_value());
-      if (entry.facts.request) {
-        packer.text(entry.facts.request->want);
-        packer.text(entry.facts.request->reason);
-        packer.number(entry.facts.request->time);
+      each_member(packer, entry.record);
+      packer.number(entry.record.request.has_value());
+      if (entry.record.request) {
+        packer.text(entry.record.request->action);
+        packer.text(entry.record.request->reason);
+        packer.number(entry.record.request->time);
       }
       return std::make_tuple(key, identity, packer.finish(key + identity));
     });
@@ -284,7 +284,7 @@ void StageIndex::save() {
   }
 }
 
-std::uint64_t StageIndex::look(const std::string& key, const StageFacts& facts, Identity& identity) const {
+std::uint64_t StageIndex::identify(const std::string& key, const StageRecord& record, Identity& identity) const {
   std::uint64_t newest_change = 0;
   const auto changed = [&](const struct stat& status) {
     const std::uint64_t time = nanoseconds(status.st_mtim);
@@ -302,41 +302,41 @@ std::uint64_t StageIndex::look(const std::string& key, const StageFacts& facts, 
   if (const auto status = under(result_name_.c_str()))
     identity.result = {status->st_ino, static_cast<std::uint64_t>(status->st_size), changed(*status)};
   if (const auto status = under(attempts_name_.c_str())) identity.attempts = {status->st_ino, changed(*status)};
-  if (!facts.done) {  // requests, retries and ends of attempts say nothing about what is done
+  if (!record.done) {  // requests, retries and ends of attempts say nothing about what is done
     if (const auto status = under("")) identity.folder = changed(*status);
-    if (facts.attempt > 0)
-      if (const auto status = under(attempts_name_.c_str(), facts.attempt)) identity.newest = changed(*status);
+    if (record.attempt > 0)
+      if (const auto status = under(attempts_name_.c_str(), record.attempt)) identity.newest = changed(*status);
   }
   return newest_change;
 }
 
-StageFacts StageIndex::facts(const std::string& key, StageKind kind) {
+StageRecord StageIndex::record(const std::string& key, StageKind kind) {
   if (stages_.get() < 0) {
     const int folder = open(workspace_.stages_folder().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0) return read_facts(workspace_, key, kind);
+    if (folder < 0) return read_stage_record(workspace_, key, kind);
     stages_ = FileDescriptor(folder);
   }
   const std::uint64_t number = key_number(key);
   const auto known = entries_.find(number);
   if (known != entries_.end()) {
     Identity identity;
-    look(key, known->second.facts, identity);
-    if (identity == known->second.identity) return known->second.facts;
+    identify(key, known->second.record, identity);
+    if (identity == known->second.identity) return known->second.record;
   }
   const std::uint64_t begun = now_ns();
-  StageFacts facts = read_facts(workspace_, key, kind);
+  StageRecord record = read_stage_record(workspace_, key, kind);
   ++reads_;
   Identity identity;
-  const std::uint64_t newest_change = look(key, facts, identity);
+  const std::uint64_t newest_change = identify(key, record, identity);
   // What changed while it was read, or has an attempt that has yet to end, is read again next time.
-  const bool keep = newest_change + settled_after_ns < begun && (facts.done || facts.attempt == 0 || facts.ended);
+  const bool keep = newest_change + settled_after_ns < begun && (record.done || record.attempt == 0 || record.ended);
   if (keep) {
-    entries_[number] = Entry{identity, facts};
+    entries_[number] = Entry{identity, record};
     changed_.push_back(key);
   } else if (known != entries_.end()) {
     entries_.erase(known);
   }
-  return facts;
+  return record;
 }
 
 }  // namespace filo

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "base/files.hpp"
-#include "workspace/stage_facts.hpp"
+#include "workspace/stage_record.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {
@@ -32,8 +32,8 @@ class StageIndex {
   StageIndex(const StageIndex&) = delete;
   StageIndex& operator=(const StageIndex&) = delete;
 
-  // read_facts(), from the folder only when it has changed.
-  StageFacts facts(const std::string& key, StageKind kind);
+  // read_stage_record(), from the folder only when it has changed.
+  StageRecord record(const std::string& key, StageKind kind);
 
   // Writes what is new into the file. Never throws: an index that cannot be written costs time, nothing else.
   void save();
@@ -53,11 +53,11 @@ class StageIndex {
   };
   struct Entry {
     Identity identity;
-    StageFacts facts;
+    StageRecord record;
   };
 
-  // Fills in the identity of what `facts` depend on; returns the latest time of change.
-  std::uint64_t look(const std::string& key, const StageFacts& facts, Identity& identity) const;
+  // Fills in the identity of what `record` depends on; returns the latest time of change.
+  std::uint64_t identify(const std::string& key, const StageRecord& record, Identity& identity) const;
   void load();
 
   const Workspace& workspace_;

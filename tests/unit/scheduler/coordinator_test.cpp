@@ -184,7 +184,7 @@ TEST_F(Coordination, AStopDecisionsItsOwnTrainingsOnly) {
   workspace.remove_active("two");
   const auto pass = all.pass();
   ASSERT_TRUE(workspace.request(train));
-  EXPECT_EQ(workspace.request(train)->want, "stop");
+  EXPECT_EQ(workspace.request(train)->action, "stop");
   EXPECT_TRUE(std::any_of(pass.actions.begin(), pass.actions.end(),
                           [](const PassAction& action) { return action.text == "given up: 7th of 9"; }));
   EXPECT_EQ(state(all.statuses("one"), one, "train parts"), StageState::stopped);
@@ -218,11 +218,11 @@ TEST_F(Coordination, StatusTellsWhatMattersFirst) {
   for (int attempt = 1; attempt <= 3; ++attempt) {
     workspace.make_attempt(failing);
     write_file_atomically(workspace.log_file(failing, attempt), "first\nout of luck\n");
-    workspace.write_end(failing, attempt, {"failed", "exited", "exit code 3"});
+    workspace.write_outcome(failing, attempt, {"failed", "exited", "exit code 3"});
   }
   const std::string again = plan.stages[0].key;
   workspace.make_attempt(again);
-  workspace.write_end(again, 1, {"failed", "exited", "exit code 4"});
+  workspace.write_outcome(again, 1, {"failed", "exited", "exit code 4"});
   const auto statuses = observe(workspace, plan);
   const std::string text = status_text(workspace, plan, statuses, 4);
   EXPECT_THAT(text, HasSubstr("9 trials"));

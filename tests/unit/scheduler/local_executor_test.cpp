@@ -89,7 +89,7 @@ TEST_F(LocalRun, GoesOnAfterExit75) {
   LocalExecutor local = executor("[ $attempt -lt 3 ] && exit 75; finish\n");
   EXPECT_TRUE(all_done(run(local)));
   EXPECT_EQ(workspace.newest_attempt(plan.stages[0].key), 3);
-  EXPECT_EQ(workspace.end(plan.stages[0].key, 1)->outcome, "stopped");
+  EXPECT_EQ(workspace.outcome(plan.stages[0].key, 1)->outcome, "stopped");
 }
 
 // Guards: a stop reaches the workers, their snapshot is waited for, and none of it counts as a failure.
@@ -104,7 +104,7 @@ TEST_F(LocalRun, StopWaitsForTheSnapshot) {
   EXPECT_FALSE(is_settled(statuses));
   for (const int running : {0, 2}) {
     EXPECT_TRUE(std::filesystem::exists(workspace.stage_folder(plan.stages[running].key) / "snapshot"));
-    EXPECT_EQ(workspace.end(plan.stages[running].key, 1)->outcome, "stopped");
+    EXPECT_EQ(workspace.outcome(plan.stages[running].key, 1)->outcome, "stopped");
   }
 }
 
@@ -141,7 +141,7 @@ TEST_F(LocalRun, AKilledRunLeavesNoWorkerAndIsTakenOver) {
 
   LocalExecutor local = executor("finish\n");
   EXPECT_TRUE(all_done(run(local)));
-  EXPECT_EQ(workspace.end(stage, 1)->outcome, "lost");
+  EXPECT_EQ(workspace.outcome(stage, 1)->outcome, "lost");
   EXPECT_EQ(workspace.newest_attempt(stage), 2);
 }
 

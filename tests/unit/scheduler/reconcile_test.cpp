@@ -100,7 +100,7 @@ TEST_F(Reconcile, RequeuesWhatWasLost) {
   const auto stage = status(pass(executor), "features parts");
   EXPECT_EQ(stage.attempt, 2);
   EXPECT_EQ(stage.counts.failures, 0);
-  EXPECT_EQ(workspace.end(key("features parts"), 1)->outcome, "lost");
+  EXPECT_EQ(workspace.outcome(key("features parts"), 1)->outcome, "lost");
 }
 
 // Guards: two runs on one workspace do not run a stage twice.
@@ -243,8 +243,8 @@ TEST_F(Reconcile, RequeuesAtOnceAfterPreemptionAndLoss) {
     const auto now = status(pass(executor), "features parts");
     EXPECT_EQ(now.state, StageState::running);
     EXPECT_EQ(now.counts.failures, 0);
-    EXPECT_EQ(workspace.end(stage, now.attempt - 1)->cause, to_string(cause));
-    EXPECT_EQ(workspace.end(stage, now.attempt - 1)->outcome, "lost");
+    EXPECT_EQ(workspace.outcome(stage, now.attempt - 1)->cause, to_string(cause));
+    EXPECT_EQ(workspace.outcome(stage, now.attempt - 1)->outcome, "lost");
   }
   EXPECT_EQ(limits_used(status(pass(executor), "features parts").counts, {}), "requeued 4 of 50 times");
 }
@@ -359,7 +359,7 @@ TEST_F(Reconcile, ACancelRequestKillsAndStands) {
     EXPECT_EQ(now.state, StageState::cancelled);
     EXPECT_EQ(now.reason, "wrong data");
   }
-  EXPECT_EQ(workspace.end(stage, 1)->outcome, "cancelled");
+  EXPECT_EQ(workspace.outcome(stage, 1)->outcome, "cancelled");
   workspace.retry(stage);
   const auto again = status(pass(executor), "features parts");
   EXPECT_EQ(again.attempt, 2);
@@ -408,7 +408,7 @@ TEST_F(Reconcile, AnExecutorThatDoesNotAnswerChangesNothing) {
   EXPECT_EQ(status(result.statuses, "features parts").state, StageState::running);
   ASSERT_EQ(result.troubles.size(), 1u);
   EXPECT_EQ(result.troubles[0], "fake: fake: does not answer");
-  EXPECT_FALSE(workspace.end(key("features parts"), 1));
+  EXPECT_FALSE(workspace.outcome(key("features parts"), 1));
   executor.silent = false;
   pass(executor);
   EXPECT_EQ(executor.starts, starts);
@@ -443,7 +443,7 @@ TEST_F(Reconcile, AnAttemptThatNeverStartedDoesNotCount) {
   const std::string stage = key("features parts");
   for (int i = 0; i < 60; ++i) {
     workspace.make_attempt(stage);
-    workspace.write_end(stage, i + 1, {"lost", "vanished", "attempt was never started"});
+    workspace.write_outcome(stage, i + 1, {"lost", "vanished", "attempt was never started"});
   }
   FakeExecutor executor;
   const auto now = status(pass(executor), "features parts");

@@ -392,7 +392,7 @@ TEST_F(SlurmExecutorTest, AJobOfAnAttemptThatWasGivenUpIsCancelled) {
     SlurmExecutor slurm = executor();
     start(slurm, wanted);
   }
-  workspace.write_end(wanted[1].stage->key, 1, {"lost", "vanished", "test"});
+  workspace.write_outcome(wanted[1].stage->key, 1, {"lost", "vanished", "test"});
   SlurmExecutor next = executor();
   EXPECT_THAT(next.jobs(), SizeIs(1));
   EXPECT_THAT(calls("scancel"), ElementsAre("scancel --quiet 100_1"));
@@ -656,7 +656,7 @@ TEST_F(SlurmScriptTest, AnAttemptThatWasGivenUpOrSupersededIsRefused) {
   EXPECT_EQ(run(file).wait().exit_code, 1);
   EXPECT_THAT(log(), AllOf(HasSubstr("superseded"), Not(HasSubstr("it ran"))));
   fs::remove_all(chosen->attempt_folder("00000000000000aa", 2));
-  chosen->write_end("00000000000000aa", 1, {"lost", "vanished", "test"});
+  chosen->write_outcome("00000000000000aa", 1, {"lost", "vanished", "test"});
   EXPECT_EQ(run(file).wait().exit_code, 1);
   EXPECT_THAT(log(), HasSubstr("given up"));
 }

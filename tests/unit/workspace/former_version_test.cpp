@@ -6,7 +6,7 @@
 #include "tests/unit/support/scratch.hpp"
 #include "workspace/metric_history.hpp"
 #include "workspace/spec.hpp"
-#include "workspace/stage_facts.hpp"
+#include "workspace/stage_record.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {
@@ -33,11 +33,11 @@ TEST_F(FormerWorkspace, KeysAreTheSame) {
 TEST_F(FormerWorkspace, EveryStageIsDone) {
   const Workspace workspace = scratch.workspace();
   for (const std::string& key : workspace.stage_keys()) {
-    const StageFacts facts = read_facts(workspace, key, workspace.kind(key));
-    EXPECT_TRUE(facts.done) << key;
-    EXPECT_TRUE(facts.ended) << key;
-    EXPECT_GT(facts.seconds, 0) << key;
-    const auto end = workspace.end(key, 1);
+    const StageRecord record = read_stage_record(workspace, key, workspace.kind(key));
+    EXPECT_TRUE(record.done) << key;
+    EXPECT_TRUE(record.ended) << key;
+    EXPECT_GT(record.seconds, 0) << key;
+    const auto end = workspace.outcome(key, 1);
     ASSERT_TRUE(end) << key;
     EXPECT_EQ(end->outcome, "done");
     EXPECT_TRUE(workspace.claim(key, 1));

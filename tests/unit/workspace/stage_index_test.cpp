@@ -21,7 +21,7 @@ class Index : public ::testing::Test {
     workspace.create_stage(key, Json::object());
     workspace.make_attempt(key);
     workspace.write_claim(key, 1, Json::object());
-    workspace.write_end(key, 1, {"done", "exited", ""});
+    workspace.write_outcome(key, 1, {"done", "exited", ""});
     write_result(workspace, key, StageKind::train, 1);
     age();
   }
@@ -34,7 +34,7 @@ class Index : public ::testing::Test {
   // How often the folder was read to tell whether the stage is done.
   std::size_t reads_for(bool done) {
     StageIndex index(workspace, file);
-    EXPECT_EQ(index.facts(key, StageKind::train).done, done);
+    EXPECT_EQ(index.record(key, StageKind::train).done, done);
     return index.reads();
   }
 
@@ -47,34 +47,34 @@ TEST_F(Index, ReadsWhatDidNotChangeOnce) {
   EXPECT_EQ(reads_for(true), 1u);
   EXPECT_EQ(reads_for(true), 0u);
   StageIndex memory_only(workspace, "");
-  memory_only.facts(key, StageKind::train);
-  memory_only.facts(key, StageKind::train);
+  memory_only.record(key, StageKind::train);
+  memory_only.record(key, StageKind::train);
   EXPECT_EQ(memory_only.reads(), 1u);
 }
 
 // Guards: the index is never believed against the files.
 TEST_F(Index, SeesEveryKindOfChange) {
   StageIndex index(workspace, file);
-  const auto facts = [&] { return index.facts(key, StageKind::train); };
-  EXPECT_TRUE(facts().done);
+  const auto record = [&] { return index.record(key, StageKind::train); };
+  EXPECT_TRUE(record().done);
   std::filesystem::remove(workspace.result_file(key));
   age(std::chrono::minutes(50));
-  EXPECT_FALSE(facts().done);
-  EXPECT_EQ(facts().counts.failures, 1);
+  EXPECT_FALSE(record().done);
+  EXPECT_EQ(record().counts.failures, 1);
   workspace.write_request(key, {"cancel", "enough"});
   age(std::chrono::minutes(40));
-  EXPECT_EQ(facts().request->reason, "enough");
+  EXPECT_EQ(record().request->reason, "enough");
   workspace.retry(key);
   age(std::chrono::minutes(30));
-  EXPECT_FALSE(facts().request);
-  EXPECT_EQ(facts().counts.failures, 0);
+  EXPECT_FALSE(record().request);
+  EXPECT_EQ(record().counts.failures, 0);
   workspace.make_attempt(key);
   age(std::chrono::minutes(20));
-  EXPECT_EQ(facts().attempt, 2);
-  EXPECT_FALSE(facts().ended);
-  workspace.write_end(key, 2, {"failed", "exited", "exit code 1"});
+  EXPECT_EQ(record().attempt, 2);
+  EXPECT_FALSE(record().ended);
+  workspace.write_outcome(key, 2, {"failed", "exited", "exit code 1"});
   age(std::chrono::minutes(10));
-  EXPECT_EQ(facts().last_failure, "exit code 1");
+  EXPECT_EQ(record().last_failure, "exit code 1");
 }
 
 // Guards: a result that was overwritten in place, in the same second and with the same size.
@@ -118,10 +118,10 @@ TEST_F(Index, ADamagedIndexIsNotBelieved) {
     for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(file.string() + suffix);
     write_file_atomically(file, damaged);
     StageIndex index(workspace, file);
-    const StageFacts facts = index.facts(key, StageKind::train);
-    EXPECT_TRUE(facts.done) << "byte " << at;
-    EXPECT_EQ(facts.attempt, 1) << "byte " << at;
-    EXPECT_EQ(facts.seconds, 2.0) << "byte " << at;
+    const StageRecord record = index.record(key, StageKind::train);
+    EXPECT_TRUE(record.done) << "byte " << at;
+    EXPECT_EQ(record.attempt, 1) << "byte " << at;
+    EXPECT_EQ(record.seconds, 2.0) << "byte " << at;
     anew += index.reads();
   }
   EXPECT_GT(anew, 0u);

@@ -17,7 +17,7 @@ struct AttemptCounts {
   int out_of_memory = 0;
 };
 
-struct StageFacts {
+struct StageRecord {
   int attempt = 0;         // the newest, 0 = none
   bool done = false;       // a valid result.json of the newest attempt
   double seconds = 0;      // that it took, when done
@@ -30,10 +30,10 @@ struct StageFacts {
   std::optional<StageRequest> request;
 };
 
-StageFacts read_facts(const Workspace& workspace, const std::string& key, StageKind kind);
+StageRecord read_stage_record(const Workspace& workspace, const std::string& key, StageKind kind);
 
 // Why the stage is given up, "" while it is not: "failed 3 of 3 times: exit code 1".
-std::string given_up(const StageFacts& facts, const AttemptLimits& limits);
+std::string given_up(const StageRecord& record, const AttemptLimits& limits);
 
 // What of the limits is used up, "" when nothing: "failed 2 of 3 times, requeued 1 of 50 times".
 std::string limits_used(const AttemptCounts& counts, const AttemptLimits& limits);
