@@ -46,5 +46,18 @@ TEST(ReadJson, NamesTheFileThatIsNotJson) {
   std::filesystem::remove_all(folder);
 }
 
+// Guards files that people edited, or that another version wrote: what is not of the expected type is as if absent.
+TEST(JsonMembers, OfAnotherTypeCountAsAbsent) {
+  const Json object = {{"text", "a"}, {"number", 2.5}, {"null", nullptr}};
+  EXPECT_EQ(text_of(object, "text"), "a");
+  EXPECT_EQ(text_of(object, "number"), "");
+  EXPECT_EQ(text_of(object, "absent", "other"), "other");
+  EXPECT_EQ(number_of(object, "number"), 2.5);
+  EXPECT_EQ(number_of(object, "text"), 0);
+  EXPECT_EQ(number_of(object, "null", 7), 7);
+  EXPECT_EQ(text_of(Json::array(), "text"), "");
+  EXPECT_EQ(number_of(Json("x"), "text"), 0);
+}
+
 }  // namespace
 }  // namespace filo

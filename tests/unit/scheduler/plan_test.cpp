@@ -6,6 +6,7 @@
 #include <chrono>
 #include <set>
 
+#include "scheduler/control/reconcile.hpp"
 #include "tests/unit/support/scratch.hpp"
 
 namespace filo {
@@ -196,6 +197,17 @@ TEST(Plan, TenThousandTrialsAreQuick) {
   EXPECT_LT(took.count(), 10.0);
   std::printf("planned in %.2f s\n", took.count());
   RecordProperty("seconds", std::to_string(took.count()));
+}
+
+// Guards: an experiment that the first version planned and ran is still known, and nothing of it is left to do.
+TEST(Plan, OfTheFirstVersionIsReadAndDone) {
+  const Scratch scratch;
+  std::filesystem::copy(std::filesystem::path(FILO_SOURCE_DIR) / "tests/unit/workspace/testdata/workspace-format-1",
+                        scratch.folder / "workspace", std::filesystem::copy_options::recursive);
+  const Workspace workspace = scratch.workspace();
+  const Plan plan = load_plan(workspace, "demo");
+  EXPECT_EQ(plan.trials.size(), 2u);
+  for (const auto& status : observe(workspace, plan)) EXPECT_EQ(status.state, StageState::done) << status.reason;
 }
 
 }  // namespace

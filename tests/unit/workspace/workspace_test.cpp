@@ -58,6 +58,36 @@ TEST(Workspace, BelievesOnlyTheNewestAttemptsResult) {
   }
 }
 
+// Guards the fence: a worker that a newer attempt, or a newer start of its own attempt, has taken the place of records
+// nothing, however late it ends.
+TEST(Workspace, ASupersededAttemptOrStartRecordsNothing) {
+  const Scratch scratch;
+  const Workspace workspace = scratch.workspace();
+  workspace.create_stage(key, {{"kind", "train"}});
+  const int first = workspace.make_attempt(key);
+  const int start = workspace.make_start(key, first);
+  const int restart = workspace.make_start(key, first);
+  EXPECT_EQ(start, 1);
+  EXPECT_EQ(restart, 2);
+  const auto error_of_writing = [&](int attempt, int of_start) {
+    return error_of([&] {
+      workspace.write_result({.stage = key, .kind = StageKind::train, .attempt = attempt, .seconds = 1}, of_start);
+    });
+  };
+  EXPECT_THAT(error_of_writing(first, start),
+              testing::HasSubstr("start 1 of attempt 1 was superseded by start 2; its result is not recorded"));
+  EXPECT_FALSE(std::filesystem::exists(workspace.result_file(key)));
+
+  const int second = workspace.make_attempt(key);
+  EXPECT_THAT(error_of_writing(first, restart), testing::HasSubstr("attempt 1 was superseded by attempt 2"));
+  EXPECT_FALSE(std::filesystem::exists(workspace.result_file(key)));
+
+  EXPECT_EQ(error_of_writing(second, workspace.make_start(key, second)), "");
+  const auto result = workspace.result(key, StageKind::train);
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->attempt, second);
+}
+
 // Guards: two processes that make attempts at the same moment get different numbers.
 TEST(Workspace, AttemptsAreNumberedExclusively) {
   const Scratch scratch;
