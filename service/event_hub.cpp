@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/text.hpp"
-#include "scheduler/control/run.hpp"
+#include "scheduler/control/run_progress.hpp"
 
 namespace filo::http {
 namespace {

@@ -62,6 +62,32 @@ Executor* Coordinator::executor_of(const ActiveExperiment& experiment) {
   return executors_.emplace(name, factory_(experiment)).first->second.get();
 }
 
+std::vector<Executor*> Coordinator::all_executors() {
+  std::vector<Executor*> all;
+  for (const auto& one : foreground_) all.push_back(one.executor);
+  for (const auto& [name, executor] : executors_)
+    if (executor) all.push_back(executor.get());
+  return all;
+}
+
+Executor::Children Coordinator::children() {
+  Executor::Children sum;
+  for (Executor* executor : all_executors()) {
+    const auto children = executor->children();
+    sum.running += children.running;
+    sum.ended += children.ended;
+  }
+  return sum;
+}
+
+void Coordinator::stop_children() {
+  for (Executor* executor : all_executors()) executor->stop_children();
+}
+
+void Coordinator::end_children() {
+  for (Executor* executor : all_executors()) executor->end_children();
+}
+
 std::vector<Coordinator::Watched> Coordinator::watched(CoordinatorPass& pass) {
   std::vector<Watched> all = foreground_;
   if (!factory_) return all;
@@ -152,11 +178,12 @@ CoordinatorPass Coordinator::pass(bool start_new) {
   apply_searches(all, pass);
   std::vector<Executor*> executors;
   const auto assignments = assign(all, executors);
-  // One that a former pass used may have children of this process to be reaped.
-  for (const auto& [name, executor] : executors_)
-    if (executor && executor->name() == "local" &&
-        std::find(executors.begin(), executors.end(), executor.get()) == executors.end())
-      executors.push_back(executor.get());
+  // One that a former pass used may have children left whose end is to be recorded.
+  for (Executor* executor : all_executors()) {
+    const auto [running, ended] = executor->children();
+    if (running + ended > 0 && std::find(executors.begin(), executors.end(), executor) == executors.end())
+      executors.push_back(executor);
+  }
   const ReconcileOptions options{.start_new = start_new, .index = &index_, .at_point = options_.at_point};
   PassResult result = reconcile(workspace_, assignments, executors, options);
   index_.save();

@@ -55,6 +55,11 @@ class Coordinator {
   std::vector<StageStatus> statuses(const std::string& experiment);
   std::vector<StageStatus> statuses(const Plan& plan);
 
+  // What of all this runs as children of this process (Executor::children()), and how it is ended: see drain().
+  Executor::Children children();
+  void stop_children();
+  void end_children();
+
   // Kept until plan.json changes. Throws as load_plan().
   std::shared_ptr<const Plan> plan(const std::string& experiment);
 
@@ -73,6 +78,7 @@ class Coordinator {
 
   std::vector<Watched> watched(CoordinatorPass& pass);
   Executor* executor_of(const ActiveExperiment& experiment);
+  std::vector<Executor*> all_executors();
   void apply_searches(const std::vector<Watched>& watched, CoordinatorPass& pass);
   std::vector<StageAssignment> assign(const std::vector<Watched>& watched, std::vector<Executor*>& executors);
   void retire(const std::vector<Watched>& watched, CoordinatorPass& pass);

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
@@ -120,7 +121,7 @@ LocalExecutor::LocalExecutor(const Workspace& workspace, fs::path worker, LocalC
       claim_(process_claim()) {}
 
 LocalExecutor::~LocalExecutor() {
-  end_all();
+  end_children();
   const auto deadline = std::chrono::steady_clock::now() + until_sigkill;
   for (auto& [id, entry] : running_)
     while (!entry.process.poll() && std::chrono::steady_clock::now() < deadline)
@@ -131,7 +132,7 @@ LocalExecutor::~LocalExecutor() {
 
 std::vector<Job> LocalExecutor::jobs() {
   reserved_.clear();
-  read_elsewhere();
+  elsewhere_is_due_ = true;
   const auto now = std::chrono::steady_clock::now();
   const bool touch = now - touched_ > between_touches;
   if (touch) touched_ = now;
@@ -153,6 +154,7 @@ std::vector<Job> LocalExecutor::jobs() {
 }
 
 std::vector<LocalExecutor::Use> LocalExecutor::uses() {
+  if (std::exchange(elsewhere_is_due_, false)) read_elsewhere();
   std::vector<Use> uses = elsewhere_;
   for (auto& [id, entry] : running_)
     if (!entry.process.poll()) uses.push_back(entry.use);
@@ -315,13 +317,17 @@ void LocalExecutor::stop(const std::string& stage, int attempt) {
 void LocalExecutor::kill(const std::string& stage, int attempt) {
   Running* entry = find(stage, attempt);
   if (entry == nullptr) return;
+  entry->asked_to_stop = entry->killed = true;
+  terminate(*entry);
+}
+
+void LocalExecutor::terminate(Running& entry) {
   const auto now = std::chrono::steady_clock::now();
-  if (!entry->killed) {
-    entry->asked_to_stop = true;
-    entry->killed = now;
-    ::kill(entry->process.pid(), SIGTERM);
-  } else if (now - *entry->killed > until_sigkill) {
-    entry->process.signal_group(SIGKILL);
+  if (!entry.terminated) {
+    entry.terminated = now;
+    ::kill(entry.process.pid(), SIGTERM);
+  } else if (now - *entry.terminated > until_sigkill) {
+    entry.process.signal_group(SIGKILL);
   }
 }
 
@@ -329,13 +335,19 @@ void LocalExecutor::forget(const std::string& stage, int attempt) {
   if (running_.erase({stage, attempt}) > 0) publish_uses();
 }
 
-void LocalExecutor::stop_all() {
+Executor::Children LocalExecutor::children() {
+  Children children;
+  for (auto& [id, entry] : running_) ++(entry.process.poll() ? children.ended : children.running);
+  return children;
+}
+
+void LocalExecutor::stop_children() {
   for (auto& [id, entry] : running_) stop(id.first, id.second);
 }
 
-void LocalExecutor::end_all() {
+void LocalExecutor::end_children() {
   for (auto& [id, entry] : running_)
-    if (!entry.process.poll()) ::kill(entry.process.pid(), SIGTERM);
+    if (!entry.process.poll()) terminate(entry);
 }
 
 fs::path find_worker() {

@@ -51,8 +51,9 @@ class LocalExecutor : public Executor {
   void kill(const std::string& stage, int attempt) override;
   void forget(const std::string& stage, int attempt) override;
 
-  void stop_all();  // stop() for each that runs
-  void end_all();   // SIGTERM to each mpirun: for those that did not heed stop_all()
+  Children children() override;
+  void stop_children() override;
+  void end_children() override;  // SIGTERM to each mpirun; SIGKILL when called again 5 s later
 
  private:
   struct Use {  // of this machine
@@ -63,14 +64,16 @@ class LocalExecutor : public Executor {
     Process process;
     Use use;
     bool asked_to_stop = false;
-    std::optional<std::chrono::steady_clock::time_point> killed{};
+    bool killed = false;
+    std::optional<std::chrono::steady_clock::time_point> terminated{};  // when SIGTERM was sent
   };
 
   void start_one(const StartRequest& request, const Json& claim);  // throws Error
   std::filesystem::path uses_file() const;
   void publish_uses();  // WORKSPACE/local/HOST-PID.json: what this process runs, for read_elsewhere() of others
   void read_elsewhere();
-  std::vector<Use> uses();                               // of what runs now
+  static void terminate(Running& entry);
+  std::vector<Use> uses();                               // of what runs now, here and elsewhere
   Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended
 
   Workspace workspace_;
@@ -80,7 +83,8 @@ class LocalExecutor : public Executor {
   Json claim_;
   std::map<std::pair<std::string, int>, Running> running_;  // and ended ones until forget()
   std::vector<ResourceSettings> reserved_;                  // since the last jobs() or start()
-  std::vector<Use> elsewhere_;                              // since the last jobs()
+  std::vector<Use> elsewhere_;                              // what other processes run, as it was read last
+  bool elsewhere_is_due_ = false;                           // to be read anew: jobs() was called since
   std::chrono::steady_clock::time_point touched_{};
 };
 
