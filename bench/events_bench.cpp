@@ -24,6 +24,7 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/http_poster.hpp"
+#include "scheduler/plan/plan_file.hpp"
 #include "service/serve.hpp"
 
 namespace filo::http {

@@ -20,6 +20,7 @@
 #include "base/process.hpp"
 #include "scheduler/control/coordinator.hpp"
 #include "scheduler/executors/slurm_executor.hpp"
+#include "scheduler/plan/plan_file.hpp"
 #include "settings/metrics.hpp"
 
 namespace filo {

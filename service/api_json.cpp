@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "base/error.hpp"
+#include "scheduler/plan/axis_values.hpp"
 
 namespace filo::http {
 namespace {

@@ -7,6 +7,7 @@
 #include "base/host.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
+#include "scheduler/plan/plan_file.hpp"
 
 namespace filo::http {
 namespace {

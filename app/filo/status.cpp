@@ -12,6 +12,7 @@
 #include "app/filo/workspace_option.hpp"
 #include "base/signals.hpp"
 #include "scheduler/control/coordinator.hpp"
+#include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
 namespace {

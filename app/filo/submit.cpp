@@ -10,6 +10,7 @@
 #include "base/error.hpp"
 #include "scheduler/executors/slurm_batch.hpp"
 #include "scheduler/executors/slurm_submit.hpp"
+#include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
 namespace {

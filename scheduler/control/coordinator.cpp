@@ -8,6 +8,7 @@
 
 #include "base/error.hpp"
 #include "base/text.hpp"
+#include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
 namespace {

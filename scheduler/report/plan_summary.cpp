@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "base/error.hpp"
+#include "scheduler/plan/axis_values.hpp"
 #include "scheduler/plan/digests.hpp"
 #include "scheduler/report/estimate.hpp"
 #include "scheduler/report/table.hpp"

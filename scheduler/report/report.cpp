@@ -8,6 +8,7 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "scheduler/control/search.hpp"
+#include "scheduler/plan/axis_values.hpp"
 #include "scheduler/report/table.hpp"
 #include "settings/metrics.hpp"
 #include "workspace/artifacts.hpp"

@@ -1,4 +1,5 @@
 #include "scheduler/report/table.hpp"
+#include "scheduler/plan/axis_values.hpp"
 
 #include <algorithm>
 #include <cmath>
