@@ -46,8 +46,8 @@ class Costs {
   const std::pair<double, double>& counts(const std::string& name) {
     const auto [found, is_new] = counts_.try_emplace(name);
     if (is_new) {
-      const DatasetFacts facts = dataset_facts(workspace_, name);
-      found->second = {facts.test_images, facts.anomalous_images};
+      const DatasetInfo info = dataset_info(workspace_, name);
+      found->second = {info.test_images, info.anomalous_images};
     }
     return found->second;
   }
