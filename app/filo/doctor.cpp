@@ -1,4 +1,4 @@
-#include "scheduler/executors/doctor.hpp"
+#include "scheduler/executors/doctor/doctor.hpp"
 
 #include <cstdlib>
 #include <iostream>

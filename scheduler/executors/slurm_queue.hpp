@@ -30,17 +30,17 @@ class SlurmQueue {
 // The rows of one batch. A name belongs to one batch, but may be there twice: submitted again when the first answer
 // came too late. The job that counts is the one that is recorded, else the first.
 struct SlurmBatchRows {
-  long job_id = 0;                         // as recorded, or of the job that was found; 0: neither
+  long job_id = 0;                          // as recorded, or of the job that was found; 0: neither
   std::map<int, const SlurmJob*> by_index;  // of that job
-  std::vector<const SlurmJob*> copies;     // of others
+  std::vector<const SlurmJob*> copies;      // of others
 
   const SlurmJob* at(int index) const;  // null: the queue has none
   bool empty() const { return by_index.empty() && copies.empty(); }
 };
 SlurmBatchRows rows_of_batch(const SlurmQueue& queue, const SlurmBatch& batch);
 
-EndCause cause_of(const SlurmJob& row);        // of one that has ended
-bool never_launches(const SlurmJob& row);      // a launch failed: Slurm gave it back to the queue, held for ever
+EndCause cause_of(const SlurmJob& row);    // of one that has ended
+bool never_launches(const SlurmJob& row);  // a launch failed: Slurm gave it back to the queue, held for ever
 Job job_of(const SlurmBatch::Entry& entry, const SlurmJob& row);
 Job unsubmitted_job(const SlurmBatch& batch, const SlurmBatch::Entry& entry);
 Job ended_job(const SlurmBatch::Entry& entry, EndCause cause, const std::string& where);

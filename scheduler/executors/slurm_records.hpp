@@ -43,8 +43,8 @@ class SlurmRecords {
   Record& at(const std::string& batch) { return records_.at(batch); }
   std::optional<Place> place(const Attempt& attempt) const;  // unset: in no batch
 
-  Record& add(SlurmBatch batch);      // and writes it
-  void save(Record& record);          // written durably
+  Record& add(SlurmBatch batch);          // and writes it
+  void save(Record& record);              // written durably
   void remove(const std::string& batch);  // with its script
 
   std::filesystem::path file(const std::string& batch) const;
