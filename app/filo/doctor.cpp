@@ -9,7 +9,7 @@
 #include "app/filo/workspace_option.hpp"
 #include "app/version.hpp"
 #include "base/error.hpp"
-#include "scheduler/executors/local_executor.hpp"
+#include "scheduler/executors/machine.hpp"
 
 namespace filo {
 namespace {

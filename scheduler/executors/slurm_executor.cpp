@@ -10,7 +10,7 @@
 #include "base/host.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
-#include "scheduler/executors/local_executor.hpp"
+#include "scheduler/executors/machine.hpp"
 
 namespace filo {
 namespace {

@@ -1,7 +1,7 @@
 #include <unistd.h>
 
 #include "scheduler/executors/doctor/tools.hpp"
-#include "scheduler/executors/local_executor.hpp"
+#include "scheduler/executors/machine.hpp"
 
 namespace filo {
 namespace {
