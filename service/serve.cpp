@@ -15,6 +15,7 @@
 #include "base/host.hpp"
 #include "base/log.hpp"
 #include "scheduler/control/drain.hpp"
+#include "scheduler/control/requests.hpp"
 #include "service/api.hpp"
 #include "service/http/token.hpp"
 

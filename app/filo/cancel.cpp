@@ -4,6 +4,7 @@
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "scheduler/control/coordinator.hpp"
+#include "scheduler/control/requests.hpp"
 #include "scheduler/report/logs.hpp"
 
 namespace filo {

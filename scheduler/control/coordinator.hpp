@@ -94,19 +94,4 @@ class Coordinator {
   std::unordered_map<std::uint64_t, std::size_t> position_;  // in latest_, by key_number()
 };
 
-// Whether `name` is an experiment rather than (the first digits of) a stage's key. Throws UsageError with the nearest
-// experiment when it can be neither.
-bool names_experiment(const Workspace& workspace, const std::string& name);
-
-// `filo cancel NAME`: nothing of it is started any more, and stages that no other active experiment needs are killed by
-// the next pass. Done ones stay. Returns the keys of the stages that it asked for. Throws as load_plan().
-std::vector<std::string> cancel_experiment(const Workspace& workspace, const std::string& name,
-                                           const std::string& reason);
-// One stage. False: it is done, there is nothing to cancel.
-bool cancel_stage(const Workspace& workspace, const std::string& key, const std::string& reason);
-
-// `filo retry`: failed, stopped and cancelled stages of the experiment are tried again, and what they block. Returns
-// their keys.
-std::vector<std::string> retry_experiment(const Workspace& workspace, const std::string& name);
-
 }  // namespace filo

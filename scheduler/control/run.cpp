@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "scheduler/control/drain.hpp"
+#include "scheduler/control/requests.hpp"
 
 namespace filo {
 namespace {
