@@ -8,6 +8,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "scheduler/plan/plan_file.hpp"
+#include "scheduler/report/formats.hpp"
 
 namespace filo::http {
 namespace {

@@ -39,7 +39,7 @@ bool tell(Coordinator& coordinator, QueueView& queues, const Workspace& workspac
   for (const auto& name : names) {
     const auto plan = coordinator.plan(name);
     auto statuses = coordinator.statuses(*plan);
-    const std::string problem = queues.tell(workspace, *plan, statuses);
+    const std::string problem = queues.update(workspace, *plan, statuses);
     if (!problem.empty()) std::cerr << "filo: states of " << name << " by the files alone: " << problem << "\n";
     settled = settled && is_settled(statuses);
     if (options.json)

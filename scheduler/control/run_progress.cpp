@@ -66,7 +66,7 @@ void RunProgress::line(const std::string& text) {
   out_ << text << "\n" << std::flush;
 }
 
-void RunProgress::tell_end(const PlannedStage& stage, int attempt) {
+void RunProgress::print_end(const PlannedStage& stage, int attempt) {
   const auto end = workspace_.end(stage.key, attempt);
   if (!end || end->outcome == "done") return;
   if (end->outcome != "failed") return line(stage.label + ": attempt " + std::to_string(attempt) + " " + end->reason);
@@ -78,10 +78,10 @@ void RunProgress::tell_end(const PlannedStage& stage, int attempt) {
   for (std::string text; std::getline(lines, text);) line("    " + text);
 }
 
-void RunProgress::tell_change(const PlannedStage& stage, const StageStatus& status, Seen& seen) {
+void RunProgress::print_change(const PlannedStage& stage, const StageStatus& status, Seen& seen) {
   const bool was_running = seen.state == StageState::running;
   const bool ended = was_running && (status.attempt != seen.attempt || status.state != StageState::running);
-  if (ended && status.state != StageState::done) tell_end(stage, seen.attempt);
+  if (ended && status.state != StageState::done) print_end(stage, seen.attempt);
   const std::string count = "[" + std::to_string(done_) + "/" + std::to_string(plan_.stages.size()) + "] ";
   if (status.state == StageState::running && (!was_running || status.attempt != seen.attempt)) {
     line(count + stage.label + " (" + stage.key +
@@ -137,7 +137,7 @@ void RunProgress::update(const std::vector<StageStatus>& statuses) {
     Seen& seen = seen_[statuses[i].key];
     follow(plan_.stages[i], seen);
     if (seen.state != statuses[i].state || seen.attempt != statuses[i].attempt)
-      tell_change(plan_.stages[i], statuses[i], seen);
+      print_change(plan_.stages[i], statuses[i], seen);
   }
   if (terminal_) live_line();
 }

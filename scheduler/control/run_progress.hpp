@@ -28,8 +28,8 @@ class RunProgress {
     std::chrono::steady_clock::time_point printed{};
   };
 
-  void tell_change(const PlannedStage& stage, const StageStatus& status, Seen& seen);
-  void tell_end(const PlannedStage& stage, int attempt);
+  void print_change(const PlannedStage& stage, const StageStatus& status, Seen& seen);
+  void print_end(const PlannedStage& stage, int attempt);
   void follow(const PlannedStage& stage, Seen& seen);
   void line(const std::string& text);
   void live_line();

@@ -75,7 +75,7 @@ std::vector<Job> SlurmExecutor::jobs() {
 
   std::vector<std::string> over;
   for (auto& [name, record] : records_.all()) {
-    look_at(record, rows_of_batch(queue, record.batch));
+    update(record, rows_of_batch(queue, record.batch));
     if (record.is_over()) over.push_back(name);
   }
   conclude_vanished();
@@ -86,7 +86,7 @@ std::vector<Job> SlurmExecutor::jobs() {
   return std::move(jobs_);
 }
 
-void SlurmExecutor::look_at(Record& record, const SlurmBatchRows& rows) {
+void SlurmExecutor::update(Record& record, const SlurmBatchRows& rows) {
   adopt(record, rows);
   for (const SlurmJob* copy : rows.copies)
     if (!copy->has_ended()) strays_.insert(copy->label());

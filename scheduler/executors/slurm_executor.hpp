@@ -4,7 +4,7 @@
 // A batch's record (scheduler/executors/slurm_batch.hpp) is written first, then sbatch puts the job into the queue,
 // held; its id is recorded, and only then is it released. Killed between any two of these, the next jobs() goes on: a
 // batch that was never submitted is submitted, a held job that nobody recorded is found by its name. Job id and name
-// are both checked at each look, because a controller that was killed gives ids to other jobs.
+// are both checked each time, because a controller that was killed gives ids to other jobs.
 #pragma once
 
 #include <filesystem>
@@ -62,8 +62,8 @@ class SlurmExecutor : public Executor {
   using Place = SlurmRecords::Place;
   using Record = SlurmRecords::Record;
 
-  // A look at the queue: jobs() from top to bottom.
-  void look_at(Record& record, const SlurmBatchRows& rows);
+  // jobs(), from top to bottom.
+  void update(Record& record, const SlurmBatchRows& rows);
   void adopt(Record& record, const SlurmBatchRows& rows);
   void submit_when_due(Record& record);
   void release_when_held(Record& record, const SlurmBatchRows& rows, bool was_submitted);
@@ -89,7 +89,7 @@ class SlurmExecutor : public Executor {
   std::set<std::string> refused_;  // batches that the latest start() could not submit
   double full_until_ = 0;          // no room in the queue until then, seconds since 1970
 
-  // Of the latest look.
+  // Of the latest jobs().
   std::vector<Job> jobs_;
   std::vector<std::pair<std::size_t, Place>> vanished_;  // place in jobs_
   std::map<Attempt, SlurmJob> rows_;                     // of those that wait or run

@@ -8,7 +8,7 @@
 #include "scheduler/plan/axis_values.hpp"
 #include "scheduler/plan/digests.hpp"
 #include "scheduler/report/estimate.hpp"
-#include "scheduler/report/table.hpp"
+#include "scheduler/report/formats.hpp"
 
 namespace filo {
 namespace {

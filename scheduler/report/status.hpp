@@ -19,7 +19,7 @@ class QueueView {
  public:
   // Puts what the queue says over `statuses` of an active experiment on Slurm, which come from the files alone: pending
   // or running, and where. Returns why the cluster could not be asked, "" when it was or need not be.
-  std::string tell(const Workspace& workspace, const Plan& plan, std::vector<StageStatus>& statuses);
+  std::string update(const Workspace& workspace, const Plan& plan, std::vector<StageStatus>& statuses);
 
  private:
   struct Answer {

@@ -509,7 +509,7 @@ TEST_F(SlurmExecutorTest, WhoOnlyLooksSeesWhatTheQueueSays) {
     for (const auto& stage : plan.stages)
       statuses.push_back({.key = stage.key, .state = StageState::running, .attempt = 1});
     statuses[2].attempt = 2;  // a newer one, of which the queue knows nothing
-    EXPECT_EQ(queues.tell(workspace, plan, statuses), "");
+    EXPECT_EQ(queues.update(workspace, plan, statuses), "");
     return statuses;
   };
   all_become("PENDING");
@@ -526,7 +526,7 @@ TEST_F(SlurmExecutorTest, WhoOnlyLooksSeesWhatTheQueueSays) {
   mode("down");
   QueueView blind;
   std::vector<StageStatus> statuses(3);
-  EXPECT_THAT(blind.tell(workspace, plan, statuses), HasSubstr("Unable to contact slurm controller"));
+  EXPECT_THAT(blind.update(workspace, plan, statuses), HasSubstr("Unable to contact slurm controller"));
 }
 
 TEST_F(SlurmExecutorTest, ARecordThatIsBrokenIsLeftAside) {
