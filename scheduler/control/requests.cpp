@@ -34,17 +34,19 @@ bool names_experiment(const Workspace& workspace, const std::string& name) {
                        ", expected a name or the digits of a key that filo status shows" + did_you_mean(name, names));
 }
 
-std::vector<std::string> cancel_experiment(const Workspace& workspace, const std::string& name,
-                                           const std::string& reason) {
+std::optional<std::vector<std::string>> cancel_experiment(const Workspace& workspace, const std::string& name,
+                                                          const std::string& reason) {
   const Plan plan = load_plan(workspace, name);
   const FileDescriptor lock = workspace.lock();  // no pass starts anything between the flag and the requests
+  const auto statuses = observe(workspace, plan);
+  if (all_done(statuses)) return std::nullopt;
   if (auto active = workspace.active(name)) {
     active->cancelled = true;
     workspace.write_active(*active);
   }
   const auto needed = needed_by_others(workspace, name);
   std::vector<std::string> cancelled;
-  for (const auto& status : observe(workspace, plan)) {
+  for (const auto& status : statuses) {
     if (is_settled(status.state) || status.state == StageState::waiting || needed.contains(status.key)) continue;
     workspace.write_request(status.key, {"cancel", reason});
     pass_failpoint("request written");

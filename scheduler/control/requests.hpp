@@ -1,6 +1,7 @@
 // What people ask of stages and experiments: files that the next pass acts on (docs/decisions/012-wishes-are-files.md).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,9 +15,10 @@ namespace filo {
 bool names_experiment(const Workspace& workspace, const std::string& name);
 
 // `filo cancel NAME`: nothing of it is started any more, and stages that no other active experiment needs are killed by
-// the next pass. Done ones stay. Returns the keys of the stages that it asked for. Throws as load_plan().
-std::vector<std::string> cancel_experiment(const Workspace& workspace, const std::string& name,
-                                           const std::string& reason);
+// the next pass. Done ones stay. Returns the keys of the stages that it asked for; nullopt: every stage is done, and
+// nothing was changed. Throws as load_plan().
+std::optional<std::vector<std::string>> cancel_experiment(const Workspace& workspace, const std::string& name,
+                                                          const std::string& reason);
 // One stage. False: it is done, there is nothing to cancel.
 bool cancel_stage(const Workspace& workspace, const std::string& key, const std::string& reason);
 

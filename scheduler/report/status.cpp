@@ -170,6 +170,7 @@ StageState trial_state(const StageStatus& train, const StageStatus& evaluate) {
 Json status_json(const Workspace& workspace, const Plan& plan, const std::vector<StageStatus>& statuses) {
   Json json = {{"experiment", plan.name},
                {"active", Json()},
+               {"settled", is_settled(statuses)},
                {"counts", counts_json(count(statuses))},
                {"trials", counts_json(count_trials(plan, statuses))},
                {"stages", Json::array()}};

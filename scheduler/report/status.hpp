@@ -32,7 +32,9 @@ class QueueView {
   std::map<std::string, Answer> answers_;  // by cluster file
 };
 
-// {"experiment", "active": null or {"executor", "cluster", "since", "cancelled"}, "counts": {state: stages},
+// {"experiment", "active": null or {"executor", "cluster", "since", "cancelled"}, "settled": nothing is left to wait
+// for
+//  or to cancel, "counts": {state: stages},
 //  "trials": {state: trials}, "stages": [{key, kind, label, state, attempt, reason, where, limits, log_tail}]}.
 // `limits`: what of the limits is used up ("failed 2 of 3 times"); `log_tail`: last lines, of failed stages and of
 // those that will be tried again.
