@@ -19,6 +19,33 @@ std::string checked_key(const Json& json, const fs::path& path) {
   throw Error("scheduler: " + path.string(), "found " + json.dump() + ", expected a stage's key of 16 hex digits");
 }
 
+const std::string& key_at(const Json& position, const std::vector<PlannedStage>& stages, const fs::path& path) {
+  const auto place = position.get<std::size_t>();
+  if (place < stages.size()) return stages[place].key;
+  throw Error("scheduler: " + path.string(), "found a stage's position " + position.dump() + ", expected one of " +
+                                                 std::to_string(stages.size()) + " before it");
+}
+
+std::vector<PlannedStage> stages_from(const Json& json, const fs::path& path) {
+  std::vector<ResourceSettings> resources;
+  for (const auto& wanted : json.at("resources"))
+    resources.push_back(resource_settings_from_json(wanted, path.string()));
+  std::vector<PlannedStage> stages;
+  stages.reserve(json.at("stages").size());
+  for (const auto& row : json.at("stages")) {
+    std::vector<std::string> inputs;
+    inputs.reserve(row.at(3).size());
+    for (const auto& input : row.at(3)) inputs.push_back(key_at(input, stages, path));
+    const auto wanted = row.at(4).get<std::size_t>();
+    if (wanted >= resources.size())
+      throw Error("scheduler: " + path.string(),
+                  "found resources " + row.at(4).dump() + ", expected one of " + std::to_string(resources.size()));
+    stages.push_back({checked_key(row.at(0), path), stage_kind(row.at(1).get_ref<const std::string&>()), row.at(2),
+                      std::move(inputs), resources[wanted], StageSpec()});
+  }
+  return stages;
+}
+
 }  // namespace
 
 // Rows in place of objects, and positions in place of keys: 100,000 stages are read in a fraction of a second.
@@ -74,36 +101,15 @@ Plan load_plan(const Workspace& workspace, const std::string& name) {
               .experiment = json.at("experiment"),
               .tables = {},
               .searches = {},
-              .stages = {},
+              .stages = stages_from(json, path),
               .trials = {}};
     for (const auto& table : json.at("tables")) plan.tables.push_back(table_from_json(table));
     for (const auto& [experiment, search] : json.at("searches").items())
       plan.searches[experiment] = search_from_json(search);
-    std::vector<ResourceSettings> resources;
-    for (const auto& wanted : json.at("resources"))
-      resources.push_back(resource_settings_from_json(wanted, path.string()));
-    const auto stage_at = [&](const Json& position) -> const std::string& {
-      const auto place = position.get<std::size_t>();
-      if (place < plan.stages.size()) return plan.stages[place].key;
-      throw Error("scheduler: " + path.string(), "found a stage's position " + position.dump() + ", expected one of " +
-                                                     std::to_string(plan.stages.size()) + " before it");
-    };
-    plan.stages.reserve(json.at("stages").size());
-    for (const auto& row : json.at("stages")) {
-      std::vector<std::string> inputs;
-      inputs.reserve(row.at(3).size());
-      for (const auto& input : row.at(3)) inputs.push_back(stage_at(input));
-      const auto wanted = row.at(4).get<std::size_t>();
-      if (wanted >= resources.size())
-        throw Error("scheduler: " + path.string(),
-                    "found resources " + row.at(4).dump() + ", expected one of " + std::to_string(resources.size()));
-      plan.stages.push_back({checked_key(row.at(0), path), stage_kind(row.at(1).get_ref<const std::string&>()),
-                             row.at(2), std::move(inputs), resources[wanted], StageSpec()});
-    }
     plan.trials.reserve(json.at("trials").size());
     for (const auto& row : json.at("trials"))
-      plan.trials.push_back({row.at(0), row.at(1), row.at(2).get<std::map<std::string, Json>>(), stage_at(row.at(3)),
-                             stage_at(row.at(4)), row.at(5)});
+      plan.trials.push_back({row.at(0), row.at(1), row.at(2).get<std::map<std::string, Json>>(),
+                             key_at(row.at(3), plan.stages, path), key_at(row.at(4), plan.stages, path), row.at(5)});
     return plan;
   } catch (const Json::exception& problem) {
     throw Error("scheduler: " + path.string(),
