@@ -24,6 +24,8 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/http_poster.hpp"
+#include "bench/measure.hpp"
+#include "scheduler/plan/plan_file.hpp"
 #include "service/serve.hpp"
 #include "workspace/server_file.hpp"
 
@@ -33,19 +35,14 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-std::string key_of(int worker) {
-  char key[24];
-  std::snprintf(key, sizeof key, "%016x", worker + 1);
-  return key;
-}
-
 // An experiment of trainings that all run, as far as the files tell.
 void make_workspace(const Workspace& workspace, int workers) {
   Plan plan;
   plan.name = "bench";
   plan.experiment = Json::object();
   for (int worker = 0; worker < workers; ++worker)
-    plan.stages.push_back({key_of(worker), StageKind::train, "train", {}, ResourceSettings{}, StageSpec()});
+    plan.stages.push_back(
+        {bench_key(static_cast<std::size_t>(worker)), StageKind::train, "train", {}, ResourceSettings{}, StageSpec()});
   save_plan(plan, workspace);
   for (const auto& stage : plan.stages) {
     fs::create_directories(workspace.attempt_folder(stage.key, 1));
@@ -71,12 +68,6 @@ std::vector<int> usable_cores() {
   return cores;
 }
 
-double seconds_of(clockid_t clock) {
-  timespec time{};
-  clock_gettime(clock, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
 std::uint64_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
   std::uint64_t pages = 0, resident = 0;
@@ -94,6 +85,7 @@ class Workers {
     address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(target.url.substr(target.url.rfind(':') + 1))));
     epoll_ = FileDescriptor(epoll_create1(EPOLL_CLOEXEC));
     for (std::size_t i = 0; i < workers_.size(); ++i) {
+      workers_[i].key = bench_key(i);
       workers_[i].socket = FileDescriptor(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
       const int fd = workers_[i].socket.get();
       if (fd < 0 || connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
@@ -129,7 +121,8 @@ class Workers {
 
  private:
   struct Worker {
-    FileDescriptor socket;
+    std::string key{};
+    FileDescriptor socket{};
     std::uint64_t sequence = 0;
     Clock::time_point happened{};
     bool waiting = false;
@@ -148,7 +141,7 @@ class Workers {
         "\n",
         number, number, number);
     const std::string request =
-        "POST /api/v1/stages/" + key_of(static_cast<int>(index)) +
+        "POST /api/v1/stages/" + worker.key +
         "/attempts/1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-ndjson\r\n"
         "Authorization: Bearer " +
         token_ + "\r\nContent-Length: " + std::to_string(length) + "\r\n\r\n" + body;
@@ -203,16 +196,13 @@ Json run_workers(const Workspace& workspace, const BenchEventsOptions& options) 
     workers.run(options.seconds);
     auto& delays = workers.delays_ms;
     std::sort(delays.begin(), delays.end());
-    const auto at = [&](double share) {
-      return delays.empty() ? Json()
-                            : Json(delays[static_cast<std::size_t>(share * static_cast<double>(delays.size() - 1))]);
-    };
-    return {{"workers", options.workers},
-            {"seconds", options.seconds},
-            {"events", workers.answered},
-            {"failed", workers.failed},
-            {"late", delays.end() - std::upper_bound(delays.begin(), delays.end(), 1000.0f)},
-            {"delay_ms", {{"p50", at(0.5)}, {"p99", at(0.99)}, {"max", at(1)}}}};
+    return {
+        {"workers", options.workers},
+        {"seconds", options.seconds},
+        {"events", workers.answered},
+        {"failed", workers.failed},
+        {"late", delays.end() - std::upper_bound(delays.begin(), delays.end(), 1000.0f)},
+        {"delay_ms", {{"p50", quantile(delays, 0.5)}, {"p99", quantile(delays, 0.99)}, {"max", quantile(delays, 1)}}}};
   } catch (const std::exception& problem) {
     return {{"error", problem.what()}};
   }
@@ -238,6 +228,7 @@ pid_t fork_workers(const Workspace& workspace, const BenchEventsOptions& options
 
 Json bench_events(const BenchEventsOptions& options) {
   allow_descriptors(options.workers);
+  const RemovedFolder removed(options.folder);
   const Workspace workspace(options.folder);
   make_workspace(workspace, options.workers);
   setenv("FILO_INDEX", (options.folder / "index.sqlite").c_str(), 1);
@@ -254,7 +245,7 @@ Json bench_events(const BenchEventsOptions& options) {
   serving.listen = "127.0.0.1:0";
   serving.limits.connections = static_cast<std::size_t>(options.workers) + 100;
   std::uint64_t resident = 0;
-  const double before = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+  const double before = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
   const auto start = Clock::now();
   double cpu = 0, wall = 0;
   serving.stop = [&] {
@@ -262,8 +253,8 @@ Json bench_events(const BenchEventsOptions& options) {
     const bool over = poll(&entry, 1, 0) > 0;
     if (!over) {
       resident = std::max(resident, resident_bytes());
-      cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - before;
-      wall = std::chrono::duration<double>(Clock::now() - start).count();
+      cpu = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID) - before;
+      wall = seconds_since(start);
     }
     return over;
   };
@@ -280,8 +271,6 @@ Json bench_events(const BenchEventsOptions& options) {
   for (ssize_t got; (got = read(read_end.get(), buffer, sizeof buffer)) > 0;)
     text.append(buffer, static_cast<std::size_t>(got));
   waitpid(child, nullptr, 0);
-  std::error_code ignored;
-  fs::remove_all(options.folder, ignored);
   if (problem) std::rethrow_exception(problem);
   Json figures = Json::parse(text, nullptr, false);
   if (!figures.is_object() || figures.contains("error"))

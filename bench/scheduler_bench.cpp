@@ -10,16 +10,16 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <ctime>
 #include <fstream>
 #include <thread>
 
 #include "base/error.hpp"
-#include "base/hash.hpp"
 #include "base/host.hpp"
 #include "base/process.hpp"
+#include "bench/measure.hpp"
 #include "scheduler/control/coordinator.hpp"
 #include "scheduler/executors/slurm_executor.hpp"
+#include "scheduler/plan/plan_file.hpp"
 #include "settings/metrics.hpp"
 
 namespace filo {
@@ -27,17 +27,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// Without fsync: what is measured is reading.
-void write_plainly(const fs::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  if (!file.flush()) throw Error("bench: " + path.string(), "cannot be written");
-}
-
-std::string key_of(std::size_t number) { return sha256_hex("bench " + std::to_string(number)).substr(0, 16); }
 
 // One of a hundred is features, the rest trainings and their evaluations in pairs. All are done but the last tenth: one
 // of its trainings in ten has failed for good, the others wait for features that a job of another cluster makes.
@@ -79,7 +68,7 @@ class BenchWorkspace {
 
  private:
   std::string add(StageKind kind, const std::string& label, std::vector<std::string> inputs) {
-    const std::string key = key_of(plan_.stages.size());
+    const std::string key = bench_key(plan_.stages.size());
     plan_.stages.push_back({key, kind, label, std::move(inputs), {}, StageSpec()});
     return key;
   }
@@ -162,7 +151,7 @@ Json bench_submission(const SchedulerBenchOptions& options) {
   std::vector<PlannedStage> stages;
   std::vector<StartRequest> requests;
   for (std::size_t i = 0; i < options.jobs; ++i) {
-    stages.push_back({key_of(i), StageKind::train, "train", {}, {.ranks = 1, .memory = "16M"}, StageSpec()});
+    stages.push_back({bench_key(i), StageKind::train, "train", {}, {.ranks = 1, .memory = "16M"}, StageSpec()});
     workspace.create_stage(stages.back().key, {});
   }
   for (const auto& stage : stages) requests.push_back({&stage, workspace.make_attempt(stage.key), stage.resources});
@@ -217,22 +206,8 @@ Json bench_plan(const fs::path& folder, std::size_t trials) {
   return {{"trials", plan.trials.size()}, {"stages", plan.stages.size()}, {"seconds", seconds_since(start)}};
 }
 
-struct Removed {
-  fs::path folder;
-  ~Removed() {
-    std::error_code ignored;
-    fs::remove_all(folder, ignored);
-  }
-};
-
-double thread_cpu_s() {
-  timespec time{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
-
 // Simulated workers append an event a second each to files of their own; this thread follows all of them.
-Json bench_events(const fs::path& folder, std::size_t workers, double duration_s) {
+Json bench_event_files(const fs::path& folder, std::size_t workers, double duration_s) {
   fs::create_directories(folder);
   const auto path_of = [&](std::size_t worker) { return folder / (std::to_string(worker) + ".jsonl"); };
   std::atomic<std::size_t> written = 0;
@@ -258,7 +233,7 @@ Json bench_events(const fs::path& folder, std::size_t workers, double duration_s
     ended = true;
   });
   std::vector<double> delays;
-  const double cpu_before = thread_cpu_s();
+  const double cpu_before = cpu_seconds(CLOCK_THREAD_CPUTIME_ID);
   const auto start = Clock::now();
   for (bool last = false;;) {
     const auto round = Clock::now();
@@ -268,18 +243,15 @@ Json bench_events(const fs::path& folder, std::size_t workers, double duration_s
     if (last) break;
     std::this_thread::sleep_until(round + std::chrono::milliseconds(500));
   }
-  const double core = (thread_cpu_s() - cpu_before) / seconds_since(start);
+  const double core = (cpu_seconds(CLOCK_THREAD_CPUTIME_ID) - cpu_before) / seconds_since(start);
   writer.join();
   std::sort(delays.begin(), delays.end());
-  const auto at = [&](double share) {
-    return delays.empty() ? Json()
-                          : Json(delays[static_cast<std::size_t>(share * static_cast<double>(delays.size() - 1))]);
-  };
-  return {{"workers", workers},
-          {"per_s", static_cast<double>(delays.size()) / duration_s},
-          {"delay_s", {{"median", at(0.5)}, {"p99", at(0.99)}, {"most", at(1)}}},
-          {"core", core},
-          {"lost", written - delays.size()}};
+  return {
+      {"workers", workers},
+      {"per_s", static_cast<double>(delays.size()) / duration_s},
+      {"delay_s", {{"median", quantile(delays, 0.5)}, {"p99", quantile(delays, 0.99)}, {"most", quantile(delays, 1)}}},
+      {"core", core},
+      {"lost", written - delays.size()}};
 }
 
 }  // namespace
@@ -288,14 +260,14 @@ Json bench_scheduler(const SchedulerBenchOptions& options) {
   if (fs::exists(options.folder) && !fs::is_empty(options.folder))
     throw UsageError("bench: " + options.folder.string(), "found a folder with something in it, expected none");
   fs::create_directories(options.folder);
-  const Removed removed{options.folder};
+  const RemovedFolder removed(options.folder);
   const fs::path index = options.folder / "index.sqlite";
   setenv("FILO_INDEX", index.c_str(), 1);
   Json json = Json::object();
 
   json["plan"] = bench_plan(options.folder / "plan", options.trials);
   options.progress("plan: " + json["plan"].dump());
-  json["events"] = bench_events(options.folder / "events", options.workers, options.seconds);
+  json["events"] = bench_event_files(options.folder / "events", options.workers, options.seconds);
   options.progress("events: " + json["events"].dump());
 
   const BenchWorkspace made(options.folder / "workspace", options.stages);

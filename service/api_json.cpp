@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <fstream>
 
+#include "scheduler/plan/axis_values.hpp"
 #include "service/event_streams.hpp"
 #include "workspace/metric_history.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 namespace fs = std::filesystem;
@@ -19,7 +20,7 @@ int total(const std::map<std::string, int>& counts) {
   return sum;
 }
 
-int count_of(const std::map<std::string, int>& counts, const char* state) {
+int count_of(const std::map<std::string, int>& counts, const std::string& state) {
   const auto found = counts.find(state);
   return found == counts.end() ? 0 : found->second;
 }
@@ -99,15 +100,14 @@ const std::vector<StageState>& all_states() {
 }
 
 Json experiment_json(const std::string& name, const ExperimentView& experiment) {
-  const int trials = total(experiment.trial_counts), stages = total(experiment.stage_counts);
-  return {
-      {"name", name},
-      {"revision", experiment.revision},
-      {"active", experiment.active},
-      {"trials",
-       {{"total", trials}, {"done", count_of(experiment.trial_counts, "done")}, {"states", experiment.trial_counts}}},
-      {"stages",
-       {{"total", stages}, {"done", count_of(experiment.stage_counts, "done")}, {"states", experiment.stage_counts}}}};
+  const auto progress = [](const std::map<std::string, int>& counts) -> Json {
+    return {{"total", total(counts)}, {"done", count_of(counts, "done")}, {"states", counts}};
+  };
+  return {{"name", name},
+          {"revision", experiment.revision},
+          {"active", experiment.active},
+          {"trials", progress(experiment.trial_counts)},
+          {"stages", progress(experiment.stage_counts)}};
 }
 
 Json trial_json(const ExperimentView& experiment, std::size_t index) {
@@ -211,18 +211,19 @@ Json curves_json(const Workspace& workspace, const std::string& key, std::size_t
 
 std::string prometheus_text(const ApiContext& context) {
   const auto view = context.monitor.view();
-  const auto& counters = context.counters;
+  const auto& requests = context.requests;
+  const auto& passes = context.passes;
   Metrics metrics;
-  metrics.family("filo_stages", "gauge", "Stages of an experiment by state.");
-  for (const auto& [name, experiment] : view->experiments)
-    for (const StageState state : all_states())
-      metrics.value(count_of(experiment->stage_counts, to_string(state).c_str()),
-                    {{"experiment", name}, {"state", to_string(state)}});
-  metrics.family("filo_trials", "gauge", "Trials of an experiment by state.");
-  for (const auto& [name, experiment] : view->experiments)
-    for (const StageState state : all_states())
-      metrics.value(count_of(experiment->trial_counts, to_string(state).c_str()),
-                    {{"experiment", name}, {"state", to_string(state)}});
+  using Counts = std::map<std::string, int>;
+  const auto by_state = [&](const char* name, const char* help, Counts ExperimentView::*counts) {
+    metrics.family(name, "gauge", help);
+    for (const auto& [experiment, shown] : view->experiments)
+      for (const StageState state : all_states())
+        metrics.value(count_of(*shown.*counts, to_string(state)),
+                      {{"experiment", experiment}, {"state", to_string(state)}});
+  };
+  by_state("filo_stages", "Stages of an experiment by state.", &ExperimentView::stage_counts);
+  by_state("filo_trials", "Trials of an experiment by state.", &ExperimentView::trial_counts);
   const auto& events = context.hub.counters();
   metrics.family("filo_events_total", "counter", "Workers' events taken in, by the way they came.");
   metrics.value(static_cast<double>(events.posted), {{"source", "post"}});
@@ -231,21 +232,21 @@ std::string prometheus_text(const ApiContext& context) {
     metrics.one(name, "counter", help, static_cast<double>(value));
   };
   counter("filo_event_duplicates_total", "Events that had come before.", events.duplicates);
-  counter("filo_http_requests_total", "HTTP requests.", counters.requests);
-  counter("filo_http_malformed_total", "Requests that were no valid HTTP or exceeded a limit.", counters.malformed);
-  counter("filo_http_refused_tokens_total", "Requests without the token.", counters.refused_tokens);
-  counter("filo_http_connections_total", "Connections accepted.", counters.connections);
-  counter("filo_http_refused_connections_total", "Connections beyond the limit.", counters.refused_connections);
-  counter("filo_http_timeouts_total", "Connections closed because the other side was too slow.", counters.timeouts);
+  counter("filo_http_requests_total", "HTTP requests.", requests.requests);
+  counter("filo_http_malformed_total", "Requests that were no valid HTTP or exceeded a limit.", requests.malformed);
+  counter("filo_http_refused_tokens_total", "Requests without the token.", requests.refused_tokens);
+  counter("filo_http_connections_total", "Connections accepted.", requests.connections);
+  counter("filo_http_refused_connections_total", "Connections beyond the limit.", requests.refused_connections);
+  counter("filo_http_timeouts_total", "Connections closed because the other side was too slow.", requests.timeouts);
   const auto gauge = [&](const char* name, const char* help, double value) { metrics.one(name, "gauge", help, value); };
-  gauge("filo_http_open_connections", "Connections open now.", static_cast<double>(counters.open_connections));
-  gauge("filo_http_open_streams", "Event streams open now.", static_cast<double>(counters.open_streams));
-  counter("filo_passes_total", "Reconcile passes.", counters.passes);
-  counter("filo_failed_passes_total", "Reconcile passes that ended with an error.", counters.failed_passes);
-  gauge("filo_pass_seconds", "Duration of the last reconcile pass.", counters.pass_seconds);
+  gauge("filo_http_open_connections", "Connections open now.", static_cast<double>(requests.open_connections));
+  gauge("filo_http_open_streams", "Event streams open now.", static_cast<double>(requests.open_streams));
+  counter("filo_passes_total", "Reconcile passes.", passes.passes);
+  counter("filo_failed_passes_total", "Reconcile passes that ended with an error.", passes.failed_passes);
+  gauge("filo_pass_seconds", "Duration of the last reconcile pass.", passes.pass_seconds);
   gauge("filo_last_pass_time_seconds", "When the last pass ended, since 1970.", view->time);
   gauge("process_resident_memory_bytes", "Resident memory.", resident_bytes());
   return std::move(metrics).text();
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -4,7 +4,7 @@
 
 #include "base/text.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 constexpr std::size_t most_waiting_lines = 256;
@@ -183,4 +183,4 @@ std::size_t EventHub::stages() const {
   return entries_.size();
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

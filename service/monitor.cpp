@@ -7,6 +7,8 @@
 #include "base/host.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
+#include "scheduler/plan/plan_file.hpp"
+#include "scheduler/report/formats.hpp"
 
 namespace filo::http {
 namespace {

@@ -13,7 +13,8 @@
 #include "base/error.hpp"
 #include "base/host.hpp"
 #include "base/log.hpp"
-#include "scheduler/executors/local_executor.hpp"
+#include "scheduler/control/drain.hpp"
+#include "scheduler/control/requests.hpp"
 #include "service/api.hpp"
 #include "service/http/token.hpp"
 #include "workspace/server_file.hpp"
@@ -80,21 +81,21 @@ class Loop {
         counters_(counters),
         bell_(bell),
         workspace_(workspace),
-        coordinator_(
-            workspace, [this](const ActiveExperiment& experiment) { return make_executor(experiment); },
-            options.coordinator) {}
+        coordinator_(workspace, options.executors ? options.executors : none_started, options.coordinator) {}
 
   void run() {
     while (!options_.stop()) {
       const bool complete = look(true);
       const auto next = Clock::now() + (complete ? pause() : std::chrono::milliseconds(20));
-      while (Clock::now() < next && !options_.stop() && !rung() && !local_ended()) {
+      while (Clock::now() < next && !options_.stop() && !rung() && coordinator_.children().ended == 0) {
       }
     }
-    stop_local_stages();
+    drain(coordinator_, {.grace_s = options_.grace_s, .pass = [this] { look(false); }});
   }
 
  private:
+  static std::unique_ptr<Executor> none_started(const ActiveExperiment&) { return nullptr; }
+
   // A cluster's controller has other users too: its queue is looked at less often while nothing happens.
   std::chrono::milliseconds pause() {
     const auto experiments = workspace_.active_experiments();
@@ -110,13 +111,6 @@ class Loop {
     if (!bell_.wait(between_looks)) return false;
     quick_passes_ = passes_after_actions;
     return true;
-  }
-
-  std::unique_ptr<Executor> make_executor(const ActiveExperiment& experiment) {
-    if (!options_.executors) return nullptr;
-    auto executor = options_.executors(experiment);
-    if (auto* local = dynamic_cast<LocalExecutor*>(executor.get())) local_ = local;
-    return executor;
   }
 
   // One pass, and a view of what it came to. False: there is more to show at once.
@@ -157,36 +151,11 @@ class Loop {
     return found;
   }
 
-  bool local_ended() {
-    if (local_ == nullptr) return false;
-    const auto jobs = local_->jobs();
-    return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.state == JobState::ended; });
-  }
-
-  bool local_runs() {
-    const auto jobs = local_->jobs();
-    return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.state != JobState::ended; });
-  }
-
-  // Snapshots of what runs here; jobs of a cluster go on by themselves.
-  void stop_local_stages() {
-    if (local_ == nullptr || local_->jobs().empty()) return;
-    local_->stop_all();
-    const auto deadline = Clock::now() + std::chrono::milliseconds(static_cast<std::int64_t>(options_.grace_s * 1000));
-    while (local_runs() && Clock::now() < deadline) {
-      look(false);
-      std::this_thread::sleep_for(between_looks);
-    }
-    if (local_runs()) local_->end_all();
-    look(false);
-  }
-
   const ServeOptions& options_;
   Monitor& monitor_;
   ServerCounters& counters_;
   Bell& bell_;
   Workspace workspace_;
-  LocalExecutor* local_ = nullptr;  // the coordinator's
   int quick_passes_ = 0;
   std::string told_;
   std::map<std::string, Clock::time_point> due_;

@@ -12,7 +12,7 @@
 
 #include "scheduler/control/reconcile.hpp"
 #include "scheduler/plan/plan.hpp"
-#include "scheduler/report/table.hpp"
+#include "scheduler/report/tables.hpp"
 
 namespace filo::http {
 

@@ -4,6 +4,7 @@
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "scheduler/control/coordinator.hpp"
+#include "scheduler/control/requests.hpp"
 #include "scheduler/report/logs.hpp"
 
 namespace filo {
@@ -27,8 +28,10 @@ void print(const Options& options, const char* what, const std::vector<std::stri
 int cancel(const Options& options, const std::string& workspace_path) {
   const Workspace workspace(workspace_path);
   if (names_experiment(workspace, options.name)) {
-    print(options, "cancelled", cancel_experiment(workspace, options.name, options.reason),
-          "; what runs is ended by the next pass (filo run, filo serve or filo reconcile)");
+    const auto cancelled = cancel_experiment(workspace, options.name, options.reason);
+    print(options, "cancelled", cancelled.value_or(std::vector<std::string>{}),
+          cancelled ? "; what runs is ended by the next pass (filo run, filo serve or filo reconcile)"
+                    : ": " + options.name + " is done already");
     return 0;
   }
   const std::string key = find_stage(workspace, options.name);

@@ -1,4 +1,4 @@
-#include "scheduler/executors/doctor.hpp"
+#include "scheduler/executors/doctor/doctor.hpp"
 
 #include <cstdlib>
 #include <iostream>
@@ -9,7 +9,7 @@
 #include "app/filo/workspace_option.hpp"
 #include "app/version.hpp"
 #include "base/error.hpp"
-#include "scheduler/executors/local_executor.hpp"
+#include "scheduler/executors/machine.hpp"
 
 namespace filo {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
+#include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
 namespace {

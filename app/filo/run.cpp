@@ -11,6 +11,8 @@
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
 #include "base/signals.hpp"
+#include "scheduler/executors/local_executor.hpp"
+#include "scheduler/plan/plan_file.hpp"
 #include "scheduler/report/report.hpp"
 #include "workspace/artifacts.hpp"
 

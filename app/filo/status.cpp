@@ -12,6 +12,7 @@
 #include "app/filo/workspace_option.hpp"
 #include "base/signals.hpp"
 #include "scheduler/control/coordinator.hpp"
+#include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
 namespace {
@@ -38,7 +39,7 @@ bool tell(Coordinator& coordinator, QueueView& queues, const Workspace& workspac
   for (const auto& name : names) {
     const auto plan = coordinator.plan(name);
     auto statuses = coordinator.statuses(*plan);
-    const std::string problem = queues.tell(workspace, *plan, statuses);
+    const std::string problem = queues.update(workspace, *plan, statuses);
     if (!problem.empty()) std::cerr << "filo: states of " << name << " by the files alone: " << problem << "\n";
     settled = settled && is_settled(statuses);
     if (options.json)

@@ -8,8 +8,10 @@
 #include "app/filo/experiment_option.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
+#include "scheduler/control/requests.hpp"
 #include "scheduler/executors/slurm_batch.hpp"
 #include "scheduler/executors/slurm_submit.hpp"
+#include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
 namespace {

@@ -3,11 +3,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <set>
 #include <unordered_set>
 
 #include "base/error.hpp"
-#include "base/text.hpp"
+#include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
 namespace {
@@ -21,16 +20,6 @@ std::string stamp_of(const std::filesystem::path& path) {
 
 // Whether an attempt of it is queued at an executor or runs.
 bool is_underway(const StageStatus& status) { return status.state == StageState::running || !status.where.empty(); }
-
-// Stages that active experiments other than `name` need.
-std::unordered_set<std::string> needed_by_others(const Workspace& workspace, const std::string& name) {
-  std::unordered_set<std::string> needed;
-  for (const auto& other : workspace.active_experiments()) {
-    if (other.name == name || other.cancelled) continue;
-    for (const auto& stage : load_plan(workspace, other.name).stages) needed.insert(stage.key);
-  }
-  return needed;
-}
 
 }  // namespace
 
@@ -60,6 +49,32 @@ Executor* Coordinator::executor_of(const ActiveExperiment& experiment) {
   const auto known = executors_.find(name);
   if (known != executors_.end()) return known->second.get();
   return executors_.emplace(name, factory_(experiment)).first->second.get();
+}
+
+std::vector<Executor*> Coordinator::all_executors() {
+  std::vector<Executor*> all;
+  for (const auto& one : foreground_) all.push_back(one.executor);
+  for (const auto& [name, executor] : executors_)
+    if (executor) all.push_back(executor.get());
+  return all;
+}
+
+Executor::Children Coordinator::children() {
+  Executor::Children sum;
+  for (Executor* executor : all_executors()) {
+    const auto children = executor->children();
+    sum.running += children.running;
+    sum.ended += children.ended;
+  }
+  return sum;
+}
+
+void Coordinator::stop_children() {
+  for (Executor* executor : all_executors()) executor->stop_children();
+}
+
+void Coordinator::end_children() {
+  for (Executor* executor : all_executors()) executor->end_children();
 }
 
 std::vector<Coordinator::Watched> Coordinator::watched(CoordinatorPass& pass) {
@@ -152,11 +167,12 @@ CoordinatorPass Coordinator::pass(bool start_new) {
   apply_searches(all, pass);
   std::vector<Executor*> executors;
   const auto assignments = assign(all, executors);
-  // One that a former pass used may have children of this process to be reaped.
-  for (const auto& [name, executor] : executors_)
-    if (executor && executor->name() == "local" &&
-        std::find(executors.begin(), executors.end(), executor.get()) == executors.end())
-      executors.push_back(executor.get());
+  // One that a former pass used may have children left whose end is to be recorded.
+  for (Executor* executor : all_executors()) {
+    const auto [running, ended] = executor->children();
+    if (running + ended > 0 && std::find(executors.begin(), executors.end(), executor) == executors.end())
+      executors.push_back(executor);
+  }
   const ReconcileOptions options{.start_new = start_new, .index = &index_, .at_point = options_.at_point};
   PassResult result = reconcile(workspace_, assignments, executors, options);
   index_.save();
@@ -190,59 +206,6 @@ std::vector<StageStatus> Coordinator::statuses(const Plan& of) {
     statuses.push_back(latest_[known->second]);
   }
   return statuses;
-}
-
-bool names_experiment(const Workspace& workspace, const std::string& name) {
-  const auto names = experiment_names(workspace);
-  if (std::find(names.begin(), names.end(), name) != names.end()) return true;
-  if (!name.empty() && name.size() <= 16 && name.find_first_not_of("0123456789abcdef") == std::string::npos)
-    return false;
-  throw UsageError("scheduler: " + name,
-                   "found neither an experiment nor a stage of this name in " + workspace.root().string() +
-                       ", expected a name or the digits of a key that filo status shows" + did_you_mean(name, names));
-}
-
-std::vector<std::string> cancel_experiment(const Workspace& workspace, const std::string& name,
-                                           const std::string& reason) {
-  const Plan plan = load_plan(workspace, name);
-  const FileDescriptor lock = workspace.lock();  // no pass starts anything between the flag and the requests
-  if (auto active = workspace.active(name)) {
-    active->cancelled = true;
-    workspace.write_active(*active);
-  }
-  const auto needed = needed_by_others(workspace, name);
-  std::vector<std::string> cancelled;
-  for (const auto& status : observe(workspace, plan)) {
-    if (is_settled(status.state) || status.state == StageState::waiting || needed.contains(status.key)) continue;
-    workspace.write_request(status.key, {"cancel", reason});
-    pass_failpoint("request written");
-    cancelled.push_back(status.key);
-  }
-  return cancelled;
-}
-
-bool cancel_stage(const Workspace& workspace, const std::string& key, const std::string& reason) {
-  if (workspace.result(key, workspace.kind(key))) return false;
-  workspace.write_request(key, {"cancel", reason});
-  pass_failpoint("request written");
-  return true;
-}
-
-std::vector<std::string> retry_experiment(const Workspace& workspace, const std::string& name) {
-  const Plan plan = load_plan(workspace, name);
-  if (auto active = workspace.active(name); active && active->cancelled) {
-    active->cancelled = false;
-    workspace.write_active(*active);
-  }
-  std::vector<std::string> retried;
-  for (const auto& status : observe(workspace, plan)) {
-    if (status.state != StageState::failed && status.state != StageState::stopped &&
-        status.state != StageState::cancelled)
-      continue;
-    workspace.retry(status.key);
-    retried.push_back(status.key);
-  }
-  return retried;
 }
 
 }  // namespace filo

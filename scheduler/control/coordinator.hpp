@@ -55,6 +55,11 @@ class Coordinator {
   std::vector<StageStatus> statuses(const std::string& experiment);
   std::vector<StageStatus> statuses(const Plan& plan);
 
+  // What of all this runs as children of this process (Executor::children()), and how it is ended: see drain().
+  Executor::Children children();
+  void stop_children();
+  void end_children();
+
   // Kept until plan.json changes. Throws as load_plan().
   std::shared_ptr<const Plan> plan(const std::string& experiment);
 
@@ -73,6 +78,7 @@ class Coordinator {
 
   std::vector<Watched> watched(CoordinatorPass& pass);
   Executor* executor_of(const ActiveExperiment& experiment);
+  std::vector<Executor*> all_executors();
   void apply_searches(const std::vector<Watched>& watched, CoordinatorPass& pass);
   std::vector<StageAssignment> assign(const std::vector<Watched>& watched, std::vector<Executor*>& executors);
   void retire(const std::vector<Watched>& watched, CoordinatorPass& pass);
@@ -87,20 +93,5 @@ class Coordinator {
   std::vector<StageStatus> latest_;
   std::unordered_map<std::uint64_t, std::size_t> position_;  // in latest_, by key_number()
 };
-
-// Whether `name` is an experiment rather than (the first digits of) a stage's key. Throws UsageError with the nearest
-// experiment when it can be neither.
-bool names_experiment(const Workspace& workspace, const std::string& name);
-
-// `filo cancel NAME`: nothing of it is started any more, and stages that no other active experiment needs are killed by
-// the next pass. Done ones stay. Returns the keys of the stages that it asked for. Throws as load_plan().
-std::vector<std::string> cancel_experiment(const Workspace& workspace, const std::string& name,
-                                           const std::string& reason);
-// One stage. False: it is done, there is nothing to cancel.
-bool cancel_stage(const Workspace& workspace, const std::string& key, const std::string& reason);
-
-// `filo retry`: failed, stopped and cancelled stages of the experiment are tried again, and what they block. Returns
-// their keys.
-std::vector<std::string> retry_experiment(const Workspace& workspace, const std::string& name);
 
 }  // namespace filo

@@ -1,32 +1,17 @@
 #include "scheduler/control/run.hpp"
 
-#include <algorithm>
-#include <cstdio>
-#include <iostream>
-#include <sstream>
+#include <chrono>
 #include <thread>
 
-#include "base/text.hpp"
+#include "scheduler/control/drain.hpp"
+#include "scheduler/control/requests.hpp"
 
 namespace filo {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto between_looks = std::chrono::milliseconds(50);
+constexpr auto between_polls = std::chrono::milliseconds(50);
 constexpr auto between_passes = std::chrono::seconds(2);  // also how often claims are touched
-constexpr auto between_lines = std::chrono::seconds(2);
-constexpr int log_lines = 15;
-
-bool is_last(const Json& event) {
-  return event["event"] == "progress" && event.contains("done") && event.contains("total") &&
-         event["done"] == event["total"];
-}
-
-std::string seconds_text(double seconds) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f s", seconds);
-  return text;
-}
 
 int failures_in(const std::vector<StageStatus>& statuses) {
   int failures = 0;
@@ -34,133 +19,40 @@ int failures_in(const std::vector<StageStatus>& statuses) {
   return failures;
 }
 
-bool any_running(std::vector<Job> jobs) {
-  return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.state != JobState::ended; });
-}
-
-bool any_ended(std::vector<Job> jobs) {
-  return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.state == JobState::ended; });
-}
-
 }  // namespace
 
-RunProgress::RunProgress(const Workspace& workspace, const Plan& plan, std::ostream& out, bool terminal)
-    : workspace_(workspace), plan_(plan), out_(out), terminal_(terminal) {}
-
-RunProgress::~RunProgress() {
-  if (live_) out_ << "\r\033[K" << std::flush;
-}
-
-void RunProgress::line(const std::string& text) {
-  if (live_) out_ << "\r\033[K";
-  live_ = false;
-  out_ << text << "\n" << std::flush;
-}
-
-void RunProgress::tell_end(const PlannedStage& stage, int attempt) {
-  const auto end = workspace_.outcome(stage.key, attempt);
-  if (!end || end->outcome == "done") return;
-  if (end->outcome != "failed") return line(stage.label + ": attempt " + std::to_string(attempt) + " " + end->reason);
-  line(stage.label + ": attempt " + std::to_string(attempt) + " failed: " + end->reason);
-  const std::string tail = workspace_.log_tail(stage.key, attempt, log_lines);
-  if (tail.empty()) return;
-  line("  last lines of " + workspace_.log_file(stage.key, attempt).string() + ":");
-  std::istringstream lines(tail);
-  for (std::string text; std::getline(lines, text);) line("    " + text);
-}
-
-void RunProgress::tell_change(const PlannedStage& stage, const StageStatus& status, Seen& seen) {
-  const bool was_running = seen.state == StageState::running;
-  const bool ended = was_running && (status.attempt != seen.attempt || status.state != StageState::running);
-  if (ended && status.state != StageState::done) tell_end(stage, seen.attempt);
-  const std::string count = "[" + std::to_string(done_) + "/" + std::to_string(plan_.stages.size()) + "] ";
-  if (status.state == StageState::running && (!was_running || status.attempt != seen.attempt)) {
-    line(count + stage.label + " (" + stage.key +
-         "): " + (status.reason.starts_with("run by") ? status.reason : "attempt " + std::to_string(status.attempt)));
-    seen.reader.assign(1, EventReader(workspace_.events_file(stage.key, status.attempt)));
-    seen.latest.clear();
-  }
-  if (status.state != seen.state) {
-    const auto result = status.state == StageState::done ? workspace_.result(stage.key, stage.kind) : std::nullopt;
-    if (result)
-      line(count + stage.label + " (" + stage.key + "): done" +
-           (was_running ? " in " + seconds_text(result->seconds) : " before"));
-    if (status.state == StageState::failed)
-      line(stage.label + " (" + stage.key + "): failed for good: " + status.reason);
-    if (status.state == StageState::stopped || status.state == StageState::cancelled)
-      line(stage.label + " (" + stage.key + "): " + to_string(status.state) + ": " + status.reason);
-    if (status.state == StageState::blocked) line(stage.label + " (" + stage.key + "): blocked: " + status.reason);
-  }
-  if (status.state != StageState::running) seen.reader.clear();
-  seen.state = status.state;
-  seen.attempt = status.attempt;
-}
-
-void RunProgress::follow(const PlannedStage& stage, Seen& seen) {
-  if (seen.reader.empty()) return;
-  for (const auto& event : seen.reader[0].read()) {
-    const std::string text = describe_event(event);
-    if (text.empty()) continue;
-    seen.latest = text;
-    const auto now = Clock::now();
-    if (terminal_ || (now - seen.printed < between_lines && !is_last(event) && event["event"] != "epoch")) continue;
-    seen.printed = now;
-    line(stage.label + " " + text);
-  }
-}
-
-void RunProgress::live_line() {
-  std::string text;
-  for (const auto& stage : plan_.stages) {
-    const auto seen = seen_.find(stage.key);
-    if (seen == seen_.end() || seen->second.state != StageState::running || seen->second.latest.empty()) continue;
-    text += (text.empty() ? "" : "  |  ") + stage.label + " " + seen->second.latest;
-  }
-  if (text.empty()) return;
-  out_ << "\r" << cut_text(text, 150) << "\033[K" << std::flush;
-  live_ = true;
-}
-
-void RunProgress::update(const std::vector<StageStatus>& statuses) {
-  done_ = static_cast<std::size_t>(std::count_if(statuses.begin(), statuses.end(),
-                                                 [](const auto& status) { return status.state == StageState::done; }));
-  for (std::size_t i = 0; i < statuses.size(); ++i) {
-    Seen& seen = seen_[statuses[i].key];
-    follow(plan_.stages[i], seen);
-    if (seen.state != statuses[i].state || seen.attempt != statuses[i].attempt)
-      tell_change(plan_.stages[i], statuses[i], seen);
-  }
-  if (terminal_) live_line();
-}
-
-std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, LocalExecutor& executor,
+std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, Executor& executor,
                                   RunProgress& progress, const RunOptions& options) {
   retry_all(workspace, plan);
   Coordinator coordinator(workspace, nullptr, options.coordinator);
   coordinator.look_after(plan, executor);
   std::vector<StageStatus> statuses;
-  Clock::time_point last_pass{};
+  const auto pass = [&](bool start_new) {
+    coordinator.pass(start_new);
+    statuses = coordinator.statuses(plan);
+    progress.update(statuses);
+  };
+  pass(!options.stop());
+  auto last_pass = Clock::now();
   int failures = 0;
-  std::optional<Clock::time_point> stop_deadline;
-  for (;;) {
-    if (!stop_deadline && options.stop()) {
-      stop_deadline = Clock::now() + std::chrono::milliseconds(static_cast<std::int64_t>(options.grace_s * 1000));
-      executor.stop_all();
+  while (!is_settled(statuses)) {
+    if (options.stop()) {
+      drain(coordinator,
+            {.grace_s = options.grace_s, .pass = [&] { pass(false); }, .poll = [&] { progress.update(statuses); }});
+      return statuses;
     }
-    if (stop_deadline && Clock::now() > *stop_deadline) executor.end_all();
+    std::this_thread::sleep_for(between_polls);
     // A stage that could not even be started is tried again at once.
     const bool failed_since = failures_in(statuses) != failures;
-    if (statuses.empty() || failed_since || any_ended(executor.jobs()) || Clock::now() - last_pass > between_passes) {
+    if (failed_since || coordinator.children().ended > 0 || Clock::now() - last_pass > between_passes) {
       failures = failures_in(statuses);
-      coordinator.pass(!stop_deadline);
-      statuses = coordinator.statuses(plan);
+      pass(true);
       last_pass = Clock::now();
+    } else {
+      progress.update(statuses);
     }
-    progress.update(statuses);
-    if (is_settled(statuses) || (stop_deadline && !any_running(executor.jobs()) && !any_ended(executor.jobs())))
-      return statuses;
-    std::this_thread::sleep_for(between_looks);
   }
+  return statuses;
 }
 
 }  // namespace filo

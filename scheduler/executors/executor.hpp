@@ -1,6 +1,7 @@
 // Where stages run. One interface, so that reconcile() does not know whether that is this machine or a cluster.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -84,6 +85,18 @@ class Executor {
 
   // The attempt's end is recorded: jobs() need not list it any more.
   virtual void forget(const std::string& stage, int attempt) = 0;
+
+  // Of its jobs those that are children of this process, and end with it; none on a cluster. Asks nobody: may be called
+  // many times a second.
+  struct Children {
+    std::size_t running = 0;
+    std::size_t ended = 0;  // and not forgotten yet
+  };
+  virtual Children children() { return {}; }
+  // stop() for each of them that runs.
+  virtual void stop_children() {}
+  // For those that did not heed stop_children(): ends them, at once when called again some seconds later.
+  virtual void end_children() {}
 };
 
 }  // namespace filo

@@ -11,18 +11,10 @@
 
 #include "base/process.hpp"
 #include "scheduler/executors/executor.hpp"
+#include "scheduler/executors/local_slots.hpp"
+#include "scheduler/executors/machine.hpp"
 
 namespace filo {
-
-// What this machine has, or what of it may be used.
-struct LocalCapacity {
-  int cores = 1;
-  std::uint64_t memory_bytes = 0;
-  std::vector<std::string> gpus{};  // as CUDA_VISIBLE_DEVICES names them
-};
-// Cores this process may run on; memory of the machine or its control group; GPUs of CUDA_VISIBLE_DEVICES, where that
-// is set, else all.
-LocalCapacity this_machine();
 
 // Not thread-safe. The destructor ends what still runs (SIGTERM to mpirun, SIGKILL after 5 s).
 class LocalExecutor : public Executor {
@@ -51,40 +43,31 @@ class LocalExecutor : public Executor {
   void kill(const std::string& stage, int attempt) override;
   void forget(const std::string& stage, int attempt) override;
 
-  void stop_all();  // stop() for each that runs
-  void end_all();   // SIGTERM to each mpirun: for those that did not heed stop_all()
+  Children children() override;
+  void stop_children() override;
+  void end_children() override;  // SIGTERM to each mpirun; SIGKILL when called again 5 s later
 
  private:
-  struct Use {  // of this machine
-    ResourceSettings resources;
-    std::vector<std::string> gpus{};
-  };
   struct Running {
     Process process;
-    Use use;
+    LocalUse use;
     bool asked_to_stop = false;
-    std::optional<std::chrono::steady_clock::time_point> killed{};
+    bool killed = false;
+    std::optional<std::chrono::steady_clock::time_point> terminated{};  // when SIGTERM was sent
   };
 
   void start_one(const StartRequest& request, const Json& claim);  // throws Error
-  std::filesystem::path uses_file() const;
-  void publish_uses();  // WORKSPACE/local/HOST-PID.json: what this process runs, for read_elsewhere() of others
-  void read_elsewhere();
-  std::vector<Use> uses();                               // of what runs now
+  static void terminate(Running& entry);
+  std::vector<LocalUse> uses();
   Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended
 
   Workspace workspace_;
   std::filesystem::path worker_;
-  LocalCapacity capacity_;
   std::string mpirun_;
   Json claim_;
+  LocalSlots slots_;
   std::map<std::pair<std::string, int>, Running> running_;  // and ended ones until forget()
-  std::vector<ResourceSettings> reserved_;                  // since the last jobs() or start()
-  std::vector<Use> elsewhere_;                              // since the last jobs()
   std::chrono::steady_clock::time_point touched_{};
 };
-
-// filo-worker: $FILO_WORKER, else beside this program. Throws Error when it is not there.
-std::filesystem::path find_worker();
 
 }  // namespace filo

@@ -1,13 +1,8 @@
 #include "scheduler/executors/slurm_executor.hpp"
 
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <random>
-#include <sstream>
 
 #include "base/error.hpp"
 #include "base/failpoints.hpp"
@@ -15,12 +10,13 @@
 #include "base/host.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
-#include "scheduler/executors/local_executor.hpp"
+#include "scheduler/executors/machine.hpp"
 
 namespace filo {
 namespace {
 
 namespace fs = std::filesystem;
+using State = SlurmBatch::State;
 constexpr double between_tries_when_full_s = 60;
 constexpr double timeout_when_full_s = 5;  // sbatch itself would wait for room
 constexpr double release_saved_s = 15;     // slurmctld saves its state every 5 s: a kill -9 undoes what came later
@@ -33,95 +29,6 @@ std::string random_name() {
   return name;
 }
 
-std::optional<std::pair<std::uint64_t, std::int64_t>> version_of(const fs::path& path) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) != 0) return std::nullopt;
-  return std::make_pair(static_cast<std::uint64_t>(status.st_ino),
-                        static_cast<std::int64_t>(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec);
-}
-
-EndCause cause_of(const SlurmJob& row) {
-  if (row.state == "TIMEOUT" || row.state == "DEADLINE") return EndCause::timeout;
-  if (row.state == "OUT_OF_MEMORY") return EndCause::out_of_memory;
-  if (row.state == "NODE_FAIL" || row.state == "BOOT_FAIL") return EndCause::node_failure;
-  if (row.state == "PREEMPTED") return EndCause::preempted;
-  if (row.state == "CANCELLED" || row.state == "REVOKED") return EndCause::cancelled;
-  return row.signal != 0 ? EndCause::signalled : EndCause::exited;
-}
-
-// Slurm gives such a job back to the queue, held for ever.
-bool never_launches(const SlurmJob& row) {
-  return row.is_pending() && (row.reason.find("launch failed") != std::string::npos ||
-                              row.reason.find("launch_failed") != std::string::npos);
-}
-
-Job job_of(const SlurmBatch::Entry& entry, const SlurmJob& row) {
-  Job job{.stage = entry.stage, .attempt = entry.attempt};
-  job.where = "Slurm job " + row.label();
-  if (row.has_ended()) {
-    job.state = JobState::ended;
-    job.cause = cause_of(row);
-    job.exit_code = row.exit_code;
-    job.signal = row.signal;
-    if (!row.nodes.empty()) job.where += " on " + row.nodes;
-  } else if (row.is_pending()) {
-    job.state = JobState::pending;
-    job.where += ", pending" + (row.reason.empty() || row.reason == "None" ? "" : ": " + row.reason);
-    if (row.restarts > 0) job.where += ", requeued " + std::to_string(row.restarts) + " times";
-  } else {
-    job.state = JobState::running;
-    job.where += " on " + row.nodes;
-  }
-  return job;
-}
-
-Job ended_job(const SlurmBatch::Entry& entry, EndCause cause, const std::string& where) {
-  return {.stage = entry.stage, .attempt = entry.attempt, .state = JobState::ended, .cause = cause, .where = where};
-}
-
-// Records of batches in the workspace: NAME.json.
-std::vector<fs::path> record_files(const Workspace& workspace) {
-  std::vector<fs::path> files;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(workspace.slurm_batches_folder(), error)) {
-    const std::string file = entry.path().filename().string();
-    if (file.front() != '.' && file.ends_with(".json")) files.push_back(entry.path());
-  }
-  return files;
-}
-
-// Of this cluster; nothing (and a warning) when it is broken.
-std::optional<SlurmBatch> read_record(const fs::path& file, const ClusterSettings& settings) {
-  try {
-    SlurmBatch batch = slurm_batch_from_json(read_json(file), file.string());
-    if (batch.cluster == settings.name && batch.name == file.stem().string()) return batch;
-  } catch (const Error& problem) {
-    log_warning(problem.what());
-  }
-  return std::nullopt;
-}
-
-// The job that counts of those of a batch's name: the one that is recorded, else the first.
-long job_of_batch(const SlurmBatch& batch, const std::vector<const SlurmJob*>& rows) {
-  if (batch.state == SlurmBatch::State::submitted || rows.empty()) return batch.job_id;
-  return (*std::min_element(rows.begin(), rows.end(), [](auto* a, auto* b) { return a->id < b->id; }))->id;
-}
-
-Job unsubmitted_job(const SlurmBatch& batch, const SlurmBatch::Entry& entry) {
-  Job job{.stage = entry.stage, .attempt = entry.attempt, .state = JobState::pending};
-  job.where = "not in Slurm's queue yet" + (batch.message.empty() ? "" : ": " + batch.message);
-  return job;
-}
-
-// What the batch script itself left: "JOBID RESTARTS CODE".
-std::optional<int> exit_code_left(const fs::path& exit_file) {
-  std::ifstream file(exit_file);
-  long job = 0;
-  int restarts = 0, code = 0;
-  if (!(file >> job >> restarts >> code)) return std::nullopt;
-  return code;
-}
-
 }  // namespace
 
 SlurmExecutor::SlurmExecutor(const Workspace& workspace, const ClusterSettings& settings, fs::path worker,
@@ -130,12 +37,8 @@ SlurmExecutor::SlurmExecutor(const Workspace& workspace, const ClusterSettings& 
       settings_(settings),
       worker_(settings.worker.empty() ? worker.string() : settings.worker),
       folder_(fs::absolute(folder).string()),
-      commands_(settings) {
-  std::error_code error;
-  fs::create_directories(workspace_.slurm_batches_folder(), error);
-  if (error)
-    throw UsageError("slurm: " + workspace_.slurm_folder().string(), "folder cannot be made: " + error.message());
-}
+      commands_(settings),
+      records_(workspace, settings.name) {}
 
 SlurmExecutor::~SlurmExecutor() {
   try {
@@ -143,42 +46,6 @@ SlurmExecutor::~SlurmExecutor() {
   } catch (const std::exception& error) {
     log_warning(error.what());
   }
-}
-
-fs::path SlurmExecutor::record_file(const std::string& batch) const {
-  return workspace_.slurm_batches_folder() / (batch + ".json");
-}
-
-void SlurmExecutor::save(Known& known) {
-  const fs::path file = record_file(known.batch.name);
-  write_json(file, to_json(known.batch));
-  if (const auto version = version_of(file)) known.version = *version;
-}
-
-// Other processes make, change and remove records too, between our looks.
-void SlurmExecutor::load_records() {
-  std::set<std::string> present;
-  for (const auto& file : record_files(workspace_)) {
-    const std::string name = file.stem().string();
-    const auto version = version_of(file);
-    if (!version) continue;
-    present.insert(name);
-    const auto known = batches_.find(name);
-    if (known != batches_.end() && known->second.version == *version) continue;
-    auto batch = read_record(file, settings_);
-    if (!batch) continue;
-    Known& loaded = batches_[name];
-    loaded.version = *version;
-    for (std::size_t i = 0; i < batch->entries.size(); ++i) {
-      const auto& one = batch->entries[i];
-      places_[{one.stage, one.attempt}] = {name, static_cast<int>(i)};
-      if (workspace_.outcome(one.stage, one.attempt) || workspace_.newest_attempt(one.stage) > one.attempt)
-        loaded.over.insert(static_cast<int>(i));
-    }
-    loaded.batch = std::move(*batch);
-  }
-  std::erase_if(batches_, [&](const auto& known) { return !present.contains(known.first); });
-  std::erase_if(places_, [&](const auto& place) { return !present.contains(place.second.first); });
 }
 
 int SlurmExecutor::most_in_array() {
@@ -197,142 +64,143 @@ double SlurmExecutor::uncertain_for_s() {
 }
 
 std::vector<Job> SlurmExecutor::jobs() {
-  load_records();
-  const std::vector<SlurmJob> queue = commands_.queue();
-  std::map<std::string, std::vector<const SlurmJob*>> by_name;
-  long waiting_or_running = 0;
-  for (const auto& row : queue) {
-    by_name[row.name].push_back(&row);
-    if (!row.has_ended()) ++waiting_or_running;
-  }
-  room_ = settings_.max_submit - waiting_or_running;
+  records_.load();
+  const SlurmQueue queue(commands_.queue());
+  room_ = settings_.max_submit - queue.unfinished();
+  jobs_.clear();
+  vanished_.clear();
   rows_.clear();
   strays_.clear();
-  vanished_.clear();
   to_release_.clear();
 
-  std::vector<Job> jobs;
   std::vector<std::string> over;
-  for (auto& [name, known] : batches_) {
-    look_at(known, by_name[name], jobs);
-    if (known.over.size() == known.batch.entries.size()) over.push_back(name);
+  for (auto& [name, record] : records_.all()) {
+    update(record, rows_of_batch(queue, record.batch));
+    if (record.is_over()) over.push_back(name);
   }
-  conclude_vanished(jobs);
-  std::vector<Known*> held;
-  for (const auto& name : to_release_) held.push_back(&batches_.at(name));
-  release(held);
-  if (!strays_.empty()) {
-    const std::string problem = commands_.cancel({strays_.begin(), strays_.end()});
-    if (!problem.empty()) log_warning("slurm: stray jobs could not be cancelled: " + problem);
-  }
+  conclude_vanished();
+  release(to_release_);
+  cancel_strays();
   send_requests();
   for (const auto& name : over) remove_when_over(name);
-  return jobs;
+  return std::move(jobs_);
 }
 
-void SlurmExecutor::look_at(Known& known, const std::vector<const SlurmJob*>& rows, std::vector<Job>& jobs) {
-  SlurmBatch& batch = known.batch;
-  if (batch.state != SlurmBatch::State::submitted && !rows.empty()) {
-    batch.job_id = job_of_batch(batch, rows);
-    batch.state = SlurmBatch::State::submitted;
-    batch.message.clear();
-    save(known);
-    pass_failpoint("recorded");
+void SlurmExecutor::update(Record& record, const SlurmBatchRows& rows) {
+  adopt(record, rows);
+  for (const SlurmJob* copy : rows.copies)
+    if (!copy->has_ended()) strays_.insert(copy->label());
+  const bool was_submitted = record.batch.state == State::submitted;
+  if (!was_submitted) submit_when_due(record);
+  release_when_held(record, rows, was_submitted);
+  for (std::size_t i = 0; i < record.batch.entries.size(); ++i) {
+    const int index = static_cast<int>(i);
+    list(record, index, rows.at(index), was_submitted);
   }
-  std::map<int, const SlurmJob*> row_of;
-  for (const SlurmJob* row : rows) {
-    if (row->id == batch.job_id)
-      row_of[row->index] = row;
-    else if (!row->has_ended())
-      strays_.insert(row->label());  // submitted twice: the first answer came too late
+}
+
+// A job that was submitted, but not recorded: the process that did it died, or sbatch failed too late.
+void SlurmExecutor::adopt(Record& record, const SlurmBatchRows& rows) {
+  SlurmBatch& batch = record.batch;
+  if (batch.state == State::submitted || rows.empty()) return;
+  batch.job_id = rows.job_id;
+  batch.state = State::submitted;
+  batch.message.clear();
+  records_.save(record);
+  pass_failpoint("recorded");
+}
+
+void SlurmExecutor::submit_when_due(Record& record) {
+  const SlurmBatch& batch = record.batch;
+  const bool certain = batch.state == State::prepared || wall_time_s() > batch.since + uncertain_for_s();
+  if (!record.is_over() && certain && wall_time_s() > full_until_) submit(record);
+}
+
+void SlurmExecutor::release_when_held(Record& record, const SlurmBatchRows& rows, bool was_submitted) {
+  SlurmBatch& batch = record.batch;
+  if (batch.state != State::submitted || batch.released) return;
+  const bool held = std::any_of(rows.by_index.begin(), rows.by_index.end(), [](const auto& row) {
+    return row.second->is_pending() && row.second->reason == "JobHeldUser";
+  });
+  if (held || (batch.released_at == 0 && !was_submitted)) {
+    to_release_.push_back(batch.name);
+  } else if (!rows.by_index.empty() && wall_time_s() > batch.released_at + release_saved_s) {
+    if (batch.released_at == 0) batch.released_at = wall_time_s();  // by somebody else
+    batch.released = true;
+    records_.save(record);
   }
-  const bool was_submitted = batch.state == SlurmBatch::State::submitted;
-  if (!was_submitted) {
-    const bool wanted = known.over.size() < batch.entries.size();
-    const bool again = batch.state == SlurmBatch::State::prepared || wall_time_s() > batch.since + uncertain_for_s();
-    if (wanted && again && wall_time_s() > full_until_) submit(known);
-  }
-  if (batch.state == SlurmBatch::State::submitted && !batch.released) {
-    const bool held = std::any_of(row_of.begin(), row_of.end(), [](const auto& row) {
-      return row.second->is_pending() && row.second->reason == "JobHeldUser";
-    });
-    if (held || (batch.released_at == 0 && !was_submitted)) {
-      to_release_.push_back(batch.name);
-    } else if (!row_of.empty() && wall_time_s() > batch.released_at + release_saved_s) {
-      if (batch.released_at == 0) batch.released_at = wall_time_s();  // by somebody else
-      batch.released = true;
-      save(known);
-    }
+}
+
+void SlurmExecutor::list(Record& record, int index, const SlurmJob* row, bool was_submitted) {
+  const SlurmBatch& batch = record.batch;
+  const SlurmBatch::Entry& entry = record.entry(index);
+  const bool lives = row != nullptr && !row->has_ended() && row->state != "COMPLETING";
+  const bool is_over = record.over.contains(index);
+  if (lives && (is_over || entry.dropped || never_launches(*row))) strays_.insert(row->label());
+  if (is_over) return;
+
+  auto ended = record.ended.find(index);
+  if (ended == record.ended.end()) {
+    std::optional<Job> end;
+    if (entry.dropped)
+      end = ended_job(entry, EndCause::cancelled, "Slurm batch " + batch.name);
+    else if (row != nullptr && never_launches(*row))
+      end = ended_job(entry, EndCause::node_failure, "Slurm job " + row->label() + ", " + row->reason);
+    else if (row != nullptr && row->has_ended())
+      end = job_of(entry, *row);
+    if (end) ended = record.ended.emplace(index, std::move(*end)).first;
   }
 
-  for (std::size_t i = 0; i < batch.entries.size(); ++i) {
-    const auto& entry = batch.entries[i];
-    const int index = static_cast<int>(i);
-    const auto found = row_of.find(index);
-    const SlurmJob* row = found == row_of.end() ? nullptr : found->second;
-    if (row != nullptr && !row->has_ended() && row->state != "COMPLETING" &&
-        (known.over.contains(index) || entry.dropped || never_launches(*row)))
-      strays_.insert(row->label());
-    if (known.over.contains(index)) continue;
-    const Id id{entry.stage, entry.attempt};
-    if (!known.ended.contains(index)) {
-      if (entry.dropped)
-        known.ended[index] = ended_job(entry, EndCause::cancelled, "Slurm batch " + batch.name);
-      else if (row != nullptr && never_launches(*row))
-        known.ended[index] = ended_job(entry, EndCause::node_failure, "Slurm job " + row->label() + ", " + row->reason);
-      else if (row != nullptr && row->has_ended())
-        known.ended[index] = job_of(entry, *row);
-    }
-    Job job;
-    if (const auto ended = known.ended.find(index); ended != known.ended.end()) {
-      job = ended->second;
-    } else if (row != nullptr) {
-      job = job_of(entry, *row);
-      rows_[id] = *row;
-    } else if (was_submitted) {
-      job = ended_job(
-          entry, EndCause::vanished,
-          "Slurm job " + std::to_string(batch.job_id) + (batch.entries.size() > 1 ? "_" + std::to_string(i) : ""));
-      vanished_.push_back({jobs.size(), {batch.name, index}});
-    } else {
-      job = unsubmitted_job(batch, entry);
-      --room_;
-    }
-    job.asked_to_stop = asked_.contains(id);
-    jobs.push_back(std::move(job));
+  const Attempt attempt{entry.stage, entry.attempt};
+  Job job;
+  if (ended != record.ended.end()) {
+    job = ended->second;
+  } else if (row != nullptr) {
+    job = job_of(entry, *row);
+    rows_[attempt] = *row;
+  } else if (was_submitted) {
+    const std::string label =
+        std::to_string(batch.job_id) + (batch.entries.size() > 1 ? "_" + std::to_string(index) : "");
+    job = ended_job(entry, EndCause::vanished, "Slurm job " + label);
+    vanished_.push_back({jobs_.size(), {batch.name, index}});
+  } else {
+    job = unsubmitted_job(batch, entry);
+    --room_;
   }
+  job.asked_to_stop = asked_.contains(attempt);
+  jobs_.push_back(std::move(job));
 }
 
 // Slurm forgets a job after MinJobAge. The batch script left its exit code, if it lived to; the accounting data base
 // knows more: whether a signal came from a user, a time limit, or a failing node.
-void SlurmExecutor::conclude_vanished(std::vector<Job>& jobs) {
+void SlurmExecutor::conclude_vanished() {
+  if (vanished_.empty()) return;
   std::vector<std::string> labels;
   for (const auto& [at, place] : vanished_) {
-    Job& job = jobs[at];
-    labels.push_back(job.where.substr(std::string("Slurm job ").size()));
-    if (const auto code = exit_code_left(workspace_.exit_file(job.stage, job.attempt))) {
-      job.cause = *code > 128 ? EndCause::signalled : EndCause::exited;
-      job.exit_code = *code;
-      job.signal = *code > 128 ? *code - 128 : 0;
+    labels.push_back(jobs_[at].where.substr(std::string("Slurm job ").size()));
+    jobs_[at] = with_exit_code_left(std::move(jobs_[at]), workspace_);
+  }
+  const auto& site = commands_.configuration();
+  const auto accounting = site.find("AccountingStorageType");
+  std::vector<SlurmJob> accounted;
+  if (accounting != site.end() && accounting->second.find("slurmdbd") != std::string::npos)
+    accounted = commands_.accounted(labels);
+  for (const auto& row : accounted)
+    for (const auto& [at, place] : vanished_) {
+      Record& record = records_.at(place.first);
+      if (!row.has_ended() || row.name != place.first || row.id != record.batch.job_id || row.index != place.second)
+        continue;
+      const bool asked = jobs_[at].asked_to_stop;
+      jobs_[at] = job_of(record.entry(place.second), row);
+      jobs_[at].asked_to_stop = asked;
     }
-  }
-  if (!labels.empty()) {
-    const auto& site = commands_.configuration();
-    const auto accounting = site.find("AccountingStorageType");
-    std::vector<SlurmJob> accounted;
-    if (accounting != site.end() && accounting->second.find("slurmdbd") != std::string::npos)
-      accounted = commands_.accounted(labels);
-    for (const auto& row : accounted)
-      for (const auto& [at, place] : vanished_) {
-        const Known& known = batches_.at(place.first);
-        if (!row.has_ended() || row.name != place.first || row.id != known.batch.job_id || row.index != place.second)
-          continue;
-        const bool asked = jobs[at].asked_to_stop;
-        jobs[at] = job_of(known.batch.entries[static_cast<std::size_t>(place.second)], row);
-        jobs[at].asked_to_stop = asked;
-      }
-  }
-  for (const auto& [at, place] : vanished_) batches_.at(place.first).ended[place.second] = jobs[at];
+  for (const auto& [at, place] : vanished_) records_.at(place.first).ended[place.second] = jobs_[at];
+}
+
+void SlurmExecutor::cancel_strays() {
+  if (strays_.empty()) return;
+  const std::string problem = commands_.cancel({strays_.begin(), strays_.end()});
+  if (!problem.empty()) log_warning("slurm: stray jobs could not be cancelled: " + problem);
 }
 
 bool SlurmExecutor::reserve(const ResourceSettings&) {
@@ -356,27 +224,23 @@ std::vector<Json> SlurmExecutor::prepare(const std::vector<StartRequest>& reques
                        .message = {}};
       for (std::size_t i = start; i < std::min(members.size(), start + most); ++i) {
         const StartRequest& request = requests[members[i]];
-        const int index = static_cast<int>(batch.entries.size());
-        claims[members[i]] = {{"executor", name()}, {"batch", batch.name}, {"index", index}};
-        places_[{request.stage->key, request.attempt}] = {batch.name, index};
+        claims[members[i]] = {{"executor", name()}, {"batch", batch.name}, {"index", batch.entries.size()}};
         batch.entries.push_back({request.stage->key, request.attempt, request.stage->kind, request.stage->inputs});
       }
-      Known& known = batches_[batch.name];
-      known.batch = std::move(batch);
-      save(known);
+      records_.add(std::move(batch));
     }
   return claims;
 }
 
-void SlurmExecutor::submit(Known& known) {
-  SlurmBatch& batch = known.batch;
-  for (const int index : known.over) batch.entries[static_cast<std::size_t>(index)].dropped = true;
+void SlurmExecutor::submit(Record& record) {
+  SlurmBatch& batch = record.batch;
+  for (const int index : record.over) record.entry(index).dropped = true;
   if (std::all_of(batch.entries.begin(), batch.entries.end(), [](const auto& entry) { return entry.dropped; })) return;
-  const fs::path script = record_file(batch.name).replace_extension(".sh");
+  const fs::path script = records_.script(batch.name);
   write_file_atomically(script, slurm_script(batch, settings_, workspace_, worker_));
-  batch.state = SlurmBatch::State::submitting;
+  batch.state = State::submitting;
   batch.since = wall_time_s();
-  save(known);
+  records_.save(record);
   const bool was_full = full_until_ > 0;
   const auto answer = commands_.submit(slurm_arguments(batch, settings_, workspace_, script),
                                        was_full ? std::optional<double>(timeout_when_full_s) : std::nullopt);
@@ -384,16 +248,16 @@ void SlurmExecutor::submit(Known& known) {
   full_until_ = answer.outcome == Outcome::full ? wall_time_s() + between_tries_when_full_s : 0;
   if (answer.outcome == Outcome::taken) {
     pass_failpoint("submitted");
-    batch.state = SlurmBatch::State::submitted;
+    batch.state = State::submitted;
     batch.job_id = answer.id;
     batch.message.clear();
-    save(known);
+    records_.save(record);
     pass_failpoint("recorded");
     return;
   }
   batch.message = answer.message;
   batch.since = wall_time_s();
-  save(known);
+  records_.save(record);
   if (answer.outcome != Outcome::refused) {
     log_warning("slurm: batch " + batch.name + " is not in the queue yet: " + answer.message);
     return;
@@ -402,22 +266,23 @@ void SlurmExecutor::submit(Known& known) {
   for (std::size_t i = 0; i < batch.entries.size(); ++i) {
     Job job = ended_job(batch.entries[i], EndCause::exited, "sbatch refused it: " + answer.message);
     job.exit_code = 1;
-    known.ended.emplace(static_cast<int>(i), std::move(job));
+    record.ended.emplace(static_cast<int>(i), std::move(job));
   }
 }
 
-void SlurmExecutor::release(std::vector<Known*> batches) {
+void SlurmExecutor::release(const std::vector<std::string>& batches) {
   if (batches.empty()) return;
   std::vector<std::string> labels;
-  for (const Known* known : batches) labels.push_back(std::to_string(known->batch.job_id));
+  for (const auto& name : batches) labels.push_back(std::to_string(records_.at(name).batch.job_id));
   const std::string problem = commands_.release(labels);
   if (!problem.empty()) {
     log_warning("slurm: jobs could not be released yet: " + problem);
     return;
   }
-  for (Known* known : batches) {
-    known->batch.released_at = wall_time_s();
-    save(*known);
+  for (const auto& name : batches) {
+    Record& record = records_.at(name);
+    record.batch.released_at = wall_time_s();
+    records_.save(record);
   }
   pass_failpoint("released");
 }
@@ -426,28 +291,22 @@ std::vector<std::string> SlurmExecutor::start(const std::vector<StartRequest>& r
                                               const std::vector<Json>& claims) {
   send_requests();
   refused_.clear();
-  std::vector<Known*> taken;
+  std::vector<std::string> taken;
   std::set<std::string> seen;
   for (const auto& claim : claims) {
     const std::string batch = claim.at("batch");
     if (!seen.insert(batch).second) continue;
-    Known& known = batches_.at(batch);
     if (wall_time_s() < full_until_) continue;  // stays prepared; a later jobs() submits it
-    submit(known);
-    if (known.batch.state == SlurmBatch::State::submitted) taken.push_back(&known);
+    submit(records_.at(batch));
+    if (records_.at(batch).batch.state == State::submitted) taken.push_back(batch);
   }
   release(taken);
   std::vector<std::string> problems(requests.size());
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const std::string batch = claims[i].at("batch");
-    if (refused_.contains(batch)) problems[i] = "sbatch refused it: " + batches_.at(batch).batch.message;
+    if (refused_.contains(batch)) problems[i] = "sbatch refused it: " + records_.at(batch).batch.message;
   }
-  for (const auto& batch : refused_) {
-    fs::remove(record_file(batch));
-    fs::remove(record_file(batch).replace_extension(".sh"));
-    batches_.erase(batch);
-    std::erase_if(places_, [&](const auto& place) { return place.second.first == batch; });
-  }
+  for (const auto& batch : refused_) records_.remove(batch);
   refused_.clear();
   return problems;
 }
@@ -456,93 +315,65 @@ bool SlurmExecutor::may_be_running(const Json& claim, double) const {
   const auto batch = claim.find("batch");
   std::error_code error;
   return batch != claim.end() && batch->is_string() && is_plain_name(batch->get<std::string>()) &&
-         fs::exists(record_file(batch->get<std::string>()), error);
+         fs::exists(records_.file(batch->get<std::string>()), error);
 }
 
-void SlurmExecutor::stop(const std::string& stage, int attempt) {
-  const Id id{stage, attempt};
-  const auto row = rows_.find(id);
-  if (row == rows_.end() || row->second.is_pending()) return kill(stage, attempt);  // it has no snapshot to write
-  if (asked_.insert(id).second) to_stop_.insert(id);
+void SlurmExecutor::stop(const std::string& stage, int number) {
+  const Attempt attempt{stage, number};
+  const auto row = rows_.find(attempt);
+  if (row == rows_.end() || row->second.is_pending()) return kill(stage, number);  // it has no snapshot to write
+  if (asked_.insert(attempt).second) to_stop_.insert(attempt);
 }
 
-void SlurmExecutor::kill(const std::string& stage, int attempt) {
-  const Id id{stage, attempt};
-  const auto place = places_.find(id);
-  if (place == places_.end()) return;
-  asked_.insert(id);
-  Known& known = batches_.at(place->second.first);
-  auto& entry = known.batch.entries[static_cast<std::size_t>(place->second.second)];
-  if (known.batch.state == SlurmBatch::State::submitted) {
-    to_kill_.insert(id);
+void SlurmExecutor::kill(const std::string& stage, int number) {
+  const Attempt attempt{stage, number};
+  const auto place = records_.place(attempt);
+  if (!place) return;
+  asked_.insert(attempt);
+  Record& record = records_.at(place->first);
+  auto& entry = record.entry(place->second);
+  if (record.batch.state == State::submitted) {
+    to_kill_.insert(attempt);
   } else if (!entry.dropped) {
     entry.dropped = true;
-    save(known);
+    records_.save(record);
   }
 }
 
 void SlurmExecutor::send_requests() {
-  const auto labels_of = [&](std::set<Id>& ids, bool pending_too) {
+  const auto labels_of = [&](const std::set<Attempt>& attempts, bool pending_too) {
     std::vector<std::string> labels;
-    for (const auto& id : ids)
-      if (const auto row = rows_.find(id); row != rows_.end() && (pending_too || !row->second.is_pending()))
+    for (const auto& attempt : attempts)
+      if (const auto row = rows_.find(attempt); row != rows_.end() && (pending_too || !row->second.is_pending()))
         labels.push_back(row->second.label());
     return labels;
   };
-  const auto send = [&](std::set<Id>& ids, const std::vector<std::string>& labels, const std::string& problem) {
+  const auto sent = [&](std::set<Attempt>& attempts, const std::vector<std::string>& labels,
+                        const std::string& problem) {
     if (!problem.empty()) return log_warning("slurm: " + std::to_string(labels.size()) + " jobs to end: " + problem);
-    std::erase_if(ids, [&](const Id& id) { return rows_.contains(id) || !places_.contains(id); });
+    std::erase_if(attempts,
+                  [&](const Attempt& attempt) { return rows_.contains(attempt) || !records_.place(attempt); });
   };
   if (const auto labels = labels_of(to_stop_, false); !labels.empty())
-    send(to_stop_, labels, commands_.signal_batch_script("USR2", labels));
-  if (const auto labels = labels_of(to_kill_, true); !labels.empty()) send(to_kill_, labels, commands_.cancel(labels));
+    sent(to_stop_, labels, commands_.signal_batch_script("USR2", labels));
+  if (const auto labels = labels_of(to_kill_, true); !labels.empty()) sent(to_kill_, labels, commands_.cancel(labels));
 }
 
-void SlurmExecutor::forget(const std::string& stage, int attempt) {
-  const Id id{stage, attempt};
-  const auto place = places_.find(id);
-  if (place == places_.end()) return;
-  const std::string name = place->second.first;
-  Known& known = batches_.at(name);
-  known.over.insert(place->second.second);
-  for (auto* ids : {&asked_, &to_stop_, &to_kill_}) ids->erase(id);
-  if (known.over.size() == known.batch.entries.size()) remove_when_over(name);
+void SlurmExecutor::forget(const std::string& stage, int number) {
+  const Attempt attempt{stage, number};
+  const auto place = records_.place(attempt);
+  if (!place) return;
+  Record& record = records_.at(place->first);
+  record.over.insert(place->second);
+  for (auto* attempts : {&asked_, &to_stop_, &to_kill_}) attempts->erase(attempt);
+  if (record.is_over()) remove_when_over(place->first);
 }
 
 // A batch whose job never showed is kept for a day: should the job turn up after all, it is known for a stray.
 void SlurmExecutor::remove_when_over(const std::string& name) {
-  const SlurmBatch& batch = batches_.at(name).batch;
-  if (batch.state == SlurmBatch::State::submitting && wall_time_s() < batch.since + keep_unrecorded_s) return;
-  std::error_code ignored;
-  fs::remove(record_file(name).replace_extension(".sh"), ignored);
-  fs::remove(record_file(name), ignored);
-  std::erase_if(places_, [&](const auto& place) { return place.second.first == name; });
-  batches_.erase(name);
-}
-
-std::vector<Job> slurm_jobs(const Workspace& workspace, const ClusterSettings& settings) {
-  SlurmCommands commands(settings);
-  const std::vector<SlurmJob> queue = commands.queue();
-  std::map<std::string, std::vector<const SlurmJob*>> by_name;
-  for (const auto& row : queue) by_name[row.name].push_back(&row);
-  std::vector<Job> jobs;
-  for (const auto& file : record_files(workspace)) {
-    const auto batch = read_record(file, settings);
-    if (!batch) continue;
-    const auto& rows = by_name[batch->name];
-    const long id = job_of_batch(*batch, rows);
-    std::map<int, const SlurmJob*> row_of;
-    for (const SlurmJob* row : rows)
-      if (row->id == id) row_of[row->index] = row;
-    for (std::size_t i = 0; i < batch->entries.size(); ++i) {
-      const auto row = row_of.find(static_cast<int>(i));
-      if (row != row_of.end())
-        jobs.push_back(job_of(batch->entries[i], *row->second));
-      else if (batch->state != SlurmBatch::State::submitted)
-        jobs.push_back(unsubmitted_job(*batch, batch->entries[i]));
-    }
-  }
-  return jobs;
+  const SlurmBatch& batch = records_.at(name).batch;
+  if (batch.state == State::submitting && wall_time_s() < batch.since + keep_unrecorded_s) return;
+  records_.remove(name);
 }
 
 std::unique_ptr<Executor> make_slurm_executor(const Workspace& workspace, const std::string& cluster_file) {

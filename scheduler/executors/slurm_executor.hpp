@@ -4,7 +4,7 @@
 // A batch's record (scheduler/executors/slurm_batch.hpp) is written first, then sbatch puts the job into the queue,
 // held; its id is recorded, and only then is it released. Killed between any two of these, the next jobs() goes on: a
 // batch that was never submitted is submitted, a held job that nobody recorded is found by its name. Job id and name
-// are both checked at each look, because a controller that was killed gives ids to other jobs.
+// are both checked each time, because a controller that was killed gives ids to other jobs.
 #pragma once
 
 #include <filesystem>
@@ -18,6 +18,8 @@
 #include "scheduler/executors/executor.hpp"
 #include "scheduler/executors/slurm_batch.hpp"
 #include "scheduler/executors/slurm_commands.hpp"
+#include "scheduler/executors/slurm_queue.hpp"
+#include "scheduler/executors/slurm_records.hpp"
 #include "settings/cluster.hpp"
 
 namespace filo {
@@ -56,23 +58,22 @@ class SlurmExecutor : public Executor {
   int commands_run() const { return commands_.commands_run(); }
 
  private:
-  using Id = std::pair<std::string, int>;     // stage, attempt
-  using Place = std::pair<std::string, int>;  // batch, index
-  struct Known {
-    SlurmBatch batch;
-    std::pair<std::uint64_t, std::int64_t> version;  // inode and time of the record
-    std::set<int> over;                              // indices whose end is recorded
-    std::map<int, Job> ended;                        // what was concluded of them: stays so
-  };
+  using Attempt = SlurmRecords::Attempt;
+  using Place = SlurmRecords::Place;
+  using Record = SlurmRecords::Record;
 
-  std::filesystem::path record_file(const std::string& batch) const;
-  void load_records();
-  void save(Known& known);
-  void submit(Known& known);
-  void release(std::vector<Known*> batches);
+  // jobs(), from top to bottom.
+  void update(Record& record, const SlurmBatchRows& rows);
+  void adopt(Record& record, const SlurmBatchRows& rows);
+  void submit_when_due(Record& record);
+  void release_when_held(Record& record, const SlurmBatchRows& rows, bool was_submitted);
+  void list(Record& record, int index, const SlurmJob* row, bool was_submitted);
+  void conclude_vanished();
+  void cancel_strays();
+
+  void submit(Record& record);
+  void release(const std::vector<std::string>& batches);
   void remove_when_over(const std::string& batch);
-  void look_at(Known& known, const std::vector<const SlurmJob*>& rows, std::vector<Job>& jobs);
-  void conclude_vanished(std::vector<Job>& jobs);
   void send_requests();
   int most_in_array();
   double uncertain_for_s();
@@ -82,22 +83,20 @@ class SlurmExecutor : public Executor {
   std::string worker_;
   std::string folder_;
   SlurmCommands commands_;
-  std::map<std::string, Known> batches_;
-  std::map<Id, Place> places_;
-  std::map<Id, SlurmJob> rows_;  // of the latest look
-  std::set<Id> to_stop_, to_kill_;
-  std::set<Id> asked_;                                   // by either, since the attempt began
+  SlurmRecords records_;
+  std::set<Attempt> asked_;  // to stop or to end, since the attempt began
+  std::set<Attempt> to_stop_, to_kill_;
+  std::set<std::string> refused_;  // batches that the latest start() could not submit
+  double full_until_ = 0;          // no room in the queue until then, seconds since 1970
+
+  // Of the latest jobs().
+  std::vector<Job> jobs_;
+  std::vector<std::pair<std::size_t, Place>> vanished_;  // place in jobs_
+  std::map<Attempt, SlurmJob> rows_;                     // of those that wait or run
   std::set<std::string> strays_;                         // labels of jobs that must not run
-  std::set<std::string> refused_;                        // batches that the latest start() could not submit
-  std::vector<std::pair<std::size_t, Place>> vanished_;  // place in the list of jobs(), to be looked into
   std::vector<std::string> to_release_;                  // batches
   long room_ = 0;
-  double full_until_ = 0;
 };
-
-// What a cluster's queue says of the workspace's attempts: one squeue, and nothing written, sent or mended. An attempt
-// that the queue no longer lists is left out. Throws Error when the controller did not answer.
-std::vector<Job> slurm_jobs(const Workspace& workspace, const ClusterSettings& settings);
 
 // Of an active experiment that names this cluster file. Throws Error when the file or the worker cannot be had.
 std::unique_ptr<Executor> make_slurm_executor(const Workspace& workspace, const std::string& cluster_file);

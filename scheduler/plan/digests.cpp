@@ -52,7 +52,7 @@ int positive(const Json& config, const char* key, const fs::path& path) {
 
 }  // namespace
 
-DatasetFacts dataset_facts(const Workspace& workspace, const std::string& name) {
+DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
   const fs::path path = workspace.dataset_file(name);
   std::error_code error;
   if (!is_plain_name(name) || !fs::exists(path, error))
@@ -71,15 +71,15 @@ DatasetFacts dataset_facts(const Workspace& workspace, const std::string& name) 
   if (!digest.is_string() || digest.get<std::string>().size() < 16)
     refuse("digest: found " + digest.dump() + ", expected text");
   if (!classes.is_object() || classes.empty()) refuse("classes: found none, expected at least one class");
-  DatasetFacts facts{.name = name, .digest = digest, .classes = {}, .test_images = 0, .anomalous_images = 0};
+  DatasetInfo info{.name = name, .digest = digest, .classes = {}, .test_images = 0, .anomalous_images = 0};
   for (const auto& [class_name, counts] : classes.items()) {
-    facts.classes.push_back(class_name);
+    info.classes.push_back(class_name);
     if (counts.is_object() && counts.contains("test") && counts["test"].is_number_integer())
-      facts.test_images += counts["test"].get<int>();
+      info.test_images += counts["test"].get<int>();
     if (counts.is_object() && counts.contains("anomalous") && counts["anomalous"].is_number_integer())
-      facts.anomalous_images += counts["anomalous"].get<int>();
+      info.anomalous_images += counts["anomalous"].get<int>();
   }
-  return facts;
+  return info;
 }
 
 ClipSizes clip_sizes(const std::string& folder) {
@@ -106,7 +106,7 @@ ClipSizes clip_sizes(const std::string& folder) {
   return sizes;
 }
 
-ClipFacts clip_facts(const Workspace& workspace, const std::string& folder) {
+ClipInfo clip_info(const Workspace& workspace, const std::string& folder) {
   const fs::path path = fs::absolute(folder).lexically_normal();
   check_clip_folder(path);
   const Json config = read_json(path / "config.json");

@@ -8,7 +8,7 @@
 
 namespace filo {
 
-struct DatasetFacts {
+struct DatasetInfo {
   std::string name;
   std::string digest;
   std::vector<std::string> classes;
@@ -17,9 +17,9 @@ struct DatasetFacts {
 };
 
 // From WORKSPACE/datasets/NAME.json. Throws UsageError that says which command adds the data set.
-DatasetFacts dataset_facts(const Workspace& workspace, const std::string& name);
+DatasetInfo dataset_info(const Workspace& workspace, const std::string& name);
 
-struct ClipFacts {
+struct ClipInfo {
   std::string path;    // absolute
   std::string digest;  // clip_digest() (settings/clip_digest.hpp)
   int patch = 0;       // pixels
@@ -36,6 +36,6 @@ struct ClipSizes {
 ClipSizes clip_sizes(const std::string& folder);
 
 // The digest is remembered in WORKSPACE/cache by path, size and modification time. Throws UsageError on missing files.
-ClipFacts clip_facts(const Workspace& workspace, const std::string& folder);
+ClipInfo clip_info(const Workspace& workspace, const std::string& folder);
 
 }  // namespace filo

@@ -2,36 +2,14 @@
 #pragma once
 
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "scheduler/plan/stage_spec.hpp"
 #include "settings/experiment/experiment.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {
-
-// A stage's spec.json in parts, which the stages of a grid share: 100,000 evaluations have one copy of the
-// descriptions. Copies are cheap; immutable once made.
-class StageSpec {
- public:
-  struct Part {
-    std::string name;  // of the member of spec.json
-    Json value;
-    std::string key_text;  // canonical JSON of what of it counts for the stage's key
-  };
-  static std::shared_ptr<const Part> part(const std::string& name, Json value);
-
-  StageSpec() = default;
-  explicit StageSpec(std::vector<std::shared_ptr<const Part>> parts);
-  bool empty() const { return parts_.empty(); }
-  Json json() const;                              // spec.json
-  std::string key() const;                        // stage_key(json())
-  const Json& at(const std::string& name) const;  // a member; throws Error when it is not there
-
- private:
-  std::vector<std::shared_ptr<const Part>> parts_;  // by name
-};
 
 struct PlannedStage {
   std::string key;
@@ -71,17 +49,5 @@ struct Plan {
 // not there or do not fit image_size or layers, a class without descriptions, a file of boxes that is not there.
 // Trials of included experiments follow the experiment's own; stages that several need are planned once.
 Plan make_plan(const Experiment& experiment, const Workspace& workspace);
-
-// For people: what varies, as "filter=true, seed=1"; a named point by its name, "+ filter, seed=1"; "" without axes.
-std::string describe_axis_values(const std::map<std::string, Json>& axis_values);
-std::string plain_text(const Json& axis_value);
-std::string short_key(const std::string& dotted_key);  // "model.prompts.filter" -> "filter"
-
-// experiments/NAME/plan.json and stages/KEY/spec.json of each stage.
-void save_plan(const Plan& plan, const Workspace& workspace);
-// Throws UsageError when the experiment was never run here. The stages' specs are read from their folders when asked
-// for, not here.
-Plan load_plan(const Workspace& workspace, const std::string& name);
-std::vector<std::string> experiment_names(const Workspace& workspace);
 
 }  // namespace filo

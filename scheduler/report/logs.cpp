@@ -12,7 +12,7 @@
 namespace filo {
 namespace {
 
-constexpr auto between_looks = std::chrono::milliseconds(200);
+constexpr auto between_polls = std::chrono::milliseconds(200);
 
 bool has_ended(const Workspace& workspace, const std::string& key, int attempt) {
   if (workspace.outcome(key, attempt) || workspace.newest_attempt(key) > attempt) return true;
@@ -37,7 +37,7 @@ void print_attempt(const Workspace& workspace, const std::string& key, int attem
     if (!log.is_open()) log.open(path, std::ios::binary);
     if (log.is_open()) copy_rest(log, out);
     if (last) return;
-    std::this_thread::sleep_for(between_looks);
+    std::this_thread::sleep_for(between_polls);
   }
 }
 
@@ -51,7 +51,7 @@ bool is_followed(const Workspace& workspace, const std::string& key, int attempt
     if (record.attempt > attempt) return true;
     if (record.done || record.request || record.cancelled || !given_up(record, {}).empty()) return false;
     if (stop() || std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(between_looks);
+    std::this_thread::sleep_for(between_polls);
   }
 }
 

@@ -5,9 +5,10 @@
 #include <sstream>
 
 #include "base/error.hpp"
+#include "scheduler/plan/axis_values.hpp"
 #include "scheduler/plan/digests.hpp"
 #include "scheduler/report/estimate.hpp"
-#include "scheduler/report/table.hpp"
+#include "scheduler/report/formats.hpp"
 #include "workspace/spec.hpp"
 
 namespace filo {
@@ -46,8 +47,8 @@ class Costs {
   const std::pair<double, double>& counts(const std::string& name) {
     const auto [found, is_new] = counts_.try_emplace(name);
     if (is_new) {
-      const DatasetFacts facts = dataset_facts(workspace_, name);
-      found->second = {facts.test_images, facts.anomalous_images};
+      const DatasetInfo info = dataset_info(workspace_, name);
+      found->second = {info.test_images, info.anomalous_images};
     }
     return found->second;
   }

@@ -7,7 +7,8 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "scheduler/control/search.hpp"
-#include "scheduler/report/table.hpp"
+#include "scheduler/plan/axis_values.hpp"
+#include "scheduler/report/formats.hpp"
 #include "settings/metrics.hpp"
 #include "workspace/artifacts.hpp"
 #include "workspace/metric_history.hpp"
@@ -89,25 +90,19 @@ std::string curves_html(const Workspace& workspace, const std::string& train_key
   return html;
 }
 
-std::string percent(const Json& metrics, const std::string& name) {
-  if (!metrics.is_object() || !metrics.contains(name) || !metrics[name].is_number()) return "-";
-  return to_text({.mean = 100 * metrics[name].get<double>()});
-}
-
 std::string classes_html(const Json& metrics) {
   if (!metrics.contains("classes") || !metrics["classes"].is_object() || metrics["classes"].empty()) return "";
-  std::string html = "<div class=\"scroll\"><table><caption>Per class (%)</caption>\n<tr><th>class</th>";
-  for (const auto& metric : known_metrics()) html += "<th>" + metric.title + "</th>";
-  html += "</tr>\n";
+  ResultTable table{.title = "Per class", .row_heading = "class", .columns = {}, .rows = {}};
+  for (const auto& metric : known_metrics()) table.columns.push_back({"", metric.title});
   const auto add = [&](const std::string& label, const Json& values) {
-    html += "<tr><th>" + html_escaped(label) + "</th>";
-    for (const auto& metric : known_metrics()) html += "<td>" + percent(values, metric.name) + "</td>";
-    html += "</tr>\n";
+    TableRow row{.label = label, .cells = {}};
+    for (const auto& metric : known_metrics()) row.cells.push_back({.mean = percent_of(values, metric.name)});
+    table.rows.push_back(std::move(row));
   };
   for (const auto& [name, values] : metrics["classes"].items()) add(name, values);
   add("mean", metrics);
   if (metrics.contains("untrained")) add("mean, untrained", metrics["untrained"]);
-  return html + "</table></div>\n";
+  return "<div class=\"scroll\">" + to_html(table) + "</div>\n";
 }
 
 // The heat maps of a result: artifact paths under heat_maps/ that are there, each a PNG.
@@ -203,7 +198,8 @@ TextTable search_table(const Workspace& workspace, const Plan& plan, const std::
                       : std::to_string(outcome.resource) + " " + search.unit + (outcome.resource == 1 ? "" : "s"));
     row.push_back(value_text(outcome.last));
     const auto result = workspace.result(outcome.trial->evaluate, StageKind::evaluate);
-    for (const auto& metric : main_metrics()) row.push_back(result ? percent(result->metrics, metric) : "-");
+    for (const auto& metric : main_metrics())
+      row.push_back(to_text({.mean = result ? percent_of(result->metrics, metric) : std::nullopt}));
     row.push_back(outcome.reason);
     table.rows.push_back(std::move(row));
   }

@@ -140,7 +140,7 @@ const QueueView::Answer& QueueView::ask(const Workspace& workspace, const std::s
   return answers_[cluster_file] = std::move(answer);
 }
 
-std::string QueueView::tell(const Workspace& workspace, const Plan& plan, std::vector<StageStatus>& statuses) {
+std::string QueueView::update(const Workspace& workspace, const Plan& plan, std::vector<StageStatus>& statuses) {
   const auto active = workspace.active(plan.name);
   if (!active || active->executor != "slurm") return "";
   const Answer& answer = ask(workspace, active->cluster);
@@ -170,6 +170,7 @@ StageState trial_state(const StageStatus& train, const StageStatus& evaluate) {
 Json status_json(const Workspace& workspace, const Plan& plan, const std::vector<StageStatus>& statuses) {
   Json json = {{"experiment", plan.name},
                {"active", Json()},
+               {"settled", is_settled(statuses)},
                {"counts", counts_json(count(statuses))},
                {"trials", counts_json(count_trials(plan, statuses))},
                {"stages", Json::array()}};

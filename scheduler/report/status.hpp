@@ -19,7 +19,7 @@ class QueueView {
  public:
   // Puts what the queue says over `statuses` of an active experiment on Slurm, which come from the files alone: pending
   // or running, and where. Returns why the cluster could not be asked, "" when it was or need not be.
-  std::string tell(const Workspace& workspace, const Plan& plan, std::vector<StageStatus>& statuses);
+  std::string update(const Workspace& workspace, const Plan& plan, std::vector<StageStatus>& statuses);
 
  private:
   struct Answer {
@@ -32,7 +32,9 @@ class QueueView {
   std::map<std::string, Answer> answers_;  // by cluster file
 };
 
-// {"experiment", "active": null or {"executor", "cluster", "since", "cancelled"}, "counts": {state: stages},
+// {"experiment", "active": null or {"executor", "cluster", "since", "cancelled"}, "settled": nothing is left to wait
+// for
+//  or to cancel, "counts": {state: stages},
 //  "trials": {state: trials}, "stages": [{key, kind, label, state, attempt, reason, where, limits, log_tail}]}.
 // `limits`: what of the limits is used up ("failed 2 of 3 times"); `log_tail`: last lines, of failed stages and of
 // those that will be tried again.

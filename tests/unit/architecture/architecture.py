@@ -389,7 +389,7 @@ def checks_can_fail():
 
     expect(wrong_includes({"scheduler/plan/plan.cpp": '#include "model/clip/clip.hpp"\n'}), "scheduler -> model was not seen")
     expect(wrong_includes({"base/error.cpp": '  # include <data/boxes.hpp>\n'}), "base -> data was not seen")
-    expect(wrong_includes({"scheduler/plan/plan.cpp": '#include "scheduler/report/table.hpp"\n'}), "plan -> report was not seen")
+    expect(wrong_includes({"scheduler/plan/plan.cpp": '#include "scheduler/report/tables.hpp"\n'}), "plan -> report was not seen")
     expect(wrong_includes({"scheduler/executors/doctor.cpp": '#include "scheduler/control/run.hpp"\n'}), "executors -> control was not seen")
     expect(wrong_includes({"service/http/router.cpp": '#include "service/view.hpp"\n'}), "service/http -> service was not seen")
     expect(wrong_includes({"service/http/router.cpp": '#include "workspace/workspace.hpp"\n'}), "http -> workspace was not seen")

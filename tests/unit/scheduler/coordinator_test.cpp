@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "scheduler/control/requests.hpp"
 #include "scheduler/report/status.hpp"
 #include "tests/unit/support/fake_executor.hpp"
 #include "tests/unit/support/scratch.hpp"
@@ -141,6 +142,23 @@ TEST_F(Coordination, CancellingAnExperimentSparesWhatOthersNeed) {
   workspace.write_active({.name = "one", .executor = "slurm", .cluster = "slurm.yaml"});
   all.pass();
   EXPECT_EQ(state(all.statuses("one"), one, "train parts"), StageState::running);
+}
+
+// Guards: a cancel that comes too late says so, and leaves no trace that a later retry would have to remove.
+TEST_F(Coordination, CancellingWhatIsDoneChangesNothing) {
+  const Plan plan = add("one");
+  Coordinator all = coordinator();
+  for (int i = 0; i < 3; ++i) {
+    all.pass();
+    finish_all_running();
+  }
+  EXPECT_FALSE(cancel_experiment(workspace, "one", "too late"));
+  ASSERT_TRUE(workspace.active("one"));
+  EXPECT_FALSE(workspace.active("one")->cancelled);
+  for (const auto& stage : plan.stages) EXPECT_FALSE(workspace.request(stage.key)) << stage.label;
+  all.pass();
+  EXPECT_TRUE(all_done(all.statuses("one")));
+  EXPECT_EQ(status_json(workspace, plan, all.statuses("one"))["settled"], true);
 }
 
 TEST_F(Coordination, ACancelledExperimentStartsNothing) {

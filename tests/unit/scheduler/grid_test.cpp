@@ -6,9 +6,9 @@
 #include <fstream>
 
 #include "base/hash.hpp"
+#include "scheduler/report/formats.hpp"
 #include "scheduler/report/plan_summary.hpp"
 #include "scheduler/report/report.hpp"
-#include "scheduler/report/table.hpp"
 #include "tests/unit/support/scratch.hpp"
 #include "workspace/artifacts.hpp"
 

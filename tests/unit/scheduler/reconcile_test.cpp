@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "scheduler/control/requests.hpp"
 #include "tests/unit/support/fake_executor.hpp"
 #include "tests/unit/support/scratch.hpp"
 

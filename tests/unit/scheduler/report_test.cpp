@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "scheduler/report/formats.hpp"
 #include "scheduler/report/logs.hpp"
 #include "scheduler/report/plan_summary.hpp"
-#include "scheduler/report/table.hpp"
 #include "tests/unit/support/scratch.hpp"
 
 namespace filo {

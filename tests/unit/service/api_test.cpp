@@ -6,6 +6,7 @@
 #include <fstream>
 #include <set>
 
+#include "scheduler/plan/plan_file.hpp"
 #include "service/api.hpp"
 #include "service/api_json.hpp"
 #include "service/stage_files.hpp"

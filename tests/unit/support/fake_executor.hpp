@@ -61,12 +61,13 @@ class FakeExecutor : public Executor {
     return static_cast<std::size_t>(
         std::count_if(jobs_.begin(), jobs_.end(), [](const Job& job) { return job.state != JobState::ended; }));
   }
-  void end(const std::string& stage, int exit_code, EndCause cause = EndCause::exited) {
+  void end(const std::string& stage, int exit_code, EndCause cause = EndCause::exited, int signal = 0) {
     for (auto& job : jobs_)
       if (job.stage == stage && job.state != JobState::ended) {
         job.state = JobState::ended;
         job.cause = cause;
         job.exit_code = exit_code;
+        job.signal = signal;
       }
   }
   void vanish() { jobs_.clear(); }

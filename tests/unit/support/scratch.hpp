@@ -9,7 +9,7 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
-#include "scheduler/plan/plan.hpp"
+#include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
 

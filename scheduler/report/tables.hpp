@@ -1,4 +1,4 @@
-// An experiment's tables: what the trials' results come to, in the forms people read.
+// An experiment's tables: which trial's result stands in which cell. scheduler/report/formats.hpp writes them.
 #pragma once
 
 #include <optional>
@@ -17,6 +17,9 @@ struct TrialResult {
 
 // One per trial, in the plan's order. The plan must outlive it.
 std::vector<TrialResult> trial_results(const Workspace& workspace, const Plan& plan);
+
+// A metric of a result (settings/metrics.hpp) in per cent; unset when it is not there.
+std::optional<double> percent_of(const Json& metrics, const std::string& name);
 
 // Percent: the mean over the trials of a cell (seeds, other axes); `spread` is their standard deviation (n - 1), with
 // two or more of them.
@@ -54,31 +57,11 @@ struct ResultTable {
 // combination of what varies and the folds as columns.
 std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<TrialResult>& results);
 
-// "84.3", "84.3 ± 0.4", "84.3 [1 of 3]" while trials are missing, "-", with the paper's value "84.3 (85.0)".
-std::string to_text(const Cell& cell);
-
-std::string to_terminal(const ResultTable& table);  // aligned columns
-std::string to_markdown(const ResultTable& table);
-std::string to_csv(const ResultTable& table);    // RFC 4180
-std::string to_latex(const ResultTable& table);  // a table environment; needs the package booktabs
-std::string to_html(const ResultTable& table);
-Json to_json(const ResultTable& table);
-
 // A table of text, for what is not per cent.
 struct TextTable {
   std::string title;
   std::vector<std::string> columns;
   std::vector<std::vector<std::string>> rows;  // the first cell is the row's name
 };
-std::string to_terminal(const TextTable& table);
-std::string to_markdown(const TextTable& table);
-std::string to_csv(const TextTable& table);
-std::string to_latex(const TextTable& table);
-std::string to_html(const TextTable& table);
-
-std::string html_escaped(const std::string& text);
-std::string latex_escaped(const std::string& text);
-std::string csv_field(const std::string& text);       // quoted where it must be
-std::string markdown_field(const std::string& text);  // for a cell of a table
 
 }  // namespace filo

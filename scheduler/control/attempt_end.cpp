@@ -1,0 +1,62 @@
+#include "scheduler/control/attempt_end.hpp"
+
+#include <csignal>
+
+#include "base/error.hpp"
+#include "settings/resources.hpp"
+
+namespace filo {
+namespace {
+
+constexpr int exit_stopped_early = static_cast<int>(ExitCode::stopped_early);
+
+// The message of the attempt's own `failed` event, else what the system says about its end.
+std::string reason_of_failure(const Workspace& workspace, const Job& job, const ResourceSettings& had) {
+  for (const auto& event : EventReader(workspace.events_file(job.stage, job.attempt)).poll())
+    if (event.at("event") == "failed" && event.contains("message") && event["message"].is_string())
+      return event["message"].get<std::string>();
+  if (job.cause == EndCause::signalled && job.signal == SIGKILL)
+    return "killed (signal 9), as by a system that is short of memory; it had asked for " + had.memory;
+  if (job.cause == EndCause::signalled) return "ended by signal " + std::to_string(job.signal);
+  if (job.exit_code != 0) return "exit code " + std::to_string(job.exit_code);
+  return "ended with exit code 0 but without a valid result.json of this attempt";
+}
+
+std::string at(const Job& job) { return job.where.empty() ? "" : " (" + job.where + ")"; }
+
+}  // namespace
+
+ResourceSettings resources_of_next(const Executor& executor, const PlannedStage& stage, const AttemptCounts& counts) {
+  return executor.allowed(grown(stage.resources, counts.timeouts, counts.out_of_memory));
+}
+
+AttemptEnd end_of(const Workspace& workspace, const PlannedStage& stage, const StageFacts& facts,
+                  const Executor& executor, const Job& job) {
+  const std::string cause = to_string(job.cause);
+  if (facts.done) return {"done", cause, ""};
+  if (facts.request && facts.request->want == "cancel") return {"cancelled", cause, facts.request->reason};
+  if (job.cause == EndCause::exited && job.exit_code == exit_stopped_early)
+    return {"stopped", cause, "stopped early with a snapshot"};
+  if (job.asked_to_stop) return {"stopped", cause, "stopped on request"};
+  const ResourceSettings had = resources_of_next(executor, stage, facts.counts);
+  switch (job.cause) {
+    case EndCause::timeout:
+      return {"failed", cause, "ran longer than its time of " + had.time + at(job)};
+    case EndCause::out_of_memory:
+      return {"failed", cause, "used more than its memory of " + had.memory + at(job)};
+    case EndCause::node_failure:
+      return {"lost", cause, "the node failed" + at(job)};
+    case EndCause::preempted:
+      return {"lost", cause, "preempted" + at(job)};
+    case EndCause::vanished:
+      return {"lost", cause, "the job vanished" + at(job)};
+    case EndCause::cancelled:
+      return {"cancelled", cause, "cancelled from outside" + at(job)};
+    case EndCause::exited:
+    case EndCause::signalled:
+      break;
+  }
+  return {"failed", cause, reason_of_failure(workspace, job, had)};
+}
+
+}  // namespace filo

@@ -1,0 +1,145 @@
+#include "scheduler/control/run_progress.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <ostream>
+#include <sstream>
+
+#include "base/text.hpp"
+
+namespace filo {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto between_lines = std::chrono::seconds(2);
+constexpr int log_lines = 15;
+
+std::string number(const Json& event, const char* key, const char* format) {
+  if (!event.contains(key) || !event[key].is_number()) return "?";
+  char text[64];
+  std::snprintf(text, sizeof text, format, event[key].get<double>());
+  return text;
+}
+
+std::string word(const Json& event, const char* key) {
+  return event.contains(key) && event[key].is_string() ? event[key].get<std::string>() : "";
+}
+
+bool is_last(const Json& event) {
+  return event["event"] == "progress" && event.contains("done") && event.contains("total") &&
+         event["done"] == event["total"];
+}
+
+std::string seconds_text(double seconds) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f s", seconds);
+  return text;
+}
+
+}  // namespace
+
+std::string describe_event(const Json& event) {
+  const std::string kind = word(event, "event");
+  if (kind == "progress")
+    return number(event, "done", "%.0f") + "/" + number(event, "total", "%.0f") + " " + word(event, "unit");
+  if (kind == "step")
+    return word(event, "phase") + " epoch " + number(event, "epoch", "%.0f") + " step " +
+           number(event, "epoch_step", "%.0f") + "/" + number(event, "steps", "%.0f") + " loss " +
+           number(event, "loss", "%.4f") +
+           (event.contains("images_per_s") ? " (" + number(event, "images_per_s", "%.1f") + " images/s)" : "");
+  if (kind == "epoch")
+    return word(event, "phase") + " epoch " + number(event, "epoch", "%.0f") + " ended" +
+           (event.contains("loss") ? ", loss " + number(event, "loss", "%.4f") : "");
+  return "";
+}
+
+RunProgress::RunProgress(const Workspace& workspace, const Plan& plan, std::ostream& out, bool terminal)
+    : workspace_(workspace), plan_(plan), out_(out), terminal_(terminal) {}
+
+RunProgress::~RunProgress() {
+  if (live_) out_ << "\r\033[K" << std::flush;
+}
+
+void RunProgress::line(const std::string& text) {
+  if (live_) out_ << "\r\033[K";
+  live_ = false;
+  out_ << text << "\n" << std::flush;
+}
+
+void RunProgress::print_end(const PlannedStage& stage, int attempt) {
+  const auto end = workspace_.end(stage.key, attempt);
+  if (!end || end->outcome == "done") return;
+  if (end->outcome != "failed") return line(stage.label + ": attempt " + std::to_string(attempt) + " " + end->reason);
+  line(stage.label + ": attempt " + std::to_string(attempt) + " failed: " + end->reason);
+  const std::string tail = workspace_.log_tail(stage.key, attempt, log_lines);
+  if (tail.empty()) return;
+  line("  last lines of " + workspace_.log_file(stage.key, attempt).string() + ":");
+  std::istringstream lines(tail);
+  for (std::string text; std::getline(lines, text);) line("    " + text);
+}
+
+void RunProgress::print_change(const PlannedStage& stage, const StageStatus& status, Seen& seen) {
+  const bool was_running = seen.state == StageState::running;
+  const bool ended = was_running && (status.attempt != seen.attempt || status.state != StageState::running);
+  if (ended && status.state != StageState::done) print_end(stage, seen.attempt);
+  const std::string count = "[" + std::to_string(done_) + "/" + std::to_string(plan_.stages.size()) + "] ";
+  if (status.state == StageState::running && (!was_running || status.attempt != seen.attempt)) {
+    line(count + stage.label + " (" + stage.key +
+         "): " + (status.reason.starts_with("run by") ? status.reason : "attempt " + std::to_string(status.attempt)));
+    seen.reader.assign(1, EventReader(workspace_.events_file(stage.key, status.attempt)));
+    seen.latest.clear();
+  }
+  if (status.state != seen.state) {
+    const auto result = status.state == StageState::done ? workspace_.result(stage.key, stage.kind) : std::nullopt;
+    if (result)
+      line(count + stage.label + " (" + stage.key + "): done" +
+           (was_running ? " in " + seconds_text(result->seconds) : " before"));
+    if (status.state == StageState::failed)
+      line(stage.label + " (" + stage.key + "): failed for good: " + status.reason);
+    if (status.state == StageState::stopped || status.state == StageState::cancelled)
+      line(stage.label + " (" + stage.key + "): " + to_string(status.state) + ": " + status.reason);
+    if (status.state == StageState::blocked) line(stage.label + " (" + stage.key + "): blocked: " + status.reason);
+  }
+  if (status.state != StageState::running) seen.reader.clear();
+  seen.state = status.state;
+  seen.attempt = status.attempt;
+}
+
+void RunProgress::follow(const PlannedStage& stage, Seen& seen) {
+  if (seen.reader.empty()) return;
+  for (const auto& event : seen.reader[0].poll()) {
+    const std::string text = describe_event(event);
+    if (text.empty()) continue;
+    seen.latest = text;
+    const auto now = Clock::now();
+    if (terminal_ || (now - seen.printed < between_lines && !is_last(event) && event["event"] != "epoch")) continue;
+    seen.printed = now;
+    line(stage.label + " " + text);
+  }
+}
+
+void RunProgress::live_line() {
+  std::string text;
+  for (const auto& stage : plan_.stages) {
+    const auto seen = seen_.find(stage.key);
+    if (seen == seen_.end() || seen->second.state != StageState::running || seen->second.latest.empty()) continue;
+    text += (text.empty() ? "" : "  |  ") + stage.label + " " + seen->second.latest;
+  }
+  if (text.empty()) return;
+  out_ << "\r" << cut_text(text, 150) << "\033[K" << std::flush;
+  live_ = true;
+}
+
+void RunProgress::update(const std::vector<StageStatus>& statuses) {
+  done_ = static_cast<std::size_t>(std::count_if(statuses.begin(), statuses.end(),
+                                                 [](const auto& status) { return status.state == StageState::done; }));
+  for (std::size_t i = 0; i < statuses.size(); ++i) {
+    Seen& seen = seen_[statuses[i].key];
+    follow(plan_.stages[i], seen);
+    if (seen.state != statuses[i].state || seen.attempt != statuses[i].attempt)
+      print_change(plan_.stages[i], statuses[i], seen);
+  }
+  if (terminal_) live_line();
+}
+
+}  // namespace filo

@@ -1,0 +1,49 @@
+// What `filo run` shows while stages run.
+#pragma once
+
+#include <chrono>
+#include <iosfwd>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "scheduler/control/reconcile.hpp"
+
+namespace filo {
+
+// Prints a line when a stage starts, ends, fails or is requeued, and follows the running stages' events: on a terminal
+// as one live line, else as lines at most every two seconds a stage. Not thread-safe.
+class RunProgress {
+ public:
+  RunProgress(const Workspace& workspace, const Plan& plan, std::ostream& out, bool terminal);
+  ~RunProgress();  // clears the live line
+  void update(const std::vector<StageStatus>& statuses);
+
+ private:
+  struct Seen {
+    int attempt = 0;
+    StageState state = StageState::waiting;
+    std::vector<EventReader> reader;  // none or one: of the running attempt
+    std::string latest;               // "epoch 2 step 3/8 loss 0.41"
+    std::chrono::steady_clock::time_point printed{};
+  };
+
+  void print_change(const PlannedStage& stage, const StageStatus& status, Seen& seen);
+  void print_end(const PlannedStage& stage, int attempt);
+  void follow(const PlannedStage& stage, Seen& seen);
+  void line(const std::string& text);
+  void live_line();
+
+  const Workspace& workspace_;
+  const Plan& plan_;
+  std::ostream& out_;
+  bool terminal_;
+  bool live_ = false;
+  std::size_t done_ = 0;
+  std::map<std::string, Seen> seen_;
+};
+
+// A line for people of one event: "12/48 images"; "" for those that are not progress.
+std::string describe_event(const Json& event);
+
+}  // namespace filo

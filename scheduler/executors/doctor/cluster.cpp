@@ -1,0 +1,218 @@
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <sstream>
+#include <thread>
+
+#include "base/error.hpp"
+#include "base/files.hpp"
+#include "scheduler/executors/doctor/tools.hpp"
+#include "scheduler/executors/slurm_batch.hpp"
+#include "scheduler/executors/slurm_commands.hpp"
+#include "settings/resources.hpp"
+
+namespace filo {
+namespace {
+
+namespace fs = std::filesystem;
+using Verdict = Check::Verdict;
+using Clock = std::chrono::steady_clock;
+
+std::string value_of(const std::map<std::string, std::string>& configuration, const std::string& key) {
+  const auto found = configuration.find(key);
+  return found == configuration.end() ? "" : found->second;
+}
+
+Check check_partition(SlurmCommands& commands, const ClusterSettings& settings) {
+  std::vector<std::string> command = {"sinfo", "--noheader", "--format=%P %a %l %F"};
+  if (!settings.partition.empty()) command.push_back("--partition=" + settings.partition);
+  const auto answer = commands.run(command);
+  const std::string wanted = settings.partition.empty() ? "the default partition" : settings.partition;
+  if (!answer.ok || answer.output.empty())
+    return {"partition", Verdict::bad, wanted + ": " + (answer.output.empty() ? "not there" : shortened(answer.output)),
+            "`sinfo` lists what there is: set the key partition"};
+  std::istringstream lines(answer.output);
+  for (std::string line; std::getline(lines, line);) {
+    if (settings.partition.empty() && line.find('*') == std::string::npos) continue;
+    const bool up = line.find(" up ") != std::string::npos;
+    const std::string found = line + " (name, state, longest time, nodes allocated/idle/other/total)";
+    if (!up)
+      return {"partition", Verdict::bad, found, "it takes no jobs now: choose another in the key partition, or wait"};
+    std::istringstream fields(line);
+    std::string name, state, longest;
+    fields >> name >> state >> longest;
+    const auto most = slurm_seconds(longest);
+    if (most && (settings.max_time.empty() || time_in_seconds(settings.max_time) > *most))
+      return {"partition", Verdict::warning, found,
+              "set max_time: \"" + time_text(*most) + "\": a job that asks for more would never start"};
+    return {"partition", Verdict::good, found};
+  }
+  return {"partition", Verdict::bad, "there is no default partition",
+          "`sinfo` lists what there is: set the key partition"};
+}
+
+Check check_limits(SlurmCommands& commands, const ClusterSettings& settings) {
+  const auto& site = commands.configuration();
+  if (site.empty())
+    return {"limits", Verdict::warning, "scontrol show config is not allowed here",
+            "ask for MaxArraySize and MessageTimeout, and set max_array_size and message_timeout_s"};
+  const std::string found = "MaxArraySize " + value_of(site, "MaxArraySize") + ", MaxJobCount " +
+                            value_of(site, "MaxJobCount") + ", MessageTimeout " + value_of(site, "MessageTimeout") +
+                            ", " + value_of(site, "AccountingStorageType") + "; settings: arrays of " +
+                            std::to_string(settings.max_array_size) + ", " + std::to_string(settings.max_submit) +
+                            " jobs at once";
+  if (std::atol(value_of(site, "MaxJobCount").c_str()) < settings.max_submit)
+    return {"limits", Verdict::warning, found, "set max_submit below MaxJobCount, which all users share"};
+  return {"limits", Verdict::good, found};
+}
+
+std::string probe_script(const ClusterSettings& settings, const fs::path& folder, const std::string& worker) {
+  ResourceSettings resources;
+  resources.ranks = 2;
+  std::string text = "#!/bin/bash\nfolder=" + shell_quoted(folder.string()) + "\nworker=" + shell_quoted(worker) + "\n";
+  text +=
+      "exec >\"$folder/output\" 2>&1 </dev/null || exit 3\necho \"node $(hostname)\"; echo \"clock $(date +%s.%N)\"\n";
+  text += slurm_site_preamble(settings);
+  text += "[ -x \"$worker\" ] || { echo 'no worker'; exit 1; }\n\"$worker\" --version\n";
+  text += slurm_launch_command(settings, resources) + " \"$worker\" features --workspace \"$folder\" --stage " +
+          std::string(no_stage) + "\ntrue\n";
+  return text;
+}
+
+std::vector<std::string> probe_arguments(const ClusterSettings& settings, const std::string& name,
+                                         const fs::path& script) {
+  std::vector<std::string> arguments = {"--parsable",   "--job-name=" + name, "--output=/dev/null",
+                                        "--export=ALL", "--no-requeue",       "--time=00:01:00",
+                                        "--ntasks=2",   "--chdir=/",          "--cpus-per-task=1"};
+  if (settings.one_node) arguments.push_back("--nodes=1");
+  for (const auto& option : slurm_site_options(settings)) arguments.push_back(option);
+  arguments.insert(arguments.end(), settings.sbatch_options.begin(), settings.sbatch_options.end());
+  arguments.push_back(script.string());
+  return arguments;
+}
+
+// The job as it has ended, or as it stands after `wait_s`.
+SlurmJob wait_for_job(SlurmCommands& commands, long id, const std::string& name, double wait_s) {
+  const auto deadline = Clock::now() + std::chrono::duration<double>(wait_s);
+  SlurmJob job{.id = id, .state = "PENDING"};
+  while (Clock::now() < deadline && !job.has_ended()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    for (const auto& row : commands.queue())
+      if (row.id == id && row.name == name) job = row;
+  }
+  return job;
+}
+
+// By what the probe wrote on the node.
+std::vector<Check> check_node(const fs::path& output_file, const std::string& worker) {
+  const std::string output = read_file(output_file);
+  std::vector<Check> checks;
+  double node_clock = 0;
+  if (const auto at = output.find("clock "); at != std::string::npos) node_clock = std::atof(output.c_str() + at + 6);
+  struct stat status {};
+  if (stat(output_file.c_str(), &status) == 0 && node_clock > 0) {
+    const double skew = std::abs(node_clock - static_cast<double>(status.st_ctim.tv_sec));
+    if (skew > skew_bad_s)
+      checks.push_back({"node's clock", Verdict::warning, number(skew, "%.0f s") + " off the file server's",
+                        "ask the administrator for NTP on the nodes"});
+  }
+  if (output.find("no worker") != std::string::npos)
+    checks.push_back({"worker on the node", Verdict::bad, worker + " is not there or not executable",
+                      "put it on a shared file system, and its path into the key worker"});
+  else if (!two_ranks_came_up(output))
+    checks.push_back({"MPI on the node", Verdict::bad, "two ranks do not come up: " + shortened(output),
+                      "try launcher.program: mpirun, another launcher.mpi (`srun --mpi=list`), or the site's modules"});
+  else
+    checks.push_back({"MPI on the node", Verdict::good, "two ranks of filo-worker come up"});
+  return checks;
+}
+
+// One job that looks at the node from inside.
+std::vector<Check> check_job(SlurmCommands& commands, const ClusterSettings& settings, const fs::path& workspace,
+                             const std::string& worker, double wait_s) {
+  const TemporaryFolder folder(workspace);
+  const fs::path script = folder.path() / "probe.sh", output = folder.path() / "output";
+  write_file_atomically(script, probe_script(settings, folder.path(), worker));
+  const std::string name = "filo-doctor-" + std::to_string(getpid());
+  const auto submission = commands.submit(probe_arguments(settings, name, script));
+  if (submission.outcome != SlurmSubmission::Outcome::taken)
+    return {{"test job", Verdict::bad, "sbatch: " + submission.message,
+             "set partition, account, qos as your site wants them (sacctmgr show assoc user=$USER tells)"}};
+  const std::string label = std::to_string(submission.id);
+  const SlurmJob job = wait_for_job(commands, submission.id, name, wait_s);
+  if (!job.has_ended()) {
+    commands.cancel({label});
+    return {{"test job", Verdict::warning,
+             "job " + label + " was still " + job.state + " (" + job.reason + ") after " + number(wait_s, "%.0f s") +
+                 ", and was cancelled",
+             "the queue is long, or the resources do not exist: try again with --wait 600"}};
+  }
+  std::error_code error;
+  if (!fs::exists(output, error))
+    return {{"test job", Verdict::bad,
+             "job " + label + " on " + job.nodes + " ended " + job.state + " and could not write into the workspace",
+             "the workspace must be on a file system that the nodes share: " + workspace.string()}};
+  std::vector<Check> checks = {
+      {"test job", Verdict::good, "job " + label + " ran on " + job.nodes + " and wrote into the workspace"}};
+  for (auto& check : check_node(output, worker)) checks.push_back(std::move(check));
+  return checks;
+}
+
+Check check_commands(SlurmCommands& commands) {
+  std::string absent, version;
+  for (const char* program : {"sbatch", "squeue", "scancel", "scontrol"}) {
+    const auto answer = commands.run({program, "--version"});
+    if (!answer.ok)
+      absent += (absent.empty() ? "" : ", ") + std::string(program);
+    else
+      version = first_line(answer.output);
+  }
+  if (!absent.empty())
+    return {"Slurm's commands", Verdict::bad, absent + " cannot be run",
+            "log in to a machine of the cluster, or set the key slurm_bin"};
+  return {"Slurm's commands", Verdict::good, version};
+}
+
+Check check_controller(SlurmCommands& commands) {
+  const auto start = Clock::now();
+  const auto ping = commands.run({"scontrol", "ping"});
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  if (!ping.ok || ping.output.find(" UP") == std::string::npos)
+    return {"controller", Verdict::bad, shortened(ping.timed_out ? "no answer in time" : ping.output),
+            "wait until slurmctld is back (jobs that run go on), or ask the administrator"};
+  return {"controller", Verdict::good, first_line(ping.output) + ", answers in " + number(seconds * 1000, "%.0f ms")};
+}
+
+}  // namespace
+
+std::vector<Check> check_cluster(const ClusterSettings& settings, const fs::path& workspace, const fs::path& worker,
+                                 double job_wait_s) {
+  SlurmCommands commands(settings);
+  std::vector<Check> checks;
+  for (const auto& check : {check_commands, check_controller}) {
+    checks.push_back(check(commands));
+    if (checks.back().verdict == Verdict::bad) return checks;
+  }
+  checks.push_back(check_partition(commands, settings));
+  checks.push_back(check_limits(commands, settings));
+  if (settings.launcher == LauncherProgram::srun && !settings.mpi.empty()) {
+    const auto answer = commands.run({"srun", "--mpi=list"});
+    if (answer.output.find(settings.mpi) == std::string::npos)
+      checks.push_back({"srun --mpi", Verdict::bad, settings.mpi + " is not among: " + shortened(answer.output),
+                        "set launcher.mpi to one of them, or launcher.program: mpirun"});
+  }
+  if (job_wait_s > 0) {
+    const std::string path = settings.worker.empty() ? worker.string() : settings.worker;
+    try {
+      for (auto& check : check_job(commands, settings, workspace, path, job_wait_s)) checks.push_back(std::move(check));
+    } catch (const Error& error) {
+      checks.push_back({"test job", Verdict::bad, error.what(), "try again once the controller answers"});
+    }
+  }
+  return checks;
+}
+
+}  // namespace filo

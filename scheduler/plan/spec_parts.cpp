@@ -1,0 +1,160 @@
+#include "scheduler/plan/spec_parts.hpp"
+
+#include "base/error.hpp"
+#include "base/hash.hpp"
+#include "settings/descriptions.hpp"
+
+namespace filo {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_against_weights(const Experiment& experiment, const ModelSettings& model, const ClipInfo& clip) {
+  const auto refuse = [&](const std::string& key, const std::string& problem) {
+    throw UsageError(experiment.place(key), problem);
+  };
+  if (model.image_size % clip.patch != 0)
+    refuse("model.image_size", "found " + std::to_string(model.image_size) + ", expected a multiple of " +
+                                   std::to_string(clip.patch) + ", the patch of " + clip.path);
+  if (model.layers.back() > clip.layers)
+    refuse("model.layers", "found layer " + std::to_string(model.layers.back()) + ", expected at most " +
+                               std::to_string(clip.layers) + ", the vision layers of " + clip.path);
+  if (!model.mdci.kernels.empty() && model.vv_from > model.layers.back())
+    refuse("model.vv_from", "found " + std::to_string(model.vv_from) + ", expected at most the last of model.layers, " +
+                                std::to_string(model.layers.back()) + ": MDCI reads the V-V path");
+  if (model.boxes.source == BoxSource::grounding_dino)
+    refuse("model.boxes.source", "found grounding-dino, which no stage runs yet, expected none or file");
+  if (model.boxes.source == BoxSource::file && model.boxes.file.empty())
+    refuse("model.boxes.file", "found nothing, expected the file of boxes that model.boxes.source: file reads");
+}
+
+// What training sees of the boxes: the positions in its prompts; FiLo's trains on all nine.
+bool training_uses_boxes(const ModelSettings& model) {
+  return model.boxes.source != BoxSource::none && model.prompts.positions == PositionSource::boxes &&
+         model.profile == Profile::paper;
+}
+
+Json dataset_json(const DatasetInfo& dataset) { return {{"name", dataset.name}, {"digest", dataset.digest}}; }
+
+// The part of a descriptions file (or "none") that a data set's classes need.
+Json select_descriptions(const std::string& source, const DatasetInfo& dataset) {
+  if (source == "none") return to_json(generic_descriptions(dataset.classes));
+  const Descriptions all = load_descriptions(source);
+  Descriptions selected = all;
+  selected.source = Json::object();
+  selected.classes.clear();
+  for (const auto& name : dataset.classes) selected.classes[name] = all.of(name);
+  return to_json(selected);
+}
+
+}  // namespace
+
+void SpecParts::begin(const Experiment& experiment) {
+  experiment_ = &experiment;
+  sections_.clear();
+  models_.clear();
+}
+
+const DatasetInfo& SpecParts::dataset(const std::string& name) {
+  auto found = datasets_.find(name);
+  if (found == datasets_.end()) found = datasets_.emplace(name, dataset_info(workspace_, name)).first;
+  return found->second;
+}
+
+const ClipInfo& SpecParts::clip(const std::string& folder) {
+  auto found = clips_.find(folder);
+  if (found == clips_.end()) found = clips_.emplace(folder, clip_info(workspace_, folder)).first;
+  return found->second;
+}
+
+const ModelParts& SpecParts::model(const Variant& variant) {
+  auto found = models_.find(variant.sections[0]);
+  if (found == models_.end()) found = models_.emplace(variant.sections[0], make_model(variant.settings.model)).first;
+  return found->second;
+}
+
+ModelParts SpecParts::make_model(const ModelSettings& model) {
+  const ClipInfo& weights = clip(model.clip);
+  check_against_weights(*experiment_, model, weights);
+  ModelParts parts;
+  parts.train_boxes = training_uses_boxes(model);
+  parts.evaluate_boxes = model.boxes.source != BoxSource::none;
+  parts.clip = any("clip", {{"path", weights.path}, {"digest", weights.digest}});
+  Json json = to_json(model);
+  json["clip"] = weights.path;
+  json["boxes"].erase("file");  // the key of the stage that reads it stands among the inputs
+  parts.model = any("model", json);
+  for (const char* key : {"profile", "image_size", "layers", "vv_from"})
+    parts.features.push_back(any(key, json.at(key)));
+  json["boxes"].erase("suppression");
+  if (!parts.train_boxes) json["boxes"]["source"] = "none";
+  parts.train_model = any("model", json);
+  return parts;
+}
+
+template <typename Make>
+SpecPart SpecParts::section(const std::string& name, std::size_t number, Make make) {
+  SpecPart& known = sections_[name + std::to_string(number)];
+  if (!known) known = any(name, make());
+  return known;
+}
+
+SpecPart SpecParts::train(const Variant& variant) {
+  return section("train", variant.sections[1], [&] { return to_json(variant.settings.train); });
+}
+
+SpecPart SpecParts::evaluate(const Variant& variant) {
+  return section("evaluate", variant.sections[2], [&] { return to_json(variant.settings.evaluate); });
+}
+
+SpecPart SpecParts::seed(const Variant& variant) {
+  return section("seed", variant.sections[1], [&] { return Json(variant.settings.train.seed); });
+}
+
+SpecPart SpecParts::datasets(const std::string& name, const std::vector<std::string>& datasets) {
+  if (datasets.size() == 1) return any(name, dataset_json(dataset(datasets[0])));
+  Json list = Json::array();
+  for (const auto& one : datasets) list.push_back(dataset_json(dataset(one)));
+  return any(name + "s", list);
+}
+
+const Json& SpecParts::descriptions_of(const std::string& source, const DatasetInfo& dataset) {
+  const auto key = std::make_pair(source, dataset.name);
+  auto found = descriptions_.find(key);
+  if (found == descriptions_.end()) found = descriptions_.emplace(key, select_descriptions(source, dataset)).first;
+  return found->second;
+}
+
+SpecPart SpecParts::descriptions(const std::vector<std::string>& datasets, const ModelSettings& model) {
+  const std::string& source = model.prompts.descriptions;
+  std::string key;
+  for (const auto& one : datasets) key += one + " ";
+  SpecPart& known = described_[key + source];
+  if (known) return known;
+  Json all = descriptions_of(source, dataset(datasets[0]));
+  for (std::size_t i = 1; i < datasets.size(); ++i)  // of one file: a class that two data sets have reads the same
+    all["classes"].update(descriptions_of(source, dataset(datasets[i]))["classes"]);
+  return known = any("descriptions", all);
+}
+
+SpecPart SpecParts::boxes(const std::string& path) {
+  std::string& digest = boxes_digests_[path];
+  if (digest.empty()) {
+    std::error_code error;
+    if (!fs::is_regular_file(path, error))
+      throw UsageError(experiment_->place("model.boxes.file"),
+                       "found " + path + ", which is no file; expected boxes as JSON: {IMAGE: [{box, score, phrase}]}");
+    digest = sha256_hex_of_file(path);
+  }
+  return any("boxes",
+             {{"source", "file"}, {"path", fs::absolute(path).lexically_normal().string()}, {"digest", digest}});
+}
+
+SpecPart SpecParts::any(const std::string& name, Json value) {
+  std::string text = name + " " + value.dump();
+  auto found = parts_.find(text);
+  if (found == parts_.end()) found = parts_.emplace(std::move(text), StageSpec::part(name, std::move(value))).first;
+  return found->second;
+}
+
+}  // namespace filo

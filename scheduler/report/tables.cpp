@@ -1,0 +1,234 @@
+#include "scheduler/report/tables.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "scheduler/plan/axis_values.hpp"
+#include "settings/metrics.hpp"
+
+namespace filo {
+namespace {
+
+using Values = std::vector<double>;
+
+std::optional<double> metric_of(const TrialResult& result, const std::string& metric, bool untrained) {
+  if (!result.evaluate) return std::nullopt;
+  const Json& metrics = result.evaluate->metrics;
+  return percent_of(untrained ? metrics.value("untrained", Json()) : metrics, metric);
+}
+
+Cell cell_of(const Values& values) {
+  Cell cell{.there = values.size()};
+  if (values.empty()) return cell;
+  double sum = 0;
+  for (const double value : values) sum += value;
+  const double mean = sum / static_cast<double>(values.size());
+  cell.mean = mean;
+  if (values.size() == 1) return cell;
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  cell.spread = std::sqrt(squares / static_cast<double>(values.size() - 1));
+  return cell;
+}
+
+// Where a trial stands on "fold", on an axis, or ("") on all axes but the seed together.
+std::string position(const PlannedTrial& trial, const std::string& dimension, const std::string& other) {
+  if (dimension == "fold") return trial.fold;
+  if (!dimension.empty()) {
+    const auto found = trial.axis_values.find(dimension);
+    return found == trial.axis_values.end() ? "" : plain_text(found->second);
+  }
+  std::map<std::string, Json> values = trial.axis_values;
+  values.erase("train.seed");
+  values.erase(other);
+  return describe_axis_values(values);
+}
+
+void add_once(std::vector<std::string>& list, const std::string& text) {
+  if (std::find(list.begin(), list.end(), text) == list.end()) list.push_back(text);
+}
+
+using Trials = std::vector<const TrialResult*>;
+
+// One table of a plan, row by row.
+class TableMaker {
+ public:
+  TableMaker(const Table& table, const std::string& fallback_title, const std::vector<TrialResult>& results)
+      : table_(table) {
+    for (const auto& result : results)
+      if (result.trial->experiment == table.experiment) results_.push_back(&result);
+    made_.title = table.title.empty() ? fallback_title : table.title;
+    if (table.named_rows.empty() && !table.rows.empty())
+      made_.row_heading = table.rows == "fold" || table.rows == "name" ? table.rows : short_key(table.rows);
+  }
+
+  ResultTable make() {
+    collect_columns();
+    for (const auto& note : {table_.experiment_note, table_.note})
+      if (!note.empty()) made_.notes.push_back(note);
+    const std::size_t first_untrained = table_.named_rows.empty() ? add_rows_by_value() : add_named_rows();
+    mark_best(first_untrained);
+    return std::move(made_);
+  }
+
+ private:
+  bool by_name_alone() const { return !table_.named_rows.empty() && table_.columns.empty(); }
+
+  std::string column_of(const TrialResult& result) const {
+    return by_name_alone() ? "" : position(*result.trial, table_.columns, table_.rows);
+  }
+
+  void collect_columns() {
+    for (const TrialResult* result : results_) add_once(columns_, column_of(*result));
+    for (const auto& [row, columns] : table_.paper)  // also where no trial of ours is
+      for (const auto& [column, values] : columns) add_once(columns_, column);
+    for (const auto& column : columns_)
+      for (const auto& metric : table_.metrics) made_.columns.push_back({column, metric_title(metric)});
+  }
+
+  std::size_t add_rows_by_value() {
+    std::vector<std::string> labels;
+    std::map<std::string, Trials> rows;
+    for (const TrialResult* result : results_) {
+      const std::string label = position(*result->trial, table_.rows, table_.columns);
+      add_once(labels, label);
+      rows[label].push_back(result);
+    }
+    for (const auto& label : labels) {
+      add_row(label.empty() ? "trained" : label, rows[label], false);
+      add_paper(label);
+    }
+    const std::size_t trained = made_.rows.size();
+    // With the folds as rows, each has its own untrained model to be compared with.
+    if (table_.rows == "fold")
+      for (const auto& label : labels) add_untrained(label + ", untrained", rows[label]);
+    else
+      add_untrained("untrained", results_);
+    return trained;
+  }
+
+  std::size_t add_named_rows() {
+    Trials shown;
+    for (const auto& row : table_.named_rows) {
+      Trials trials;
+      if (row.where)
+        for (const TrialResult* result : results_)
+          if (row.where->matches(result->trial->fold, result->trial->axis_values)) trials.push_back(result);
+      shown.insert(shown.end(), trials.begin(), trials.end());
+      add_row(row.name, trials, false);
+      add_paper(row.name);
+      if (row.note.empty()) continue;
+      made_.rows.back().mark = std::string(1, static_cast<char>('a' + notes_++ % 26));
+      made_.notes.push_back(made_.rows.back().mark + ": " + row.note);
+    }
+    const std::size_t trained = made_.rows.size();
+    add_untrained("untrained", shown);
+    return trained;
+  }
+
+  void add_row(const std::string& label, const Trials& trials, bool untrained) {
+    TableRow row{.label = label, .cells = {}};
+    for (const auto& column : columns_)
+      for (const auto& metric : table_.metrics) {
+        Values values;
+        std::size_t count = 0;
+        for (const TrialResult* result : trials) {
+          if (column_of(*result) != column) continue;
+          ++count;
+          if (const auto value = metric_of(*result, metric, untrained)) values.push_back(*value);
+        }
+        Cell cell = cell_of(values);
+        cell.trials = count;
+        row.cells.push_back(cell);
+      }
+    made_.rows.push_back(std::move(row));
+  }
+
+  void add_untrained(const std::string& label, const Trials& trials) {
+    add_row(label, trials, true);
+    const auto& cells = made_.rows.back().cells;
+    if (std::none_of(cells.begin(), cells.end(), [](const Cell& cell) { return cell.mean.has_value(); }))
+      made_.rows.pop_back();
+  }
+
+  // The paper's values beside those of the last row.
+  void add_paper(const std::string& label) {
+    const auto row = table_.paper.find(label);
+    if (row == table_.paper.end()) return;
+    std::size_t cell = 0;
+    for (const auto& column : columns_) {
+      const auto found = row->second.find(column);
+      for (std::size_t i = 0; i < table_.metrics.size(); ++i, ++cell)
+        if (found != row->second.end() && found->second.at(i).is_number())
+          made_.rows.back().cells[cell].paper = found->second[i].get<double>();
+    }
+  }
+
+  void mark_best(std::size_t rows) {
+    if (table_.rows == "fold" && table_.named_rows.empty()) return;  // folds do not compete
+    for (std::size_t column = 0; column < made_.columns.size(); ++column) {
+      std::optional<double> best;
+      int compared = 0;
+      for (std::size_t row = 0; row < rows; ++row)
+        if (const auto& mean = made_.rows[row].cells[column].mean) {
+          ++compared;
+          best = std::max(best.value_or(*mean), *mean);
+        }
+      for (std::size_t row = 0; compared > 1 && row < rows; ++row) {
+        Cell& cell = made_.rows[row].cells[column];
+        cell.best = cell.mean && std::abs(*cell.mean - *best) < 0.05;  // what is printed alike is equally good
+      }
+    }
+  }
+
+  const Table& table_;
+  Trials results_;
+  std::vector<std::string> columns_;
+  int notes_ = 0;
+  ResultTable made_;
+};
+
+}  // namespace
+
+std::optional<double> percent_of(const Json& metrics, const std::string& name) {
+  if (!metrics.is_object() || !metrics.contains(name) || !metrics[name].is_number()) return std::nullopt;
+  return 100 * metrics[name].get<double>();
+}
+
+std::vector<TrialResult> trial_results(const Workspace& workspace, const Plan& plan) {
+  std::vector<TrialResult> results;
+  for (const auto& trial : plan.trials)
+    results.push_back({&trial, workspace.result(trial.evaluate, StageKind::evaluate)});
+  return results;
+}
+
+std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<TrialResult>& results) {
+  std::vector<ResultTable> tables;
+  std::vector<std::string> experiments;
+  for (const auto& trial : plan.trials) add_once(experiments, trial.experiment);
+  for (const auto& table : plan.tables) tables.push_back(TableMaker(table, table.experiment, results).make());
+  for (const auto& experiment : experiments) {
+    const bool has_table = std::any_of(plan.tables.begin(), plan.tables.end(),
+                                       [&](const Table& table) { return table.experiment == experiment; });
+    if (has_table) continue;
+    const Table table{.experiment = experiment,
+                      .title = "",
+                      .rows = "",
+                      .named_rows = {},
+                      .columns = "fold",
+                      .metrics = main_metrics(),
+                      .paper = {},
+                      .note = "",
+                      .experiment_note = ""};
+    tables.push_back(TableMaker(table, experiment, results).make());
+  }
+  return tables;
+}
+
+bool ResultTable::has_paper() const {
+  return std::any_of(rows.begin(), rows.end(), [](const TableRow& row) {
+    return std::any_of(row.cells.begin(), row.cells.end(), [](const Cell& cell) { return cell.paper.has_value(); });
+  });
+}
+
+}  // namespace filo

@@ -1,0 +1,183 @@
+// The batch script, run by bash itself, and sbatch's arguments.
+#include "scheduler/executors/slurm_batch.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "base/process.hpp"
+#include "tests/unit/support/fake_slurm.hpp"
+
+namespace filo {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class SlurmScriptTest : public SlurmExecutorTest {
+ protected:
+  // `name` of the workspace's folder; the worker is `worker_text`.
+  fs::path script(const std::string& name, const std::string& worker_text, std::vector<std::string> inputs = {}) {
+    chosen = std::make_unique<Workspace>(scratch.folder / name);
+    const std::string key = "00000000000000aa";
+    fs::create_directories(chosen->stage_folder(key) / "attempts");
+    chosen->make_attempt(key);
+    const std::string worker = scratch.write("it's a \"worker\"", "#!/bin/bash\n" + worker_text);
+    fs::permissions(worker, fs::perms::owner_all);
+    scratch.write("bin/srun", "#!/bin/bash\nwhile [ \"${1#--}\" != \"$1\" ]; do shift; done\nexec \"$@\"\n");
+    fs::permissions(bin / "srun", fs::perms::owner_all);
+    SlurmBatch batch{.name = "filo-test",
+                     .cluster = "test",
+                     .folder = scratch.folder.string(),
+                     .resources = {},
+                     .entries = {{.stage = "00000000000000bb", .attempt = 1}, {.stage = key, .attempt = 1}},
+                     .message = {}};
+    batch.entries[1].inputs = std::move(inputs);
+    return scratch.write("batch script.sh", slurm_script(batch, settings, *chosen, worker));
+  }
+
+  Process run(const fs::path& file) {
+    return Process({.arguments = {"bash", file.string()},
+                    .environment = {{"SLURM_JOB_ID", "12"}, {"SLURM_ARRAY_TASK_ID", "1"}, {"SBATCH_PARTITION", "x"}}});
+  }
+  std::string log() { return read_file(chosen->log_file("00000000000000aa", 1)); }
+  std::string left() { return read_file(chosen->attempt_folder("00000000000000aa", 1) / "exit.txt"); }
+
+  std::unique_ptr<Workspace> chosen;
+};
+
+constexpr const char* print_all =
+    "printf '<%s>' \"$@\"; printf '[%s]' \"$A_1\" \"$OMP_NUM_THREADS\" \"$FILO_SERVER_FILE\" \"$SBATCH_PARTITION\"; "
+    "exit 3\n";
+
+// Guards every quote: what a YAML or a path holds reaches the worker as it is, and nothing of it is run.
+TEST_F(SlurmScriptTest, NoValueIsEverRun) {
+  const std::string nasty = "-a 'b\" $(touch " + (scratch.folder / "touched").string() + ") `touch " +
+                            (scratch.folder / "touched").string() + "`;\n\\ * ${HOME} !x %j";
+  settings.environment = {{"A_1", nasty}};
+  settings.launcher_arguments = {"--x=" + nasty};
+  std::string folder = nasty;
+  std::replace(folder.begin(), folder.end(), '/', '_');
+  Process process = run(script(folder, print_all));
+  EXPECT_EQ(process.wait().exit_code, 3);
+  EXPECT_FALSE(fs::exists(scratch.folder / "touched"));
+  EXPECT_THAT(log(), HasSubstr("<features><--workspace><" + chosen->root().string() +
+                               "><--stage><00000000000000aa><--attempt><1><--threads><1>"));
+  EXPECT_THAT(log(), HasSubstr("[" + nasty + "][1][" + (chosen->root() / "server.json").string() + "][]"));
+  EXPECT_EQ(left(), "12 0 3\n");
+}
+
+// Guards the same for sbatch's own options, which never see a shell.
+TEST_F(SlurmScriptTest, OptionsOfSbatchAreArguments) {
+  settings.account = "-x $(touch y)\n'";
+  settings.partition = "a b";
+  settings.sbatch_options = {"--exclude=n1;n2"};
+  SlurmExecutor slurm = executor();
+  start(slurm, requests(1));
+  EXPECT_THAT(text("arguments"),
+              AllOf(HasSubstr("--account=-x $(touch y)\n'\n"), HasSubstr("--partition=a b\n"),
+                    HasSubstr("--exclude=n1;n2\n"), HasSubstr("--signal=B:USR2@120\n"), HasSubstr("--no-requeue\n")));
+}
+
+TEST_F(SlurmScriptTest, TheSignalGoesToTheWorkerAndItsExitCodeComesBack) {
+  Process process = run(script("w", "trap 'echo snapshot; exit 75' USR2\necho ready\nwhile :; do sleep 0.05; done\n"));
+  while (!fs::exists(chosen->log_file("00000000000000aa", 1)) || log().find("ready") == std::string::npos)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  kill(process.pid(), SIGUSR2);
+  EXPECT_EQ(process.wait().exit_code, 75);
+  EXPECT_THAT(log(), HasSubstr("snapshot"));
+  EXPECT_EQ(left(), "12 0 75\n");
+}
+
+// Guards: a second signal while it waits, and a worker that takes its time.
+TEST_F(SlurmScriptTest, ItWaitsForAWorkerThatTakesItsTime) {
+  Process process = run(script(
+      "w", "n=0; trap 'n=$((n+1))' USR2\necho ready\nuntil [ $n -ge 2 ]; do sleep 0.05; done; sleep 0.3; exit 75\n"));
+  while (!fs::exists(chosen->log_file("00000000000000aa", 1)) || log().find("ready") == std::string::npos)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  kill(process.pid(), SIGUSR2);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  kill(process.pid(), SIGTERM);
+  EXPECT_EQ(process.wait().exit_code, 75);
+}
+
+TEST_F(SlurmScriptTest, AWorkerThatDiesOfASignalWithoutBeingAskedHasFailed) {
+  EXPECT_EQ(run(script("w", "kill -SEGV $$\n")).wait().exit_code, 139);
+}
+
+TEST_F(SlurmScriptTest, AStageWhoseInputHasNoResultIsRefused) {
+  const fs::path file = script("w", "exit 0\n", {"00000000000000cc"});
+  EXPECT_EQ(run(file).wait().exit_code, 1);
+  EXPECT_THAT(log(), HasSubstr("stage 00000000000000cc, which this one needs, has no valid result.json"));
+  fs::create_directories(chosen->stage_folder("00000000000000cc"));
+  write_result(*chosen, "00000000000000cc", StageKind::features, 1);
+  EXPECT_EQ(run(file).wait().exit_code, 0);
+}
+
+// Guards: a copy that a restarted controller brings back does nothing once its attempt was given up.
+TEST_F(SlurmScriptTest, AnAttemptThatWasGivenUpOrSupersededIsRefused) {
+  const fs::path file = script("w", "echo it ran\n");
+  chosen->make_attempt("00000000000000aa");
+  EXPECT_EQ(run(file).wait().exit_code, 1);
+  EXPECT_THAT(log(), AllOf(HasSubstr("superseded"), Not(HasSubstr("it ran"))));
+  fs::remove_all(chosen->attempt_folder("00000000000000aa", 2));
+  chosen->write_end("00000000000000aa", 1, {"lost", "vanished", "test"});
+  EXPECT_EQ(run(file).wait().exit_code, 1);
+  EXPECT_THAT(log(), HasSubstr("given up"));
+}
+
+TEST_F(SlurmScriptTest, AWorkerThatIsNotOnTheNodeIsNamed) {
+  settings.prologue = {"worker=/nowhere/filo-worker", "echo prologue ran"};
+  EXPECT_EQ(run(script("w", "exit 0\n")).wait().exit_code, 1);
+  EXPECT_THAT(log(), AllOf(HasSubstr("prologue ran"), HasSubstr("found no program /nowhere/filo-worker")));
+}
+
+TEST(SlurmTimes, AreReadAsSinfoPrintsThem) {
+  EXPECT_EQ(slurm_seconds("1-02:03:04"), 93784);
+  EXPECT_EQ(slurm_seconds("12:00:00"), 43200);
+  EXPECT_EQ(slurm_seconds("30:00"), 1800);
+  EXPECT_EQ(slurm_seconds("infinite"), std::nullopt);
+  EXPECT_EQ(slurm_seconds("n/a"), std::nullopt);
+  EXPECT_EQ(slurm_seconds(""), std::nullopt);
+}
+
+TEST(SlurmArguments, ResourcesBecomeOptions) {
+  const Scratch scratch;
+  const Workspace workspace(scratch.folder / "w");
+  SlurmBatch batch;
+  batch.name = "filo-x";
+  batch.entries.resize(3);
+  batch.resources = {.ranks = 4, .threads = 2, .gpus = 1, .memory = "4G", .time = "00:01:00"};
+  ClusterSettings settings;
+  auto options = slurm_arguments(batch, settings, workspace, "/s.sh");
+  EXPECT_THAT(options, AllOf(Contains("--ntasks=4"), Contains("--cpus-per-task=2"), Contains("--mem-per-cpu=512M"),
+                             Contains("--gres=gpu:4"), Contains("--array=0-2"), Contains("--nodes=1"),
+                             Contains("--time=00:01:00"), Contains("--signal=B:USR2@30")));
+  EXPECT_EQ(options.back(), "/s.sh");
+  const ResourceSettings wanted = {.ranks = 1, .memory = "300G", .time = "48:00:00"};
+  EXPECT_EQ(within_limits(wanted, settings).time, "48:00:00");
+  settings.max_time = "24:00:00";
+  settings.max_memory = "180G";
+  EXPECT_EQ(within_limits(wanted, settings).time, "24:00:00");
+  EXPECT_EQ(within_limits(wanted, settings).memory, "180G");
+  EXPECT_EQ(within_limits(batch.resources, settings).time, "00:01:00");
+  settings.memory = MemoryForm::per_node;
+  settings.gpu_form = GpuForm::gpus_per_task;
+  settings.gpu_type = "a100";
+  settings.requeue = true;
+  settings.one_node = false;
+  batch.entries.resize(1);
+  options = slurm_arguments(batch, settings, workspace, "/s.sh");
+  EXPECT_THAT(options, AllOf(Contains("--mem=4096M"), Contains("--gpus-per-task=a100:1"), Contains("--requeue"),
+                             Not(Contains("--nodes=1")), Not(Contains("--array=0"))));
+}
+
+}  // namespace
+}  // namespace filo
