@@ -26,7 +26,7 @@
 #include "base/http_poster.hpp"
 #include "service/serve.hpp"
 
-namespace filo::http {
+namespace filo {
 namespace {
 
 namespace fs = std::filesystem;
@@ -250,7 +250,7 @@ Json bench_events(const BenchEventsOptions& options) {
   write_end.reset();
 
   stay_on(cores.front());  // and all the threads that the server starts
-  ServeOptions serving;
+  service::ServeOptions serving;
   serving.listen = "127.0.0.1:0";
   serving.limits.connections = static_cast<std::size_t>(options.workers) + 100;
   std::uint64_t resident = 0;
@@ -270,7 +270,7 @@ Json bench_events(const BenchEventsOptions& options) {
   std::ostringstream printed;
   std::exception_ptr problem;
   try {
-    serve(workspace, serving, printed);
+    service::serve(workspace, serving, printed);
   } catch (...) {
     problem = std::current_exception();
     kill(child, SIGKILL);
@@ -291,4 +291,4 @@ Json bench_events(const BenchEventsOptions& options) {
   return figures;
 }
 
-}  // namespace filo::http
+}  // namespace filo

@@ -8,7 +8,7 @@
 
 #include "base/error.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 namespace fs = std::filesystem;
@@ -269,7 +269,8 @@ Json curves_json(const Workspace& workspace, const std::string& key, std::size_t
 
 std::string prometheus_text(const ApiContext& context) {
   const auto view = context.monitor.view();
-  const auto& counters = context.counters;
+  const auto& requests = context.requests;
+  const auto& passes = context.passes;
   Metrics metrics;
   metrics.family("filo_stages", "gauge", "Stages of an experiment by state.");
   for (const auto& [name, experiment] : view->experiments)
@@ -289,21 +290,21 @@ std::string prometheus_text(const ApiContext& context) {
     metrics.one(name, "counter", help, static_cast<double>(value));
   };
   counter("filo_event_duplicates_total", "Events that had come before.", events.duplicates);
-  counter("filo_http_requests_total", "HTTP requests.", counters.requests);
-  counter("filo_http_malformed_total", "Requests that were no valid HTTP or exceeded a limit.", counters.malformed);
-  counter("filo_http_refused_tokens_total", "Requests without the token.", counters.refused_tokens);
-  counter("filo_http_connections_total", "Connections accepted.", counters.connections);
-  counter("filo_http_refused_connections_total", "Connections beyond the limit.", counters.refused_connections);
-  counter("filo_http_timeouts_total", "Connections closed because the other side was too slow.", counters.timeouts);
+  counter("filo_http_requests_total", "HTTP requests.", requests.requests);
+  counter("filo_http_malformed_total", "Requests that were no valid HTTP or exceeded a limit.", requests.malformed);
+  counter("filo_http_refused_tokens_total", "Requests without the token.", requests.refused_tokens);
+  counter("filo_http_connections_total", "Connections accepted.", requests.connections);
+  counter("filo_http_refused_connections_total", "Connections beyond the limit.", requests.refused_connections);
+  counter("filo_http_timeouts_total", "Connections closed because the other side was too slow.", requests.timeouts);
   const auto gauge = [&](const char* name, const char* help, double value) { metrics.one(name, "gauge", help, value); };
-  gauge("filo_http_open_connections", "Connections open now.", static_cast<double>(counters.open_connections));
-  gauge("filo_http_open_streams", "Event streams open now.", static_cast<double>(counters.open_streams));
-  counter("filo_passes_total", "Reconcile passes.", counters.passes);
-  counter("filo_failed_passes_total", "Reconcile passes that ended with an error.", counters.failed_passes);
-  gauge("filo_pass_seconds", "Duration of the last reconcile pass.", counters.pass_seconds);
+  gauge("filo_http_open_connections", "Connections open now.", static_cast<double>(requests.open_connections));
+  gauge("filo_http_open_streams", "Event streams open now.", static_cast<double>(requests.open_streams));
+  counter("filo_passes_total", "Reconcile passes.", passes.passes);
+  counter("filo_failed_passes_total", "Reconcile passes that ended with an error.", passes.failed_passes);
+  gauge("filo_pass_seconds", "Duration of the last reconcile pass.", passes.pass_seconds);
   gauge("filo_last_pass_time_seconds", "When the last pass ended, since 1970.", view->time);
   gauge("process_resident_memory_bytes", "Resident memory.", resident_bytes());
   return std::move(metrics).text();
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -6,7 +6,7 @@ namespace filo::embedded {
 extern const std::string_view page, script, style, chart, icon, openapi;  // cmake/Embed.cmake
 }
 
-namespace filo::http {
+namespace filo::service {
 
 const Asset* find_asset(std::string_view path) {
   static const std::array<Asset, 6> assets = {{{"/", "text/html; charset=utf-8", embedded::page},
@@ -20,4 +20,4 @@ const Asset* find_asset(std::string_view path) {
   return nullptr;
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -5,7 +5,7 @@
 #include "base/text.hpp"
 #include "scheduler/control/run.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 constexpr std::size_t most_waiting_lines = 256;
@@ -211,4 +211,4 @@ std::size_t EventHub::stages() const {
   return entries_.size();
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -16,7 +16,7 @@
 
 #include "base/json.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 struct EventLine {
   int attempt = 0;
@@ -109,4 +109,4 @@ class EventHub {
   const std::string epoch_ = std::to_string(std::chrono::system_clock::now().time_since_epoch().count());
 };
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -8,7 +8,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -207,4 +207,4 @@ void EventTailer::look() {
   }
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

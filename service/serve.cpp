@@ -18,7 +18,7 @@
 #include "service/api.hpp"
 #include "service/http/token.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -94,7 +94,7 @@ class Bell {
 // them.
 class Loop {
  public:
-  Loop(const Workspace& workspace, const ServeOptions& options, Monitor& monitor, ServerCounters& counters, Bell& bell)
+  Loop(const Workspace& workspace, const ServeOptions& options, Monitor& monitor, PassCounters& counters, Bell& bell)
       : options_(options),
         monitor_(monitor),
         counters_(counters),
@@ -203,7 +203,7 @@ class Loop {
 
   const ServeOptions& options_;
   Monitor& monitor_;
-  ServerCounters& counters_;
+  PassCounters& counters_;
   Bell& bell_;
   Workspace workspace_;
   LocalExecutor* local_ = nullptr;  // the coordinator's
@@ -236,17 +236,19 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   if (options.certificate.empty() != options.key.empty())
     throw UsageError("serve: TLS", "expected --tls-certificate and --tls-key, or neither");
   const std::string token =
-      load_or_make_token(options.token_file.empty() ? workspace.root() / "token" : options.token_file);
+      http::load_or_make_token(options.token_file.empty() ? workspace.root() / "token" : options.token_file);
 
   EventHub hub;
   Monitor monitor(workspace, hub);
-  ServerCounters counters;
+  http::ServerCounters requests;
+  PassCounters passes;
   Bell bell;
   const ApiContext context{
       .workspace = workspace,
       .hub = hub,
       .monitor = monitor,
-      .counters = counters,
+      .requests = requests,
+      .passes = passes,
       .actions = {.cancel_stage = [&](const std::string& key,
                                       const std::string& reason) { return cancel_stage(workspace, key, reason); },
                   .retry_stage = [&](const std::string& key) { workspace.retry(key); },
@@ -255,15 +257,15 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
                   .retry_experiment = [&](const std::string& name) { retry_experiment(workspace, name); },
                   .wake = [&] { bell.ring(); }},
       .version = options.version};
-  const Router router = make_router(context);
-  Server server({.address = address,
-                 .port = port,
-                 .certificate = options.certificate,
-                 .key = options.key,
-                 .token = token,
-                 .allowed_hosts = options.allowed_hosts,
-                 .limits = options.limits},
-                router, counters);
+  const http::Router router = make_router(context);
+  http::Server server({.address = address,
+                       .port = port,
+                       .certificate = options.certificate,
+                       .key = options.key,
+                       .token = token,
+                       .allowed_hosts = options.allowed_hosts,
+                       .limits = options.limits},
+                      router, requests);
 
   const bool tls = !options.certificate.empty();
   const std::string url =
@@ -282,7 +284,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   std::atomic<bool> ended{false};
   const auto loop = [&] {
     try {
-      Loop(workspace, options, monitor, counters, bell).run();
+      Loop(workspace, options, monitor, passes, bell).run();
     } catch (const std::exception& error) {
       log_warning("serve: " + std::string(error.what()));
     }
@@ -305,4 +307,4 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   ended = true;
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

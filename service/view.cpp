@@ -1,6 +1,6 @@
 #include "service/view.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 IndexedPlan::IndexedPlan(std::shared_ptr<const Plan> given) : shared(std::move(given)), plan(*shared) {
   position.reserve(plan.stages.size());
@@ -40,4 +40,4 @@ std::vector<View::Found> View::find(std::string_view key) const {
   return found;
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -14,7 +14,7 @@
 #include "scheduler/plan/plan.hpp"
 #include "scheduler/report/table.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 // A plan with what is looked up in it often. Shared by all views until plan.json changes.
 struct IndexedPlan {
@@ -65,4 +65,4 @@ struct View {
   std::vector<Found> find(std::string_view key) const;
 };
 
-}  // namespace filo::http
+}  // namespace filo::service

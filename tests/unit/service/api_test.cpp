@@ -11,13 +11,16 @@
 #include "service/stage_files.hpp"
 #include "tests/unit/support/scratch.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
+using http::Problem;
+using http::Request;
+using http::Response;
 using ::testing::HasSubstr;
 
 std::string body_of(const Response& response) {
-  if (const auto* file = std::get_if<FilePart>(&response.body)) {
+  if (const auto* file = std::get_if<http::FilePart>(&response.body)) {
     std::string bytes(file->length, '\0');
     EXPECT_EQ(pread(file->file.get(), bytes.data(), bytes.size(), static_cast<off_t>(file->offset)),
               static_cast<ssize_t>(bytes.size()));
@@ -54,7 +57,7 @@ class HttpApi : public ::testing::Test {
                  {{"heat_maps", "heat_maps"}, {"interpretations", "interpretations.json"}});
     set(evaluate, StageState::done, 1);
     set(train, StageState::done, 1);
-    context = std::make_unique<ApiContext>(ApiContext{*workspace, hub, monitor(), counters, {}, "1.2.3"});
+    context = std::make_unique<ApiContext>(ApiContext{*workspace, hub, monitor(), requests, passes, {}, "1.2.3"});
     context->actions.cancel_stage = [&](const std::string& key, const std::string& reason) {
       asked = "cancel " + key + " " + reason;
       return key != evaluate;
@@ -92,10 +95,10 @@ class HttpApi : public ::testing::Test {
 
   Response ask(const std::string& method, const std::string& path, const std::string& body = "",
                std::map<std::string, std::string> headers = {}) {
-    const auto target = parse_target(path);
-    if (!target) return problem_response(400, "target");
+    const auto target = http::parse_target(path);
+    if (!target) return http::problem_response(400, "target");
     const auto match = router.match(method, target->segments);
-    if (match.route == nullptr) return problem_response(404, "route");
+    if (match.route == nullptr) return http::problem_response(404, "route");
     Request request{.method = method,
                     .target = *target,
                     .headers = std::move(headers),
@@ -104,7 +107,7 @@ class HttpApi : public ::testing::Test {
     try {
       return match.route->handler(request);
     } catch (const Problem& problem) {
-      return problem_response(problem.status(), problem.what());
+      return http::problem_response(problem.status(), problem.what());
     }
   }
   Json get(const std::string& path) {
@@ -121,10 +124,11 @@ class HttpApi : public ::testing::Test {
   std::vector<StageStatus> statuses;
   std::string evaluate, train, asked;
   EventHub hub;
-  ServerCounters counters;
+  http::ServerCounters requests;
+  PassCounters passes;
   std::unique_ptr<Monitor> monitor_;
   std::unique_ptr<ApiContext> context;
-  Router router;
+  http::Router router;
 };
 
 TEST_F(HttpApi, ExperimentsTellTheirProgress) {
@@ -409,4 +413,4 @@ TEST_F(HttpApi, ThePageTakesNothingFromElsewhere) {
 }
 
 }  // namespace
-}  // namespace filo::http
+}  // namespace filo::service
