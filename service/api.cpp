@@ -9,6 +9,7 @@
 #include "base/error.hpp"
 #include "base/hash.hpp"
 #include "service/api_json.hpp"
+#include "service/assets.hpp"
 #include "service/stage_files.hpp"
 
 namespace filo::service {
@@ -77,22 +78,27 @@ class Api {
                 .handler = [self](const Request& request) { return self->take_events(request); },
                 .quick = true,
                 .most_body_bytes = most_event_body});
-    const auto open = [&](const char* pattern, http::Handler handler) {
-      router.add(
-          {.method = "GET", .pattern = pattern, .handler = std::move(handler), .needs_token = false, .quick = true});
+    const auto open = [&](std::string pattern, http::Handler handler) {
+      router.add({.method = "GET",
+                  .pattern = std::move(pattern),
+                  .handler = std::move(handler),
+                  .needs_token = false,
+                  .quick = true});
     };
     open("/healthz", [self](const Request&) {
       return http::json_response({{"status", "ok"}, {"version", self->context_.version}});
     });
-    for (const char* path : {"/", "/app.js", "/style.css", "/chart.js", "/icon.svg"})
-      open(path, [path](const Request& request) { return asset(path, request); });
+    for (const Asset& file : assets())
+      if (file.path != "/openapi.json" && !file.path.starts_with("/js/"))
+        open(std::string(file.path), [&file](const Request& request) { return asset(&file, request); });
+    open("/js/{path*}",
+         [](const Request& request) { return asset(find_asset("/js/" + request.parameters.at("path")), request); });
     get("/openapi.json", &Api::openapi);
   }
 
  private:
-  static Response asset(const char* path, const Request& request) {
-    const Asset* found = find_asset(path);
-    if (found == nullptr) throw Problem(404, "not built in");
+  static Response asset(const Asset* found, const Request& request) {
+    if (found == nullptr) throw Problem(404, "the page has no such file");
     const std::string tag = "\"" + sha256_hex(found->bytes).substr(0, 16) + "\"";
     Response response{.content_type = std::string(found->media_type),
                       .headers = {{"ETag", tag}, {"Cache-Control", "no-cache"}}};
@@ -103,7 +109,7 @@ class Api {
     return response;
   }
 
-  Response openapi(const Request& request) { return asset("/openapi.json", request); }
+  Response openapi(const Request& request) { return asset(find_asset("/openapi.json"), request); }
 
   std::pair<std::string, std::shared_ptr<const ExperimentView>> find_experiment(const Request& request) const {
     const std::string& name = request.parameters.at("name");

@@ -44,12 +44,4 @@ struct ApiContext {
 // The context must outlive the router.
 http::Router make_router(const ApiContext& context);
 
-// Name and bytes of the page's files, as embedded at build time.
-struct Asset {
-  std::string_view path;  // "/app.js"
-  std::string_view media_type;
-  std::string_view bytes;
-};
-const Asset* find_asset(std::string_view path);
-
 }  // namespace filo::service
