@@ -412,6 +412,13 @@ for i in $(seq 600); do sleep 0.1; done
 """
 
 
+def make_worker(workspace):
+    worker = workspace / "worker"
+    worker.write_text(WORKER)
+    worker.chmod(0o755)
+    return worker
+
+
 class Reconcile(unittest.TestCase):
     def test_active_experiments_run_and_a_stop_leaves_snapshots(self):
         """Guards the loop in the server: it starts what is ready, shows it, and SIGTERM lets stages on this machine write snapshots."""
@@ -420,9 +427,7 @@ class Reconcile(unittest.TestCase):
         stage = serve_workspace.Stage(workspace, "loop", "features", "features parts")
         serve_workspace.save_plan(workspace, "loop", [stage])
         serve_workspace.write(workspace / "experiments/loop/active.json", {"name": "loop", "executor": "local", "cluster": None, "since": time.time()})
-        worker = workspace / "worker"
-        worker.write_text(WORKER)
-        worker.chmod(0o755)
+        worker = make_worker(workspace)
         server = Server(workspace, environment={"FILO_WORKER": str(worker)})
         until(lambda: server.get(f"/api/v1/stages/{stage.key}")["state"] == "running", "the stage runs")
         until(lambda: (server.get(f"/api/v1/stages/{stage.key}")["progress"] or {}).get("text") == "3/8 images", "its progress is seen")

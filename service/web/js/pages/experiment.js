@@ -10,6 +10,12 @@ import {progressBar, showProgress, sign} from '../state.js';
 import {resultTable, stageTable} from '../tables.js';
 import {TrialList} from '../trial_list.js';
 
+// What nobody looks after is not started anyway: of that only what runs, or is about to, can be cancelled.
+function canBeCancelled({active, stages}) {
+  const left = active ? ['waiting', 'queued', 'running'] : ['queued', 'running'];
+  return left.some((state) => stages.states[state]);
+}
+
 function actionsOf(name) {
   const path = experimentPath(name);
   const cancel = {
@@ -62,11 +68,13 @@ export function experimentPage(name) {
   const chips = h('ul', {class: 'chips'});
   tables.className = 'tables';
   const settings = h('pre', {class: 'text', tabindex: 0});
+  const [cancel, retry] = actionsOf(name);
+  cancel.hidden = true;
   main.replaceChildren(
     trail(),
     h('h1', {}, name),
     summary,
-    h('div', {class: 'actions'}, actionsOf(name)),
+    h('div', {class: 'actions'}, cancel, retry),
     h('h2', {id: 'trials-title'}, 'Trials'),
     chips,
     grid.element,
@@ -87,6 +95,7 @@ export function experimentPage(name) {
       const [experiment, cells, found] =
         await Promise.all([json(path), jsonIfNew(path + '/grid'), jsonIfNew(path + '/tables')]);
       replaceIfChanged(summary, summaryOf(experiment));
+      cancel.hidden = !canBeCancelled(experiment);
       showChips(experiment.trials);
       grid.show(cells);
       replaceIfChanged(tables, h('h2', {}, 'Tables'), found.tables.map(resultTable));
