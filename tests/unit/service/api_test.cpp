@@ -154,6 +154,20 @@ TEST_F(HttpApi, TablesFillAsResultsArrive) {
   EXPECT_EQ(get("/api/v1/experiments/test/trials/1")["metrics"]["image_auroc"], 0.25);
 }
 
+// Guards the page after an update of the program: its files are asked for again, and sent when they differ.
+TEST_F(HttpApi, ThePagesFilesAreSentAgainOnlyWhenTheyDiffer) {
+  for (const char* path : {"/", "/app.js", "/js/pages/stage.js", "/chart.js"}) {
+    const Response first = ask("GET", path);
+    ASSERT_EQ(first.status, 200) << path;
+    const auto tag = std::find_if(first.headers.begin(), first.headers.end(),
+                                  [](const auto& header) { return header.first == "ETag"; });
+    ASSERT_NE(tag, first.headers.end()) << path;
+    EXPECT_EQ(ask("GET", path, "", {{"if-none-match", tag->second}}).status, 304) << path;
+    EXPECT_EQ(ask("GET", path, "", {{"if-none-match", "\"other\""}}).status, 200) << path;
+  }
+  EXPECT_EQ(ask("GET", "/js/absent.js").status, 404);
+}
+
 // Guards against sending 10,000 cells again to everyone who looks.
 TEST_F(HttpApi, AnUnchangedGridIsNotSentAgain) {
   const Response first = ask("GET", "/api/v1/experiments/test/grid");
