@@ -278,10 +278,7 @@ class Api {
       length = size - offset;
     } else if (const auto range = file ? http::parse_range(request.header("range"), size) : std::nullopt) {
       std::tie(offset, length) = *range;
-      response.status = 206;
-      response.headers.emplace_back(
-          "Content-Range",
-          "bytes " + std::to_string(offset) + "-" + std::to_string(offset + length - 1) + "/" + std::to_string(size));
+      http::set_partial(response, offset, length, size);
     } else {
       offset = std::min<std::uint64_t>(size, static_cast<std::uint64_t>(request.number("offset", 0, 0, INT64_MAX)));
       length = std::min<std::uint64_t>(size - offset,
@@ -367,10 +364,7 @@ class Api {
     std::uint64_t offset = 0, length = size;
     if (const auto range = http::parse_range(request.header("range"), size)) {
       std::tie(offset, length) = *range;
-      response.status = 206;
-      response.headers.emplace_back(
-          "Content-Range",
-          "bytes " + std::to_string(offset) + "-" + std::to_string(offset + length - 1) + "/" + std::to_string(size));
+      http::set_partial(response, offset, length, size);
     }
     response.body = http::FilePart{std::move(*file), offset, length};
     return response;

@@ -19,7 +19,7 @@ int total(const std::map<std::string, int>& counts) {
   return sum;
 }
 
-int count_of(const std::map<std::string, int>& counts, const char* state) {
+int count_of(const std::map<std::string, int>& counts, const std::string& state) {
   const auto found = counts.find(state);
   return found == counts.end() ? 0 : found->second;
 }
@@ -159,15 +159,14 @@ const std::vector<StageState>& all_states() {
 }
 
 Json experiment_json(const std::string& name, const ExperimentView& experiment) {
-  const int trials = total(experiment.trial_counts), stages = total(experiment.stage_counts);
-  return {
-      {"name", name},
-      {"revision", experiment.revision},
-      {"active", experiment.active},
-      {"trials",
-       {{"total", trials}, {"done", count_of(experiment.trial_counts, "done")}, {"states", experiment.trial_counts}}},
-      {"stages",
-       {{"total", stages}, {"done", count_of(experiment.stage_counts, "done")}, {"states", experiment.stage_counts}}}};
+  const auto progress = [](const std::map<std::string, int>& counts) -> Json {
+    return {{"total", total(counts)}, {"done", count_of(counts, "done")}, {"states", counts}};
+  };
+  return {{"name", name},
+          {"revision", experiment.revision},
+          {"active", experiment.active},
+          {"trials", progress(experiment.trial_counts)},
+          {"stages", progress(experiment.stage_counts)}};
 }
 
 Json trial_json(const ExperimentView& experiment, std::size_t index) {
@@ -272,16 +271,16 @@ std::string prometheus_text(const ApiContext& context) {
   const auto& requests = context.requests;
   const auto& passes = context.passes;
   Metrics metrics;
-  metrics.family("filo_stages", "gauge", "Stages of an experiment by state.");
-  for (const auto& [name, experiment] : view->experiments)
-    for (const StageState state : all_states())
-      metrics.value(count_of(experiment->stage_counts, to_string(state).c_str()),
-                    {{"experiment", name}, {"state", to_string(state)}});
-  metrics.family("filo_trials", "gauge", "Trials of an experiment by state.");
-  for (const auto& [name, experiment] : view->experiments)
-    for (const StageState state : all_states())
-      metrics.value(count_of(experiment->trial_counts, to_string(state).c_str()),
-                    {{"experiment", name}, {"state", to_string(state)}});
+  using Counts = std::map<std::string, int>;
+  const auto by_state = [&](const char* name, const char* help, Counts ExperimentView::*counts) {
+    metrics.family(name, "gauge", help);
+    for (const auto& [experiment, shown] : view->experiments)
+      for (const StageState state : all_states())
+        metrics.value(count_of(*shown.*counts, to_string(state)),
+                      {{"experiment", experiment}, {"state", to_string(state)}});
+  };
+  by_state("filo_stages", "Stages of an experiment by state.", &ExperimentView::stage_counts);
+  by_state("filo_trials", "Trials of an experiment by state.", &ExperimentView::trial_counts);
   const auto& events = context.hub.counters();
   metrics.family("filo_events_total", "counter", "Workers' events taken in, by the way they came.");
   metrics.value(static_cast<double>(events.posted), {{"source", "post"}});

@@ -213,6 +213,39 @@ class Loop {
   Coordinator coordinator_;
 };
 
+// What requests ask for is written into the workspace; the bell brings the pass that acts on it.
+Actions actions_in(const Workspace& workspace, Bell& bell) {
+  return {.cancel_stage = [&](const std::string& key,
+                              const std::string& reason) { return cancel_stage(workspace, key, reason); },
+          .retry_stage = [&](const std::string& key) { workspace.retry(key); },
+          .cancel_experiment = [&](const std::string& name,
+                                   const std::string& reason) { cancel_experiment(workspace, name, reason); },
+          .retry_experiment = [&](const std::string& name) { retry_experiment(workspace, name); },
+          .wake = [&] { bell.ring(); }};
+}
+
+std::filesystem::path token_file(const Workspace& workspace, const ServeOptions& options) {
+  return options.token_file.empty() ? workspace.root() / "token" : options.token_file;
+}
+
+// What server.json says.
+Json reachable_at(const std::string& url, const std::string& token, const ServeOptions& options) {
+  Json json = {{"url", url}, {"token", token}, {"host", host_name()}, {"pid", getpid()}};
+  if (!options.certificate.empty()) json["certificate"] = read_file(options.certificate);
+  return json;
+}
+
+void follow_event_files(EventTailer tailer, const std::atomic<bool>& ended) {
+  while (!ended) {
+    try {
+      tailer.look();
+    } catch (const std::exception& error) {
+      log_warning("serve: " + std::string(error.what()));
+    }
+    std::this_thread::sleep_for(between_looks);
+  }
+}
+
 }  // namespace
 
 std::pair<std::string, std::uint16_t> parse_listen(const std::string& text) {
@@ -235,28 +268,20 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   const auto [address, port] = parse_listen(options.listen);
   if (options.certificate.empty() != options.key.empty())
     throw UsageError("serve: TLS", "expected --tls-certificate and --tls-key, or neither");
-  const std::string token =
-      http::load_or_make_token(options.token_file.empty() ? workspace.root() / "token" : options.token_file);
+  const std::string token = http::load_or_make_token(token_file(workspace, options));
 
   EventHub hub;
   Monitor monitor(workspace, hub);
   http::ServerCounters requests;
   PassCounters passes;
   Bell bell;
-  const ApiContext context{
-      .workspace = workspace,
-      .hub = hub,
-      .monitor = monitor,
-      .requests = requests,
-      .passes = passes,
-      .actions = {.cancel_stage = [&](const std::string& key,
-                                      const std::string& reason) { return cancel_stage(workspace, key, reason); },
-                  .retry_stage = [&](const std::string& key) { workspace.retry(key); },
-                  .cancel_experiment = [&](const std::string& name,
-                                           const std::string& reason) { cancel_experiment(workspace, name, reason); },
-                  .retry_experiment = [&](const std::string& name) { retry_experiment(workspace, name); },
-                  .wake = [&] { bell.ring(); }},
-      .version = options.version};
+  const ApiContext context{.workspace = workspace,
+                           .hub = hub,
+                           .monitor = monitor,
+                           .requests = requests,
+                           .passes = passes,
+                           .actions = actions_in(workspace, bell),
+                           .version = options.version};
   const http::Router router = make_router(context);
   http::Server server({.address = address,
                        .port = port,
@@ -267,18 +292,11 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
                        .limits = options.limits},
                       router, requests);
 
-  const bool tls = !options.certificate.empty();
-  const std::string url =
-      std::string(tls ? "https://" : "http://") + host_in_url(address) + ":" + std::to_string(server.port());
-  Json reachable = {{"url", url}, {"token", token}, {"host", host_name()}, {"pid", getpid()}};
-  if (tls) reachable["certificate"] = read_file(options.certificate);
-  const ServerFile server_file(workspace.server_file(), reachable);
+  const std::string scheme = options.certificate.empty() ? "http://" : "https://";
+  const std::string url = scheme + host_in_url(address) + ":" + std::to_string(server.port());
+  const ServerFile server_file(workspace.server_file(), reachable_at(url, token, options));
   out << "serving " << workspace.root().string() << " at " << url << "/"
-      << (options.show_token
-              ? "#token=" + token
-              : "  (token: " + (options.token_file.empty() ? workspace.root() / "token" : options.token_file).string() +
-                    ")")
-      << "\n"
+      << (options.show_token ? "#token=" + token : "  (token: " + token_file(workspace, options).string() + ")") << "\n"
       << std::flush;
 
   std::atomic<bool> ended{false};
@@ -290,18 +308,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
     }
     server.stop();
   };
-  const auto tail = [&] {
-    EventTailer tailer(workspace, hub, monitor);
-    while (!ended) {
-      try {
-        tailer.look();
-      } catch (const std::exception& error) {
-        log_warning("serve: " + std::string(error.what()));
-      }
-      std::this_thread::sleep_for(between_looks);
-    }
-  };
-  const Worker tail_thread(tail);
+  const Worker tail_thread([&] { follow_event_files(EventTailer(workspace, hub, monitor), ended); });
   const Worker loop_thread(loop);
   server.run();
   ended = true;

@@ -46,8 +46,7 @@ struct ExperimentView {
   std::uint64_t revision = 0;  // grows with every change
 };
 
-// The state of a trial: its evaluation's; while that waits, how far what it needs has come; and where its training
-// ended otherwise than done, how that ended.
+// The state of a trial, as `filo status` counts it; and while its training waits too, how far what they need has come.
 StageState trial_state(const ExperimentView& experiment, std::size_t trial);
 
 struct View {
