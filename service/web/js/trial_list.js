@@ -2,13 +2,13 @@
 
 import {experimentPath, json} from './api.js';
 import {h, replaceIfChanged} from './dom.js';
-import {percent, plural} from './format.js';
+import {METRIC_TITLES, percent, plural} from './format.js';
 import {trialAddress} from './links.js';
 import {stateText} from './state.js';
 import {headings, scrolling, stacked} from './tables.js';
 
 const LISTED = ['image_auroc', 'pixel_auroc'];
-const TITLES = ['image AUROC', 'pixel AUROC'];
+const TITLES = LISTED.map((name) => METRIC_TITLES[name]);
 const LIMIT = 50;
 
 export class TrialList {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "service/assets.hpp"
+#include "settings/metrics.hpp"
 
 namespace filo::service {
 namespace {
@@ -55,6 +56,13 @@ TEST(Assets, WhatAModuleImportsIsThere) {
     }
   }
   EXPECT_GT(imports, 40);
+}
+
+// Guards the one list of metrics: the page, which has it in its own language, shows them in the same words and order.
+TEST(Assets, ThePageNamesTheMetricsAsTheProgramDoes) {
+  std::string list = "export const METRIC_TITLES = {\n";
+  for (const auto& [name, title] : known_metrics()) list += "  " + name + ": '" + title + "',\n";
+  EXPECT_THAT(std::string(find_asset("/js/format.js")->bytes), HasSubstr(list + "};\n"));
 }
 
 TEST(Assets, EveryFileOfThePageIsBuiltIn) {
