@@ -3,11 +3,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 
 #include "service/api.hpp"
 #include "service/api_json.hpp"
+#include "service/assets.hpp"
 #include "service/stage_files.hpp"
 #include "tests/unit/support/scratch.hpp"
 

@@ -56,7 +56,9 @@ class HttpServerOnLoopback : public ::testing::Test {
                 .handler = [](const Request&) { return Response{.body = std::string("open")}; },
                 .needs_token = false,
                 .quick = true});
-    server = std::make_unique<Server>(ServerOptions{.token = token, .allowed_hosts = {}}, router, counters);
+    ServerOptions options;
+    options.token = token;
+    server = std::make_unique<Server>(options, router, counters);
     thread = std::thread([this] { server->run(); });
   }
   void TearDown() override {
