@@ -29,7 +29,7 @@
 #include "service/serve.hpp"
 #include "workspace/server_file.hpp"
 
-namespace filo::http {
+namespace filo {
 namespace {
 
 namespace fs = std::filesystem;
@@ -241,7 +241,7 @@ Json bench_events(const BenchEventsOptions& options) {
   write_end.reset();
 
   stay_on(cores.front());  // and all the threads that the server starts
-  ServeOptions serving;
+  service::ServeOptions serving;
   serving.listen = "127.0.0.1:0";
   serving.limits.connections = static_cast<std::size_t>(options.workers) + 100;
   std::uint64_t resident = 0;
@@ -261,7 +261,7 @@ Json bench_events(const BenchEventsOptions& options) {
   std::ostringstream printed;
   std::exception_ptr problem;
   try {
-    serve(workspace, serving, printed);
+    service::serve(workspace, serving, printed);
   } catch (...) {
     problem = std::current_exception();
     kill(child, SIGKILL);
@@ -280,4 +280,4 @@ Json bench_events(const BenchEventsOptions& options) {
   return figures;
 }
 
-}  // namespace filo::http
+}  // namespace filo

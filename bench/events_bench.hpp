@@ -5,7 +5,7 @@
 
 #include "base/json.hpp"
 
-namespace filo::http {
+namespace filo {
 
 struct BenchEventsOptions {
   int workers = 10'000;          // each with a connection of its own and one event a second
@@ -19,4 +19,4 @@ struct BenchEventsOptions {
 // connections cannot be had.
 Json bench_events(const BenchEventsOptions& options);
 
-}  // namespace filo::http
+}  // namespace filo

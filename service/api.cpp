@@ -9,10 +9,15 @@
 #include "base/error.hpp"
 #include "base/hash.hpp"
 #include "service/api_json.hpp"
+#include "service/assets.hpp"
 #include "service/stage_files.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
+
+using http::Problem;
+using http::Request;
+using http::Response;
 
 constexpr std::size_t most_event_body = 1 << 20;
 constexpr std::int64_t most_listed = 10'000;
@@ -34,7 +39,7 @@ class Api {
  public:
   explicit Api(const ApiContext& context) : context_(context) {}
 
-  void add_routes(Router& router, std::shared_ptr<Api> self) {
+  void add_routes(http::Router& router, std::shared_ptr<Api> self) {
     const auto get = [&](const char* pattern, Response (Api::*answer)(const Request&), bool quick = false) {
       router.add({.method = "GET",
                   .pattern = pattern,
@@ -72,22 +77,27 @@ class Api {
                 .handler = [self](const Request& request) { return self->take_events(request); },
                 .quick = true,
                 .most_body_bytes = most_event_body});
-    const auto open = [&](const char* pattern, Handler handler) {
-      router.add(
-          {.method = "GET", .pattern = pattern, .handler = std::move(handler), .needs_token = false, .quick = true});
+    const auto open = [&](std::string pattern, http::Handler handler) {
+      router.add({.method = "GET",
+                  .pattern = std::move(pattern),
+                  .handler = std::move(handler),
+                  .needs_token = false,
+                  .quick = true});
     };
     open("/healthz", [self](const Request&) {
-      return json_response({{"status", "ok"}, {"version", self->context_.version}});
+      return http::json_response({{"status", "ok"}, {"version", self->context_.version}});
     });
-    for (const char* path : {"/", "/app.js", "/style.css", "/chart.js", "/icon.svg"})
-      open(path, [path](const Request& request) { return asset(path, request); });
+    for (const Asset& file : assets())
+      if (file.path != "/openapi.json" && !file.path.starts_with("/js/"))
+        open(std::string(file.path), [&file](const Request& request) { return asset(&file, request); });
+    open("/js/{path*}",
+         [](const Request& request) { return asset(find_asset("/js/" + request.parameters.at("path")), request); });
     get("/openapi.json", &Api::openapi);
   }
 
  private:
-  static Response asset(const char* path, const Request& request) {
-    const Asset* found = find_asset(path);
-    if (found == nullptr) throw Problem(404, "not built in");
+  static Response asset(const Asset* found, const Request& request) {
+    if (found == nullptr) throw Problem(404, "the page has no such file");
     const std::string tag = "\"" + sha256_hex(found->bytes).substr(0, 16) + "\"";
     Response response{.content_type = std::string(found->media_type),
                       .headers = {{"ETag", tag}, {"Cache-Control", "no-cache"}}};
@@ -98,7 +108,7 @@ class Api {
     return response;
   }
 
-  Response openapi(const Request& request) { return asset("/openapi.json", request); }
+  Response openapi(const Request& request) { return asset(find_asset("/openapi.json"), request); }
 
   std::pair<std::string, std::shared_ptr<const ExperimentView>> find_experiment(const Request& request) const {
     const std::string& name = request.parameters.at("name");
@@ -134,7 +144,7 @@ class Api {
   static Response tagged(const Request& request, std::uint64_t revision, const std::function<Json()>& make) {
     const std::string tag = "\"" + std::to_string(revision) + "-" + std::to_string(getpid()) + "\"";
     if (request.header("if-none-match") == tag) return {.status = 304, .headers = {{"ETag", tag}}};
-    Response response = json_response(make());
+    Response response = http::json_response(make());
     response.headers.emplace_back("ETag", tag);
     return response;
   }
@@ -143,11 +153,11 @@ class Api {
     const auto view = context_.monitor.view();
     Json all = Json::array();
     for (const auto& [name, experiment] : view->experiments) all.push_back(experiment_json(name, *experiment));
-    return json_response({{"workspace", context_.workspace.root().string()},
-                          {"version", context_.version},
-                          {"time", view->time},
-                          {"problem", view->problem},
-                          {"experiments", std::move(all)}});
+    return http::json_response({{"workspace", context_.workspace.root().string()},
+                                {"version", context_.version},
+                                {"time", view->time},
+                                {"problem", view->problem},
+                                {"experiments", std::move(all)}});
   }
 
   Response experiment(const Request& request) {
@@ -173,7 +183,7 @@ class Api {
         if (wanted && json[list].size() < most)
           json[list].push_back(stage_json({experiment.get(), name, i}, context_.hub));
     }
-    return json_response(json);
+    return http::json_response(json);
   }
 
   Response tables(const Request& request) {
@@ -207,7 +217,7 @@ class Api {
       if (!state.empty() && to_string(trial_state(*found, trial)) != state) continue;
       if (total++ >= offset && listed.size() < limit) listed.push_back(trial_json(*found, trial));
     }
-    return json_response({{"total", total}, {"offset", offset}, {"trials", std::move(listed)}});
+    return http::json_response({{"total", total}, {"offset", offset}, {"trials", std::move(listed)}});
   }
 
   Response trial(const Request& request) {
@@ -216,7 +226,7 @@ class Api {
     const auto trial = static_cast<std::size_t>(text == "0" ? 0 : checked_number(text, "trial"));
     if (trial >= found->plan->trials.size())
       throw Problem(404, "the experiment has " + std::to_string(found->plan->trials.size()) + " trials");
-    return json_response(trial_json(*found, trial));
+    return http::json_response(trial_json(*found, trial));
   }
 
   Response stages(const Request& request) {
@@ -240,16 +250,16 @@ class Api {
           listed.push_back(stage_json({experiment.get(), name, i}, context_.hub));
       }
     }
-    return json_response({{"total", total}, {"offset", offset}, {"stages", std::move(listed)}});
+    return http::json_response({{"total", total}, {"offset", offset}, {"stages", std::move(listed)}});
   }
 
   Response stage(const Request& request) {
     const auto [view, found] = find_stage(request);
-    return json_response(stage_details_json(context_, *view, found));
+    return http::json_response(stage_details_json(context_, *view, found));
   }
 
   Response attempts(const Request& request) {
-    return json_response({{"attempts", attempts_json(context_.workspace, known_stage(request))}});
+    return http::json_response({{"attempts", attempts_json(context_.workspace, known_stage(request))}});
   }
 
   // Either Range, or ?tail=LINES, or ?offset=BYTES&limit=BYTES.
@@ -268,12 +278,9 @@ class Api {
     if (file && !request.query("tail").empty()) {
       offset = size - tail_bytes(*file, size, static_cast<std::size_t>(request.number("tail", 0, 1, 10'000)));
       length = size - offset;
-    } else if (const auto range = file ? parse_range(request.header("range"), size) : std::nullopt) {
+    } else if (const auto range = file ? http::parse_range(request.header("range"), size) : std::nullopt) {
       std::tie(offset, length) = *range;
-      response.status = 206;
-      response.headers.emplace_back(
-          "Content-Range",
-          "bytes " + std::to_string(offset) + "-" + std::to_string(offset + length - 1) + "/" + std::to_string(size));
+      http::set_partial(response, offset, length, size);
     } else {
       offset = std::min<std::uint64_t>(size, static_cast<std::uint64_t>(request.number("offset", 0, 0, INT64_MAX)));
       length = std::min<std::uint64_t>(size - offset,
@@ -286,7 +293,7 @@ class Api {
                                                      {"Filo-Log-Bytes", std::to_string(size)},
                                                      {"Filo-Ended", ended ? "true" : "false"},
                                                      {"Accept-Ranges", "bytes"}});
-    if (file) response.body = FilePart{std::move(*file), offset, length};
+    if (file) response.body = http::FilePart{std::move(*file), offset, length};
     return response;
   }
 
@@ -320,12 +327,12 @@ class Api {
         bytes += line.text.size();
         events.push_back(Json::parse(line.text));
       }
-    return json_response({{"attempt", attempt}, {"events", std::move(events)}, {"more", more}});
+    return http::json_response({{"attempt", attempt}, {"events", std::move(events)}, {"more", more}});
   }
 
   Response curves(const Request& request) {
-    return json_response(curves_json(context_.workspace, known_stage(request),
-                                     static_cast<std::size_t>(request.number("points", 500, 2, 10'000))));
+    return http::json_response(curves_json(context_.workspace, known_stage(request),
+                                           static_cast<std::size_t>(request.number("points", 500, 2, 10'000))));
   }
 
   std::pair<std::string, StageResult> known_result(const Request& request) const {
@@ -342,7 +349,7 @@ class Api {
     Json listed = Json::array();
     for (const auto& file : files)
       listed.push_back({{"path", file.path}, {"bytes", file.bytes}, {"media_type", media_type(file.path)}});
-    return json_response(
+    return http::json_response(
         {{"artifacts", std::move(listed)}, {"complete", files.size() < static_cast<std::size_t>(most_listed)}});
   }
 
@@ -357,14 +364,11 @@ class Api {
     if (response.content_type == "application/octet-stream")
       response.headers.emplace_back("Content-Disposition", "attachment");
     std::uint64_t offset = 0, length = size;
-    if (const auto range = parse_range(request.header("range"), size)) {
+    if (const auto range = http::parse_range(request.header("range"), size)) {
       std::tie(offset, length) = *range;
-      response.status = 206;
-      response.headers.emplace_back(
-          "Content-Range",
-          "bytes " + std::to_string(offset) + "-" + std::to_string(offset + length - 1) + "/" + std::to_string(size));
+      http::set_partial(response, offset, length, size);
     }
-    response.body = FilePart{std::move(*file), offset, length};
+    response.body = http::FilePart{std::move(*file), offset, length};
     return response;
   }
 
@@ -431,7 +435,7 @@ class Api {
   // "active": whether a coordinator looks after it, so that somebody will act on the request.
   Response accepted(bool active) const {
     if (context_.actions.wake) context_.actions.wake();
-    return json_response({{"accepted", true}, {"active", active}}, 202);
+    return http::json_response({{"accepted", true}, {"active", active}}, 202);
   }
 
   bool is_active(const std::string& key) const {
@@ -469,11 +473,11 @@ class Api {
 
 }  // namespace
 
-Router make_router(const ApiContext& context) {
-  Router router;
+http::Router make_router(const ApiContext& context) {
+  http::Router router;
   const auto api = std::make_shared<Api>(context);
   api->add_routes(router, api);
   return router;
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -1,6 +1,8 @@
 // The HTTP API, version 1 (openapi.json tells every path), the page's files, and the figures for Prometheus.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,7 +13,7 @@
 #include "service/monitor.hpp"
 #include "workspace/workspace.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 // What requests may ask of the coordinator. Each writes a durable request into the workspace, which the next pass acts
 // on.
@@ -23,24 +25,23 @@ struct Actions {
   std::function<void()> wake{};  // a pass soon
 };
 
+// The reconcile loop's passes, for GET /metrics.
+struct PassCounters {
+  std::atomic<std::uint64_t> passes{0}, failed_passes{0};
+  std::atomic<double> pass_seconds{0};  // the last one's
+};
+
 struct ApiContext {
   const Workspace& workspace;
   EventHub& hub;
   const Monitor& monitor;
-  ServerCounters& counters;
+  const http::ServerCounters& requests;
+  const PassCounters& passes;
   Actions actions;
   std::string version;
 };
 
 // The context must outlive the router.
-Router make_router(const ApiContext& context);
+http::Router make_router(const ApiContext& context);
 
-// Name and bytes of the page's files, as embedded at build time.
-struct Asset {
-  std::string_view path;  // "/app.js"
-  std::string_view media_type;
-  std::string_view bytes;
-};
-const Asset* find_asset(std::string_view path);
-
-}  // namespace filo::http
+}  // namespace filo::service

@@ -5,7 +5,7 @@
 
 #include "service/api.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 Json experiment_json(const std::string& name, const ExperimentView& experiment);
 Json trial_json(const ExperimentView& experiment, std::size_t trial);
@@ -20,4 +20,4 @@ std::string prometheus_text(const ApiContext& context);
 
 const std::vector<StageState>& all_states();
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -1,23 +1,13 @@
-#include <array>
+#include "service/assets.hpp"
 
-#include "service/api.hpp"
+#include <algorithm>
 
-namespace filo::embedded {
-extern const std::string_view page, script, style, chart, icon, openapi;  // cmake/Embed.cmake
-}
-
-namespace filo::http {
+namespace filo::service {
 
 const Asset* find_asset(std::string_view path) {
-  static const std::array<Asset, 6> assets = {{{"/", "text/html; charset=utf-8", embedded::page},
-                                               {"/app.js", "text/javascript; charset=utf-8", embedded::script},
-                                               {"/style.css", "text/css; charset=utf-8", embedded::style},
-                                               {"/chart.js", "text/javascript; charset=utf-8", embedded::chart},
-                                               {"/icon.svg", "image/svg+xml", embedded::icon},
-                                               {"/openapi.json", "application/json", embedded::openapi}}};
-  for (const auto& asset : assets)
-    if (asset.path == path) return &asset;
-  return nullptr;
+  const auto all = assets();
+  const auto found = std::find_if(all.begin(), all.end(), [&](const Asset& asset) { return asset.path == path; });
+  return found == all.end() ? nullptr : &*found;
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

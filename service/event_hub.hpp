@@ -17,7 +17,7 @@
 #include "base/json.hpp"
 #include "workspace/events.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 // Memory is bounded by the number of running stages: per stage one short text, and for those that somebody watches the
 // last events. Thread-safe.
@@ -101,4 +101,4 @@ class EventHub {
   const std::string epoch_ = std::to_string(std::chrono::system_clock::now().time_since_epoch().count());
 };
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -7,7 +7,7 @@
 #include <charconv>
 #include <deque>
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 namespace fs = std::filesystem;
@@ -18,7 +18,7 @@ std::string as_server_sent(const std::string& id, const std::string& data) {
   return "id: " + id + "\ndata: " + data + "\n\n";
 }
 
-class StageEvents : public EventSource {
+class StageEvents : public http::EventSource {
  public:
   StageEvents(const Workspace& workspace, EventHub& hub, std::string stage, EventPosition position)
       : workspace_(workspace), hub_(hub), stage_(std::move(stage)), position_(position) {
@@ -83,7 +83,7 @@ class StageEvents : public EventSource {
   std::chrono::milliseconds idle_{100};
 };
 
-class WorkspaceEvents : public EventSource {
+class WorkspaceEvents : public http::EventSource {
  public:
   WorkspaceEvents(EventHub& hub, const std::string& last_event_id) : hub_(hub) {
     const auto dash = last_event_id.find('-');
@@ -149,13 +149,13 @@ std::string event_id(const EventPosition& position) {
   return std::to_string(position.attempt) + "-" + std::to_string(position.sequence);
 }
 
-std::shared_ptr<EventSource> stage_events(const Workspace& workspace, EventHub& hub, const std::string& stage,
-                                          EventPosition position) {
+std::shared_ptr<http::EventSource> stage_events(const Workspace& workspace, EventHub& hub, const std::string& stage,
+                                                EventPosition position) {
   return std::make_shared<StageEvents>(workspace, hub, stage, position);
 }
 
-std::shared_ptr<EventSource> workspace_events(EventHub& hub, const std::string& last_event_id) {
+std::shared_ptr<http::EventSource> workspace_events(EventHub& hub, const std::string& last_event_id) {
   return std::make_shared<WorkspaceEvents>(hub, last_event_id);
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

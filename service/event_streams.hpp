@@ -11,7 +11,7 @@
 #include "service/http/message.hpp"
 #include "workspace/workspace.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 // Where a reader of a stage's events stands: "ATTEMPT-SEQUENCE" as the id of an event.
 struct EventPosition {
@@ -23,11 +23,11 @@ std::string event_id(const EventPosition& position);
 
 // All events of one stage after `position`, of one attempt after the other, none twice and none out of order: read from
 // the files, and taken from what workers post where that is the next one and the file does not show it yet.
-std::shared_ptr<EventSource> stage_events(const Workspace& workspace, EventHub& hub, const std::string& stage,
-                                          EventPosition position);
+std::shared_ptr<http::EventSource> stage_events(const Workspace& workspace, EventHub& hub, const std::string& stage,
+                                                EventPosition position);
 
 // Announcements after `last_event_id` ("EPOCH-NUMBER"; "": from now on). Begins with {"event": "reset"} when some of
 // them are gone: what the reader knows is out of date then.
-std::shared_ptr<EventSource> workspace_events(EventHub& hub, const std::string& last_event_id);
+std::shared_ptr<http::EventSource> workspace_events(EventHub& hub, const std::string& last_event_id);
 
-}  // namespace filo::http
+}  // namespace filo::service

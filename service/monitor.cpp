@@ -10,7 +10,7 @@
 #include "scheduler/plan/plan_file.hpp"
 #include "scheduler/report/formats.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -209,4 +209,4 @@ void EventTailer::look() {
   }
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

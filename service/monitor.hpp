@@ -17,7 +17,7 @@
 #include "service/view.hpp"
 #include "workspace/workspace.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 // Makes views of the workspace and announces what changed between them. view() is thread-safe; publish() is for one
 // thread.
@@ -91,4 +91,4 @@ class EventTailer {
   std::chrono::steady_clock::time_point told_{};
 };
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -19,7 +19,7 @@
 #include "service/http/token.hpp"
 #include "workspace/server_file.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -75,7 +75,7 @@ class Bell {
 // them.
 class Loop {
  public:
-  Loop(const Workspace& workspace, const ServeOptions& options, Monitor& monitor, ServerCounters& counters, Bell& bell)
+  Loop(const Workspace& workspace, const ServeOptions& options, Monitor& monitor, PassCounters& counters, Bell& bell)
       : options_(options),
         monitor_(monitor),
         counters_(counters),
@@ -153,7 +153,7 @@ class Loop {
 
   const ServeOptions& options_;
   Monitor& monitor_;
-  ServerCounters& counters_;
+  PassCounters& counters_;
   Bell& bell_;
   Workspace workspace_;
   int quick_passes_ = 0;
@@ -161,6 +161,39 @@ class Loop {
   std::map<std::string, Clock::time_point> due_;
   Coordinator coordinator_;
 };
+
+// What requests ask for is written into the workspace; the bell brings the pass that acts on it.
+Actions actions_in(const Workspace& workspace, Bell& bell) {
+  return {.cancel_stage = [&](const std::string& key,
+                              const std::string& reason) { return cancel_stage(workspace, key, reason); },
+          .retry_stage = [&](const std::string& key) { workspace.retry(key); },
+          .cancel_experiment = [&](const std::string& name,
+                                   const std::string& reason) { cancel_experiment(workspace, name, reason); },
+          .retry_experiment = [&](const std::string& name) { retry_experiment(workspace, name); },
+          .wake = [&] { bell.ring(); }};
+}
+
+std::filesystem::path token_file(const Workspace& workspace, const ServeOptions& options) {
+  return options.token_file.empty() ? workspace.token_file() : options.token_file;
+}
+
+// What server.json says.
+HttpTarget reachable_at(const std::string& url, const std::string& token, const ServeOptions& options) {
+  return {.url = url,
+          .token = token,
+          .certificate = options.certificate.empty() ? "" : read_file(options.certificate)};
+}
+
+void follow_event_files(EventTailer tailer, const std::atomic<bool>& ended) {
+  while (!ended) {
+    try {
+      tailer.look();
+    } catch (const std::exception& error) {
+      log_warning("serve: " + std::string(error.what()));
+    }
+    std::this_thread::sleep_for(between_looks);
+  }
+}
 
 }  // namespace
 
@@ -184,73 +217,50 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   const auto [address, port] = parse_listen(options.listen);
   if (options.certificate.empty() != options.key.empty())
     throw UsageError("serve: TLS", "expected --tls-certificate and --tls-key, or neither");
-  const std::string token =
-      load_or_make_token(options.token_file.empty() ? workspace.token_file() : options.token_file);
+  const std::string token = http::load_or_make_token(token_file(workspace, options));
 
   EventHub hub;
   Monitor monitor(workspace, hub);
-  ServerCounters counters;
+  http::ServerCounters requests;
+  PassCounters passes;
   Bell bell;
-  const ApiContext context{
-      .workspace = workspace,
-      .hub = hub,
-      .monitor = monitor,
-      .counters = counters,
-      .actions = {.cancel_stage = [&](const std::string& key,
-                                      const std::string& reason) { return cancel_stage(workspace, key, reason); },
-                  .retry_stage = [&](const std::string& key) { workspace.retry(key); },
-                  .cancel_experiment = [&](const std::string& name,
-                                           const std::string& reason) { cancel_experiment(workspace, name, reason); },
-                  .retry_experiment = [&](const std::string& name) { retry_experiment(workspace, name); },
-                  .wake = [&] { bell.ring(); }},
-      .version = options.version};
-  const Router router = make_router(context);
-  Server server({.address = address,
-                 .port = port,
-                 .certificate = options.certificate,
-                 .key = options.key,
-                 .token = token,
-                 .allowed_hosts = options.allowed_hosts,
-                 .limits = options.limits},
-                router, counters);
+  const ApiContext context{.workspace = workspace,
+                           .hub = hub,
+                           .monitor = monitor,
+                           .requests = requests,
+                           .passes = passes,
+                           .actions = actions_in(workspace, bell),
+                           .version = options.version};
+  const http::Router router = make_router(context);
+  http::Server server({.address = address,
+                       .port = port,
+                       .certificate = options.certificate,
+                       .key = options.key,
+                       .token = token,
+                       .allowed_hosts = options.allowed_hosts,
+                       .limits = options.limits},
+                      router, requests);
 
-  const bool tls = !options.certificate.empty();
-  const std::string url =
-      std::string(tls ? "https://" : "http://") + host_in_url(address) + ":" + std::to_string(server.port());
-  const ServerFile server_file(workspace,
-                               {.url = url, .token = token, .certificate = tls ? read_file(options.certificate) : ""});
+  const std::string scheme = options.certificate.empty() ? "http://" : "https://";
+  const std::string url = scheme + host_in_url(address) + ":" + std::to_string(server.port());
+  const ServerFile server_file(workspace, reachable_at(url, token, options));
   out << "serving " << workspace.root().string() << " at " << url << "/"
-      << (options.show_token
-              ? "#token=" + token
-              : "  (token: " + (options.token_file.empty() ? workspace.token_file() : options.token_file).string() +
-                    ")")
-      << "\n"
+      << (options.show_token ? "#token=" + token : "  (token: " + token_file(workspace, options).string() + ")") << "\n"
       << std::flush;
 
   std::atomic<bool> ended{false};
   const auto loop = [&] {
     try {
-      Loop(workspace, options, monitor, counters, bell).run();
+      Loop(workspace, options, monitor, passes, bell).run();
     } catch (const std::exception& error) {
       log_warning("serve: " + std::string(error.what()));
     }
     server.stop();
   };
-  const auto tail = [&] {
-    EventTailer tailer(workspace, hub, monitor);
-    while (!ended) {
-      try {
-        tailer.look();
-      } catch (const std::exception& error) {
-        log_warning("serve: " + std::string(error.what()));
-      }
-      std::this_thread::sleep_for(between_looks);
-    }
-  };
-  const Worker tail_thread(tail);
+  const Worker tail_thread([&] { follow_event_files(EventTailer(workspace, hub, monitor), ended); });
   const Worker loop_thread(loop);
   server.run();
   ended = true;
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -11,7 +11,7 @@
 #include "service/http/server.hpp"
 #include "workspace/workspace.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 inline constexpr std::uint16_t default_port = 8321;
 
@@ -21,7 +21,7 @@ struct ServeOptions {
   std::filesystem::path certificate;                                 // PEM; with `key`: HTTPS
   std::filesystem::path key;
   std::vector<std::string> allowed_hosts;  // names in Host besides addresses, localhost and this machine's
-  ServerLimits limits{};
+  http::ServerLimits limits{};
   double grace_s = 120;  // for the snapshots of local stages when it is stopped
   double poll_s = 10;    // between looks at a cluster's queue, when nothing was asked for and nothing happened
   std::string version{};
@@ -39,4 +39,4 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
 // "127.0.0.1:8321" or "[::1]:8321" taken apart. Throws UsageError.
 std::pair<std::string, std::uint16_t> parse_listen(const std::string& text);
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <map>
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 namespace fs = std::filesystem;
@@ -98,4 +98,4 @@ std::string media_type(const std::string& path) {
   return found == types.end() ? "application/octet-stream" : found->second;
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

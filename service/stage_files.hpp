@@ -11,7 +11,7 @@
 #include "base/files.hpp"
 #include "workspace/workspace.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 struct ArtifactFile {
   std::string path;  // relative to the stage's folder
@@ -33,4 +33,4 @@ std::optional<FileDescriptor> open_beneath(const std::filesystem::path& folder, 
 // "image/png"; what a browser might run as a page is application/octet-stream.
 std::string media_type(const std::string& path);
 
-}  // namespace filo::http
+}  // namespace filo::service

@@ -1,6 +1,8 @@
 #include "service/view.hpp"
 
-namespace filo::http {
+#include "scheduler/report/status.hpp"
+
+namespace filo::service {
 
 IndexedPlan::IndexedPlan(std::shared_ptr<const Plan> given) : shared(std::move(given)), plan(*shared) {
   position.reserve(plan.stages.size());
@@ -13,22 +15,16 @@ StageState trial_state(const ExperimentView& experiment, std::size_t trial) {
   const auto& statuses = *experiment.statuses;
   const auto& stages = experiment.plan->plan.stages;
   const auto [train, evaluate] = experiment.plan->trials[trial];
-  StageState state = statuses[evaluate].state;
-  const StageState training = statuses[train].state;
-  if (state == StageState::blocked && is_settled(training) && training != StageState::done) return training;
-  if (state != StageState::waiting) return state;
-  const auto consider = [&](std::uint32_t position) {
-    const StageState other = statuses[position].state;
-    if (other == StageState::running)
-      state = other;
-    else if (other == StageState::queued && state == StageState::waiting)
-      state = other;
-  };
-  consider(train);
+  StageState state = filo::trial_state(statuses[train], statuses[evaluate]);
+  if (statuses[evaluate].state != StageState::waiting) return state;
   for (const std::uint32_t needing : {train, evaluate})
-    for (const auto& input : stages[needing].inputs)
-      if (const auto found = experiment.plan->position.find(input); found != experiment.plan->position.end())
-        consider(found->second);
+    for (const auto& input : stages[needing].inputs) {
+      const auto found = experiment.plan->position.find(input);
+      if (found == experiment.plan->position.end()) continue;
+      const StageState needed = statuses[found->second].state;
+      if (needed == StageState::running || (needed == StageState::queued && state == StageState::waiting))
+        state = needed;
+    }
   return state;
 }
 
@@ -40,4 +36,4 @@ std::vector<View::Found> View::find(std::string_view key) const {
   return found;
 }
 
-}  // namespace filo::http
+}  // namespace filo::service

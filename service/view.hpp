@@ -14,7 +14,7 @@
 #include "scheduler/plan/plan.hpp"
 #include "scheduler/report/tables.hpp"
 
-namespace filo::http {
+namespace filo::service {
 
 // A plan with what is looked up in it often. Shared by all views until plan.json changes.
 struct IndexedPlan {
@@ -46,8 +46,7 @@ struct ExperimentView {
   std::uint64_t revision = 0;  // grows with every change
 };
 
-// The state of a trial: its evaluation's; while that waits, how far what it needs has come; and where its training
-// ended otherwise than done, how that ended.
+// The state of a trial, as `filo status` counts it; and while its training waits too, how far what they need has come.
 StageState trial_state(const ExperimentView& experiment, std::size_t trial);
 
 struct View {
@@ -65,4 +64,4 @@ struct View {
   std::vector<Found> find(std::string_view key) const;
 };
 
-}  // namespace filo::http
+}  // namespace filo::service

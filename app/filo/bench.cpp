@@ -26,9 +26,9 @@ int bench(Options options) {
   options.bench.progress = [](const std::string& line) { std::cerr << line << "\n"; };
   Json figures = bench_scheduler(options.bench);
   // Last: it confines this process to one core.
-  figures["posted_events"] = http::bench_events({.workers = static_cast<int>(options.bench.workers),
-                                                 .seconds = options.bench.seconds,
-                                                 .folder = options.folder + "-serve"});
+  figures["posted_events"] = bench_events({.workers = static_cast<int>(options.bench.workers),
+                                           .seconds = options.bench.seconds,
+                                           .folder = options.folder + "-serve"});
   if (options.json) {
     std::cout << figures.dump(2) << "\n";
     return 0;

@@ -17,7 +17,7 @@ void add_serve_command(CLI::App& program) {
   add_command(
       program, "serve", "Looks after the workspace's experiments, and shows them by HTTP API and web page",
       [](CLI::App& command) -> Command {
-        auto options = std::make_shared<http::ServeOptions>();
+        auto options = std::make_shared<service::ServeOptions>();
         auto workspace = workspace_option(command);
         command.add_option("--listen", options->listen, "ADDRESS:PORT to listen on; port 0 takes any that is free")
             ->capture_default_str();
@@ -49,7 +49,7 @@ void add_serve_command(CLI::App& program) {
           options->stop = [] { return stop_requested() != 0; };
           const Workspace served(*workspace);
           options->executors = executor_factory(served, true);
-          http::serve(served, *options, std::cout);
+          service::serve(served, *options, std::cout);
           return 0;
         };
       });

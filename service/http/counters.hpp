@@ -1,4 +1,4 @@
-// What `filo serve` counts, for GET /metrics.
+// What the HTTP server counts, for whoever shows it.
 #pragma once
 
 #include <atomic>
@@ -10,8 +10,6 @@ struct ServerCounters {
   std::atomic<std::uint64_t> requests{0}, refused_tokens{0}, malformed{0}, connections{0}, refused_connections{0},
       timeouts{0};
   std::atomic<std::int64_t> open_connections{0}, open_streams{0};
-  std::atomic<std::uint64_t> passes{0}, failed_passes{0};
-  std::atomic<double> pass_seconds{0};  // the last one's
 };
 
 }  // namespace filo::http

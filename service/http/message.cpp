@@ -184,4 +184,10 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_range(const std::st
   return std::pair(first, last - first + 1);
 }
 
+void set_partial(Response& response, std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
+  response.status = 206;
+  response.headers.emplace_back("Content-Range", "bytes " + std::to_string(offset) + "-" +
+                                                     std::to_string(offset + length - 1) + "/" + std::to_string(size));
+}
+
 }  // namespace filo::http

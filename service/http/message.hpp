@@ -85,4 +85,7 @@ std::string_view reason_phrase(int status);
 // no such header, another unit or several ranges: the whole is then sent. Throws Problem 416.
 std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_range(const std::string& header, std::uint64_t size);
 
+// Makes an answer with the `length` bytes at `offset` of `size` what it is called: 206, with Content-Range.
+void set_partial(Response& response, std::uint64_t offset, std::uint64_t length, std::uint64_t size);
+
 }  // namespace filo::http

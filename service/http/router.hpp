@@ -15,7 +15,7 @@ using Handler = std::function<Response(const Request&)>;
 
 struct Route {
   std::string method;   // "GET" (answers HEAD too) or "POST"
-  std::string pattern;  // "/api/v1/stages/{key}", and "{path*}" for all further segments, joined by "/"
+  std::string pattern;  // "/things/{name}", and "{path*}" for all further segments, joined by "/"
   Handler handler;
   bool needs_token = true;
   bool quick = false;  // runs on the network's thread: must not read files

@@ -75,73 +75,93 @@ class Session {
     if (error) co_return co_await refuse_malformed(error);
     ++shared_.counters.requests;
 
-    const auto& message = parser.get();
     const bool keep = parser.keep_alive() && !shared_.stopping;
-    const std::string method(message.method_string());
-    const bool head = method == "HEAD";
-    const auto refuse = [&](int status, const std::string& detail) { return problem_response(status, detail); };
-    if (message.count(beast::http::field::host) > 1 || message.count(beast::http::field::authorization) > 1)
-      co_return co_await end_with(refuse(400, "expected one Host and one Authorization header"), head);
-    if (!is_allowed_host(std::string(message[beast::http::field::host]), shared_.options.allowed_hosts))
-      co_return co_await end_with(
-          refuse(421, "this server does not answer for the name in Host (filo serve --allow-host)"), head);
-    auto target = parse_target(std::string_view(message.target().data(), message.target().size()));
-    if (!target) co_return co_await end_with(refuse(400, "the request's path is not one this server takes"), head);
+    const bool head = parser.get().method() == beast::http::verb::head;
+    auto admitted = admit(parser);
+    if (auto* refusal = std::get_if<Response>(&admitted)) co_return co_await end_with(std::move(*refusal), head);
+    auto& [target, match] = std::get<Admitted>(admitted);
+    const Route& route = *match.route;
 
-    auto match = shared_.router.match(method, target->segments);
-    const bool needs_token = match.route == nullptr || match.route->needs_token;
-    if (needs_token && !carries_token(std::string(message[beast::http::field::authorization]), shared_.options.token)) {
-      ++shared_.counters.refused_tokens;
-      Response response = refuse(401, "expected the header Authorization: Bearer TOKEN");
-      response.headers.emplace_back("WWW-Authenticate", "Bearer");
-      co_return co_await end_with(std::move(response), head);
-    }
-    if (match.route == nullptr) {
-      Response response = match.allow.empty() ? refuse(404, "nothing is here") : refuse(405, "expected " + match.allow);
-      if (!match.allow.empty()) response.headers.emplace_back("Allow", match.allow);
-      co_return co_await end_with(std::move(response), head);
-    }
-    const std::size_t most = match.route->most_body_bytes;
-    if (parser.content_length() && *parser.content_length() > most)
-      co_return co_await end_with(refuse(413, "expected at most " + std::to_string(most) + " bytes"), head);
-    parser.body_limit(most);
-
-    if (!parser.is_done()) {
-      expires(shared_.options.limits.body_s);
-      if (beast::iequals(message[beast::http::field::expect], "100-continue")) {
-        static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
-        co_await asio::async_write(stream_, asio::buffer(go_on.data(), go_on.size()),
-                                   asio::redirect_error(asio::use_awaitable, error));
-        if (error) co_return false;
-      }
-      co_await beast::http::async_read(stream_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
-      if (error) co_return co_await refuse_malformed(error);
-    }
-
-    Request request{.method = method,
-                    .target = std::move(*target),
-                    .headers = {},
-                    .body = {},
-                    .parameters = std::move(match.parameters)};
-    for (const char* name : {"range", "if-none-match", "last-event-id"})
-      if (const auto found = parser.get().find(name); found != parser.get().end())
-        request.headers[name] = std::string(found->value());
-    request.body = std::move(parser.get().body());
-
+    error = co_await read_body(parser, route.most_body_bytes);
+    if (error) co_return co_await refuse_malformed(error);
+    const Request request = request_of(parser, std::move(target), std::move(match.parameters));
     Response response;
-    if (match.route->quick) {
-      response = answer(*match.route, request);
-    } else {
-      const Route* route = match.route;
+    if (route.quick)
+      response = answer(route, request);
+    else
       response = co_await asio::co_spawn(
-          shared_.pool, [route, &request]() -> Awaitable<Response> { co_return answer(*route, request); },
+          shared_.pool, [&route, &request]() -> Awaitable<Response> { co_return answer(route, request); },
           asio::use_awaitable);
-    }
     if (shared_.log_requests)
-      log_debug("serve: " + method + " " + std::string(parser.get().target()) + " " + std::to_string(response.status));
+      log_debug("serve: " + request.method + " " + std::string(parser.get().target()) + " " +
+                std::to_string(response.status));
     const bool sent = co_await send(std::move(response), head, keep);
     if (sent && keep) expires(shared_.options.limits.idle_s);
     co_return sent&& keep;
+  }
+
+  struct Admitted {
+    Target target;
+    Router::Match match;  // with a route
+  };
+
+  // From the header alone: what the request is for, or the answer that ends it.
+  std::variant<Response, Admitted> admit(const Parser& parser) {
+    using beast::http::field;
+    const auto& message = parser.get();
+    if (message.count(field::host) > 1 || message.count(field::authorization) > 1)
+      return problem_response(400, "expected one Host and one Authorization header");
+    if (!is_allowed_host(std::string(message[field::host]), shared_.options.allowed_hosts))
+      return problem_response(421, "this server does not answer for the name in Host (filo serve --allow-host)");
+    auto target = parse_target(std::string_view(message.target().data(), message.target().size()));
+    if (!target) return problem_response(400, "the request's path is not one this server takes");
+
+    auto match = shared_.router.match(std::string(message.method_string()), target->segments);
+    const bool needs_token = match.route == nullptr || match.route->needs_token;
+    if (needs_token && !carries_token(std::string(message[field::authorization]), shared_.options.token)) {
+      ++shared_.counters.refused_tokens;
+      Response response = problem_response(401, "expected the header Authorization: Bearer TOKEN");
+      response.headers.emplace_back("WWW-Authenticate", "Bearer");
+      return response;
+    }
+    if (match.route == nullptr) {
+      if (match.allow.empty()) return problem_response(404, "nothing is here");
+      Response response = problem_response(405, "expected " + match.allow);
+      response.headers.emplace_back("Allow", match.allow);
+      return response;
+    }
+    const std::size_t most = match.route->most_body_bytes;
+    if (parser.content_length() && *parser.content_length() > most)
+      return problem_response(413, "expected at most " + std::to_string(most) + " bytes");
+    return Admitted{std::move(*target), std::move(match)};
+  }
+
+  Awaitable<error_code> read_body(Parser& parser, std::size_t most_bytes) {
+    error_code error;
+    parser.body_limit(most_bytes);
+    if (parser.is_done()) co_return error;
+    expires(shared_.options.limits.body_s);
+    if (beast::iequals(parser.get()[beast::http::field::expect], "100-continue")) {
+      static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+      co_await asio::async_write(stream_, asio::buffer(go_on.data(), go_on.size()),
+                                 asio::redirect_error(asio::use_awaitable, error));
+      if (error) co_return error;
+    }
+    co_await beast::http::async_read(stream_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
+    co_return error;
+  }
+
+  static Request request_of(Parser& parser, Target target, std::map<std::string, std::string> parameters) {
+    auto& message = parser.get();
+    Request request{.method = std::string(message.method_string()),
+                    .target = std::move(target),
+                    .headers = {},
+                    .body = std::move(message.body()),
+                    .parameters = std::move(parameters)};
+    for (const char* name : {"range", "if-none-match", "last-event-id"})
+      if (const auto found = message.find(name); found != message.end())
+        request.headers[name] = std::string(found->value());
+    return request;
   }
 
   static Response answer(const Route& route, const Request& request) {

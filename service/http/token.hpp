@@ -1,4 +1,4 @@
-// The bearer token that a workspace's server asks for.
+// The bearer token that the server asks for.
 #pragma once
 
 #include <filesystem>

@@ -161,8 +161,9 @@ class Serve(unittest.TestCase):
         """Every path of the API's description, filled in: (method, path, open)."""
         values = {"name": "ablation", "key": self.done, "attempt": "1", "trial": "0", "path": "interpretations.json"}
         for pattern, operations in self.server.get("/openapi.json")["paths"].items():
+            module = {"path": "pages/stage.js"} if pattern.startswith("/js/") else {}
             for method, operation in operations.items():
-                yield method.upper(), pattern.format(**values), operation.get("security") == []
+                yield method.upper(), pattern.format(**{**values, **module}), operation.get("security") == []
 
     def test_nobody_gets_in_without_the_token(self):
         """Guards every path: without a token, with a wrong one, with one in the query, under another scheme."""
@@ -188,7 +189,7 @@ class Serve(unittest.TestCase):
         self.assertIn("127.0.0.1", self.server.printed())
 
     def test_answers_forbid_what_a_browser_need_not_do(self):
-        for path in ("/", "/api/v1/experiments", f"/api/v1/stages/{self.done}/artifacts/interpretations.json"):
+        for path in ("/", "/js/dom.js", "/api/v1/experiments", f"/api/v1/stages/{self.done}/artifacts/interpretations.json"):
             _, headers, _ = self.server.ask("GET", path)
             policy = headers["Content-Security-Policy"]
             for part in ("default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"):
@@ -256,9 +257,11 @@ class Serve(unittest.TestCase):
         self.assertEqual((status, body, headers["Content-Length"]), (200, b"", str(len(whole))))
         status, headers, body = self.server.ask("GET", path, Range="bytes=3-7")
         self.assertEqual((status, body, headers["Content-Range"]), (206, whole[3:8], f"bytes 3-7/{len(whole)}"))
-        _, headers, _ = self.server.ask("GET", "/app.js")
-        status, _, body = self.server.ask("GET", "/app.js", If_None_Match=headers["ETag"])
-        self.assertEqual((status, body), (304, b""))
+        for script in ("/app.js", "/js/pages/stage.js"):
+            _, headers, _ = self.server.ask("GET", script)
+            self.assertEqual(headers["Cache-Control"], "no-cache", "asked for again each time: the program may be another")
+            status, _, body = self.server.ask("GET", script, If_None_Match=headers["ETag"])
+            self.assertEqual((status, body), (304, b""))
         status, headers, _ = self.server.ask("DELETE", "/api/v1/experiments")
         self.assertEqual((status, headers["Allow"]), (405, "GET, HEAD"))
 
@@ -409,6 +412,13 @@ for i in $(seq 600); do sleep 0.1; done
 """
 
 
+def make_worker(workspace):
+    worker = workspace / "worker"
+    worker.write_text(WORKER)
+    worker.chmod(0o755)
+    return worker
+
+
 class Reconcile(unittest.TestCase):
     def test_active_experiments_run_and_a_stop_leaves_snapshots(self):
         """Guards the loop in the server: it starts what is ready, shows it, and SIGTERM lets stages on this machine write snapshots."""
@@ -417,9 +427,7 @@ class Reconcile(unittest.TestCase):
         stage = serve_workspace.Stage(workspace, "loop", "features", "features parts")
         serve_workspace.save_plan(workspace, "loop", [stage])
         serve_workspace.write(workspace / "experiments/loop/active.json", {"name": "loop", "executor": "local", "cluster": None, "since": time.time()})
-        worker = workspace / "worker"
-        worker.write_text(WORKER)
-        worker.chmod(0o755)
+        worker = make_worker(workspace)
         server = Server(workspace, environment={"FILO_WORKER": str(worker)})
         until(lambda: server.get(f"/api/v1/stages/{stage.key}")["state"] == "running", "the stage runs")
         until(lambda: (server.get(f"/api/v1/stages/{stage.key}")["progress"] or {}).get("text") == "3/8 images", "its progress is seen")

@@ -179,6 +179,32 @@ class Page(unittest.TestCase):
         serve.until(lambda: (folder / "retry.json").exists(), "the request")
         self.browser.wait("!document.body.innerText.includes('3 of at most 3 failures')", "the page shows that they no longer count")
 
+    def is_offered(self, label):
+        return self.browser.run(f"[...document.querySelectorAll('.actions button')].some((one) => one.innerText === {json.dumps(label)} && one.offsetHeight > 0)")
+
+    def test_cancelling_an_experiment_is_offered_while_something_is_left_to_cancel(self):
+        self.go(EXPERIMENT)
+        self.assertTrue(self.is_offered("Cancel experiment"), "stages of it run")
+        workspace, _ = serve.new_workspace("serve-page-cancel", 2)
+        loop = serve_workspace.Stage(workspace, "loop", "features", "features parts")
+        serve_workspace.save_plan(workspace, "loop", [loop])
+        serve_workspace.write(workspace / "experiments/loop/active.json", {"name": "loop", "executor": "local", "cluster": None, "since": time.time()})
+        server = serve.Server(workspace, environment={"FILO_WORKER": str(serve.make_worker(workspace))})
+        self.addCleanup(server.stop)
+        self.browser.open(f"{server.reach['url']}/#token={server.token}")
+        self.browser.wait("document.querySelectorAll('article.card').length === 2", "the list of experiments")
+        self.go(EXPERIMENT)
+        self.assertIn("2 of 2 trials done", self.text())
+        self.assertFalse(self.is_offered("Cancel experiment"), "all of it is done")
+        self.assertTrue(self.is_offered("Retry failed"))
+        self.picture("done")
+        serve.until(lambda: server.get(f"/api/v1/stages/{loop.key}")["state"] == "running", "the stage runs")
+        self.go("#/experiments/loop")
+        self.browser.wait("document.querySelector('main').innerText.includes('A coordinator looks after it.')")
+        self.assertTrue(self.is_offered("Cancel experiment"))
+        server.ask("POST", "/api/v1/experiments/loop/cancel")
+        serve.until(lambda: not self.is_offered("Cancel experiment"), "nothing is left to cancel")
+
     def test_curves_logs_and_progress_are_live(self):
         stage = self.plan[self.trials["running"][0]]["train"]
         self.go("#/stages/" + stage)

@@ -7,7 +7,7 @@
 #include "service/event_streams.hpp"
 #include "tests/unit/support/scratch.hpp"
 
-namespace filo::http {
+namespace filo::service {
 namespace {
 
 using ::testing::ElementsAre;
@@ -32,7 +32,7 @@ struct Events {
   void write(int attempt, int first, int last) const {
     for (int i = first; i <= last; ++i) write(attempt, event_text(i) + "\n");
   }
-  std::shared_ptr<EventSource> follow(EventPosition position = {}) {
+  std::shared_ptr<http::EventSource> follow(EventPosition position = {}) {
     auto source = stage_events(workspace, hub, stage, position);
     source->on_wake([this] { ++wakes; });
     return source;
@@ -210,4 +210,4 @@ TEST(HttpEvents, AFileIsTakenUpNearItsEnd) {
 }
 
 }  // namespace
-}  // namespace filo::http
+}  // namespace filo::service

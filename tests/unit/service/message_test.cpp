@@ -90,11 +90,11 @@ TEST(HttpServer, AnswersForItsOwnNamesOnly) {
 }
 
 TEST(HttpServer, ListenAddressesAreTakenApart) {
-  EXPECT_EQ(parse_listen("127.0.0.1:8321"), std::pair(std::string("127.0.0.1"), std::uint16_t{8321}));
-  EXPECT_EQ(parse_listen("[::1]:0"), std::pair(std::string("::1"), std::uint16_t{0}));
+  EXPECT_EQ(service::parse_listen("127.0.0.1:8321"), std::pair(std::string("127.0.0.1"), std::uint16_t{8321}));
+  EXPECT_EQ(service::parse_listen("[::1]:0"), std::pair(std::string("::1"), std::uint16_t{0}));
   for (const char* bad :
        {"", "8321", "127.0.0.1", "127.0.0.1:", ":80", "::1:80", "127.0.0.1:99999", "127.0.0.1:8x", "[]:80"})
-    EXPECT_THROW(parse_listen(bad), UsageError) << bad;
+    EXPECT_THROW(service::parse_listen(bad), UsageError) << bad;
 }
 
 TEST(HttpToken, IsMadeOnceForItsOwnerOnly) {
