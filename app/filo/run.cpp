@@ -83,9 +83,8 @@ void add_run_command(CLI::App& program) {
                 auto experiment = experiment_option(command);
                 auto workspace = workspace_option(command);
                 command.add_flag("--json", options->json, "Print the results as JSON on stdout, all else on stderr");
-                command.add_option("--grace", options->grace_s, "Seconds that stages get for a snapshot when stopped")
-                    ->capture_default_str()
-                    ->check(CLI::NonNegativeNumber);
+                add_number(command, "--grace", options->grace_s, "Seconds that stages get for a snapshot when stopped",
+                           0.0);
                 return [experiment, options, workspace] { return run(*experiment, *options, *workspace); };
               });
 }
