@@ -25,7 +25,7 @@ struct Options {
 int run(const ExperimentOption& file, const Options& options, const std::string& workspace_path) {
   install_stop_handlers();
   const Experiment experiment = file.read();
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::change);
   const Plan plan = make_plan(experiment, workspace);
   LocalExecutor executor(workspace, find_worker());
 

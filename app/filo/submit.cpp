@@ -50,7 +50,7 @@ void print_preview(const Json& preview) {
 int submit(const ExperimentOption& file, const Options& options, const std::string& workspace_path) {
   const Experiment experiment = file.read();
   const ClusterSettings settings = load_cluster_settings(options.cluster);
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::change);
   const Plan plan = make_plan(experiment, workspace);
   const std::string worker = settings.worker.empty() ? find_worker().string() : settings.worker;
   const fs::path filo = fs::read_symlink("/proc/self/exe");
