@@ -26,7 +26,7 @@ void print(const Options& options, const char* what, const std::vector<std::stri
 }
 
 int cancel(const Options& options, const std::string& workspace_path) {
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::change);
   if (names_experiment(workspace, options.name)) {
     const auto cancelled = cancel_experiment(workspace, options.name, options.reason);
     print(options, "cancelled", cancelled.value_or(std::vector<std::string>{}),
@@ -42,7 +42,7 @@ int cancel(const Options& options, const std::string& workspace_path) {
 }
 
 int retry(const Options& options, const std::string& workspace_path) {
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::change);
   std::vector<std::string> retried;
   std::string more = "; the next pass starts what is ready";
   if (names_experiment(workspace, options.name)) {

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/files.hpp"
+#include "base/utf8.hpp"
 
 namespace filo::dataset_layouts {
 
@@ -30,15 +31,6 @@ bool has_image_suffix(const fs::path& path) {
 bool passed_over(const fs::path& path) {
   const std::string name = lower(path.filename().string());
   return name.empty() || name[0] == '.' || name == "thumbs.db" || name == "desktop.ini";
-}
-
-bool is_utf8(const std::string& text) {
-  try {
-    (void)Json(text).dump();
-    return true;
-  } catch (const Json::exception&) {
-    return false;
-  }
 }
 
 std::vector<fs::path> sorted_entries(const fs::path& folder) {
@@ -78,7 +70,7 @@ class Walk {
       } else if (!has_image_suffix(path)) {
         problem(name, "is not an image (.png, .jpg, .jpeg, .bmp)");
       } else if (const std::string fault = path_fault(name); !fault.empty()) {
-        problem(Json(name).dump(-1, ' ', true, Json::error_handler_t::replace), fault);
+        problem(printable(name), fault);
       } else {
         DatasetImage image;
         image.path = name;
