@@ -5,6 +5,7 @@
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
+#include "base/installed.hpp"
 #include "base/text.hpp"
 #include "scheduler/plan/digests.hpp"
 #include "settings/descriptions.hpp"
@@ -69,6 +70,11 @@ void check_against_weights(const Experiment& experiment, const ModelSettings& mo
   if (!model.mdci.kernels.empty() && model.vv_from > model.layers.back())
     refuse("model.vv_from", "found " + std::to_string(model.vv_from) + ", expected at most the last of model.layers, " +
                                 std::to_string(model.layers.back()) + ": MDCI reads the V-V path");
+  const std::string& descriptions = model.prompts.descriptions;
+  if (descriptions != "none" && !fs::is_regular_file(shipped_file(descriptions)))
+    refuse("model.prompts.descriptions", "found " + descriptions +
+                                             ", which is no file here, nor one that came with the programs, expected a "
+                                             "descriptions file such as configs/descriptions/builtin.yaml, or none");
   if (model.boxes.source == BoxSource::grounding_dino)
     refuse("model.boxes.source", "found grounding-dino, which no stage runs yet, expected none or file");
   if (model.boxes.source == BoxSource::file && model.boxes.file.empty())
