@@ -1,31 +1,10 @@
 # Everything the project links that it did not write: Debian packages, and LibTorch from its wheel.
-find_package(PkgConfig REQUIRED)
-find_package(Threads REQUIRED)
-find_package(OpenSSL REQUIRED)
-find_package(yaml-cpp REQUIRED)
-find_package(nlohmann_json REQUIRED)
-find_package(spdlog REQUIRED)
+include(Libraries)
 find_package(CLI11 REQUIRED)
 find_package(Boost REQUIRED)
-find_package(SQLite3 REQUIRED)
-find_package(SQLiteCpp REQUIRED)
-find_package(PNG REQUIRED)
-find_package(JPEG REQUIRED)
-find_package(ZLIB REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc)
 find_package(MPI REQUIRED COMPONENTS C)
-set(HDF5_PREFER_PARALLEL OFF)
-find_package(HDF5 REQUIRED COMPONENTS C)
-
-add_library(filo_sqlite INTERFACE)
-target_link_libraries(filo_sqlite INTERFACE SQLiteCpp SQLite::SQLite3)
-add_library(filo::sqlite ALIAS filo_sqlite)
-
 add_library(filo::mpi ALIAS MPI::MPI_C)
-add_library(filo_hdf5 INTERFACE)
-target_include_directories(filo_hdf5 SYSTEM INTERFACE ${HDF5_C_INCLUDE_DIRS})
-target_link_libraries(filo_hdf5 INTERFACE ${HDF5_C_LIBRARIES})
-add_library(filo::hdf5 ALIAS filo_hdf5)
 
 # LibTorch: the wheel that tools/setup put into .deps/venv. find_package(Torch) wants a CUDA toolkit even for CPU-only use;
 # a CPU program needs libtorch_cpu and libc10 alone (docs/decisions/002-libtorch-from-the-wheel.md).
@@ -37,6 +16,10 @@ if(NOT EXISTS ${torch_root}/lib/libtorch_cpu.so)
 endif()
 file(GLOB torch_gomp ${torch_root}/lib/libgomp*.so* ${FILO_SITE_PACKAGES}/torch.libs/libgomp*.so*)
 set(torch_rpath ${torch_root}/lib ${FILO_SITE_PACKAGES}/torch.libs ${FILO_SITE_PACKAGES}/nvidia/cu13/lib)
+set(FILO_TORCH_RPATH "" CACHE STRING "Where an installed filo-worker looks for LibTorch's libraries (default: where it is now)")
+if(NOT FILO_TORCH_RPATH)
+  set(FILO_TORCH_RPATH ${torch_rpath})
+endif()
 
 add_library(filo_torch INTERFACE)
 target_include_directories(filo_torch SYSTEM INTERFACE ${torch_root}/include ${torch_root}/include/torch/csrc/api/include)
@@ -45,8 +28,7 @@ target_compile_definitions(filo_torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
 target_compile_options(filo_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
 target_link_libraries(filo_torch INTERFACE ${torch_root}/lib/libtorch_cpu.so ${torch_root}/lib/libc10.so ${torch_gomp})
 list(JOIN torch_rpath ":" torch_rpath_joined)
-target_link_options(filo_torch INTERFACE
-  "-Wl,-rpath,${torch_rpath_joined}" "-Wl,--disable-new-dtags" "-Wl,-rpath-link,${torch_rpath_joined}" "-Wl,--allow-shlib-undefined")
+target_link_options(filo_torch INTERFACE "-Wl,--disable-new-dtags" "-Wl,-rpath-link,${torch_rpath_joined}" "-Wl,--allow-shlib-undefined")
 add_library(filo::torch ALIAS filo_torch)
 
 file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cpp "// carries the precompiled header\n")

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/installed.hpp"
 #include "settings/enum_names.hpp"
 #include "settings/resources.hpp"
 #include "settings/yaml.hpp"
@@ -150,7 +151,8 @@ ClusterSettings checked_settings(const SourceValue& source, const std::string& f
 }  // namespace
 
 ClusterSettings load_cluster_settings(const std::string& yaml_path) {
-  return checked_settings(read_yaml(yaml_path), yaml_path);
+  const std::string path = shipped_file(yaml_path).string();
+  return checked_settings(read_yaml(path), path);
 }
 
 ClusterSettings cluster_settings_from_json(const Json& json, const std::string& where) {

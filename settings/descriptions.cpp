@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.hpp"
+#include "base/installed.hpp"
 #include "base/text.hpp"
 #include "settings/schema.hpp"
 #include "settings/yaml.hpp"
@@ -79,7 +80,10 @@ const ClassDescription& Descriptions::of(const std::string& class_name) const {
                        did_you_mean(class_name, known));
 }
 
-Descriptions load_descriptions(const std::string& yaml_path) { return checked(read_yaml(yaml_path), yaml_path, 1); }
+Descriptions load_descriptions(const std::string& yaml_path) {
+  const std::string path = shipped_file(yaml_path).string();
+  return checked(read_yaml(path), path, 1);
+}
 
 Descriptions generic_descriptions(const std::vector<std::string>& class_names) {
   Descriptions descriptions;

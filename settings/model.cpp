@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/installed.hpp"
 #include "settings/enum_names.hpp"
 #include "settings/yaml.hpp"
 
@@ -169,7 +170,7 @@ ModelSettings model_settings_from_json(const Json& json, const std::string& wher
 }
 
 ModelSettings load_model_settings(const std::string& yaml_path) {
-  SourceValue file = read_yaml(yaml_path);
+  SourceValue file = read_yaml(shipped_file(yaml_path));
   if (file.is_absent()) file = {.kind = SourceValue::Kind::map, .line = 1};
   const SourceValue* section = file.find("model");
   const SourceValue& model = section == nullptr ? file : *section;

@@ -6,6 +6,7 @@
 
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
+#include "base/installed.hpp"
 #include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
@@ -20,7 +21,7 @@ struct Options {
 int report(const Options& options, const std::string& workspace_path) {
   const Workspace workspace(workspace_path, Workspace::Access::read);
   const std::string name =
-      std::filesystem::is_regular_file(options.file) ? load_experiment(options.file).name : options.file;
+      std::filesystem::is_regular_file(shipped_file(options.file)) ? load_experiment(options.file).name : options.file;
   std::cout << report_text(workspace, load_plan(workspace, name), options.json ? ReportFormat::json : options.format);
   return 0;
 }

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "base/error.hpp"
+#include "base/installed.hpp"
 #include "settings/experiment/axes.hpp"
 #include "settings/experiment/conditions.hpp"
 #include "settings/experiment/file.hpp"
@@ -123,7 +124,7 @@ class Loader {
 }  // namespace
 
 Experiment load_experiment(const std::string& yaml_path, const LoadOptions& options) {
-  Experiment experiment = Loader(options).load(yaml_path);
+  Experiment experiment = Loader(options).load(shipped_file(yaml_path));
   if (experiment.has_own_trials()) grid_size(experiment);
   for (const auto& part : experiment.included)
     if (part.has_own_trials()) grid_size(part);

@@ -14,7 +14,8 @@ struct LoadOptions {
   std::string base;  // this file takes the place of `base:`, also in the included ones; "": as written
 };
 
-// Throws UsageError "settings: FILE:LINE: KEY: found ..., expected ..." that also tells where the other problems are.
+// Paths of configs/ that are not there mean the files that came with the programs (base/installed.hpp). Throws
+// UsageError "settings: FILE:LINE: KEY: found ..., expected ..." that also tells where the other problems are.
 Experiment load_experiment(const std::string& yaml_path, const LoadOptions& options = {});
 
 // The grid, point by point: the product of the groups (last one fastest), then the extra points; included experiments

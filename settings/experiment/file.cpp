@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.hpp"
+#include "base/installed.hpp"
 #include "base/text.hpp"
 #include "settings/yaml.hpp"
 
@@ -18,6 +19,15 @@ bool contains(const std::vector<std::string>& paths, const fs::path& path) {
   return std::find(paths.begin(), paths.end(), canonical_path(path)) != paths.end();
 }
 
+// `name` as `file` means it: beside `file`, or one of the files that came with the programs.
+fs::path named_in(const fs::path& file, const std::string& name) {
+  const fs::path beside = file.parent_path() / name;
+  std::error_code error;
+  if (fs::exists(beside, error)) return beside;
+  const fs::path shipped = shipped_file(name);
+  return fs::exists(shipped, error) ? shipped : beside;
+}
+
 std::vector<fs::path> included_files(const SourceValue& source, const std::string& path,
                                      const std::vector<std::string>& open) {
   std::vector<fs::path> files;
@@ -28,7 +38,7 @@ std::vector<fs::path> included_files(const SourceValue& source, const std::strin
     const SourceValue& item = include->items[i];
     if (!item.scalar.is_string()) continue;
     const std::string key = "include[" + std::to_string(i) + "]";
-    const fs::path file = fs::path(path).parent_path() / item.scalar.get<std::string>();
+    const fs::path file = named_in(path, item.scalar.get<std::string>());
     std::error_code error;
     if (!fs::is_regular_file(file, error))
       problems.add(item, key,
@@ -46,7 +56,7 @@ std::vector<fs::path> included_files(const SourceValue& source, const std::strin
 fs::path base_of(const SourceValue& source, const fs::path& path, const std::vector<std::string>& files) {
   const SourceValue* base = source.find("base");
   if (base == nullptr || base->is_absent()) return {};
-  if (base->scalar.is_string()) return path.parent_path() / base->scalar.get<std::string>();
+  if (base->scalar.is_string()) return named_in(path, base->scalar.get<std::string>());
   Problems problems(files);
   problems.add(*base, "base", "found " + describe(*base) + ", expected the path of a file");
   problems.throw_if_any();
@@ -68,7 +78,7 @@ void check_base(const SourceValue& base, const std::vector<std::string>& files) 
 // Puts the bases below what the file says, from the nearest on.
 void add_bases(ExperimentFile& file, const std::string& instead) {
   std::vector<std::string> chain = {canonical_path(file.path)};
-  fs::path next = instead.empty() ? base_of(file.source, file.path, file.files) : fs::path(instead);
+  fs::path next = instead.empty() ? base_of(file.source, file.path, file.files) : shipped_file(instead);
   while (!next.empty()) {
     if (contains(chain, next))
       throw UsageError("settings: " + file.files.back() + ": base",
