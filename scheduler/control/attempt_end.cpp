@@ -4,6 +4,7 @@
 
 #include "base/error.hpp"
 #include "settings/resources.hpp"
+#include "workspace/events.hpp"
 
 namespace filo {
 namespace {
@@ -12,7 +13,7 @@ constexpr int exit_stopped_early = static_cast<int>(ExitCode::stopped_early);
 
 // The message of the attempt's own `failed` event, else what the system says about its end.
 std::string reason_of_failure(const Workspace& workspace, const Job& job, const ResourceSettings& had) {
-  for (const auto& event : EventReader(workspace.events_file(job.stage, job.attempt)).poll())
+  for (const auto& event : EventReader(workspace.events_file(job.stage, job.attempt)).read())
     if (event.at("event") == "failed" && event.contains("message") && event["message"].is_string())
       return event["message"].get<std::string>();
   if (job.cause == EndCause::signalled && job.signal == SIGKILL)
@@ -30,11 +31,11 @@ ResourceSettings resources_of_next(const Executor& executor, const PlannedStage&
   return executor.allowed(grown(stage.resources, counts.timeouts, counts.out_of_memory));
 }
 
-AttemptEnd end_of(const Workspace& workspace, const PlannedStage& stage, const StageFacts& facts,
-                  const Executor& executor, const Job& job) {
+AttemptOutcome end_of(const Workspace& workspace, const PlannedStage& stage, const StageRecord& facts,
+                      const Executor& executor, const Job& job) {
   const std::string cause = to_string(job.cause);
   if (facts.done) return {"done", cause, ""};
-  if (facts.request && facts.request->want == "cancel") return {"cancelled", cause, facts.request->reason};
+  if (facts.request && facts.request->action == "cancel") return {"cancelled", cause, facts.request->reason};
   if (job.cause == EndCause::exited && job.exit_code == exit_stopped_early)
     return {"stopped", cause, "stopped early with a snapshot"};
   if (job.asked_to_stop) return {"stopped", cause, "stopped on request"};

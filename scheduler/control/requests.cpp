@@ -56,8 +56,7 @@ std::optional<std::vector<std::string>> cancel_experiment(const Workspace& works
 }
 
 bool cancel_stage(const Workspace& workspace, const std::string& key, const std::string& reason) {
-  const StageKind kind = stage_kind(read_json(workspace.spec_file(key)).at("kind"));
-  if (workspace.result(key, kind)) return false;
+  if (workspace.result(key, workspace.kind(key))) return false;
   workspace.write_request(key, {"cancel", reason});
   pass_failpoint("request written");
   return true;
@@ -85,7 +84,7 @@ void retry_all(const Workspace& workspace, const Plan& plan) {
   for (const auto& stage : plan.stages) {
     if (workspace.result(stage.key, stage.kind)) continue;
     const auto request = workspace.request(stage.key);
-    if (!searches || !request || request->want != "stop") workspace.retry(stage.key);
+    if (!searches || !request || request->action != "stop") workspace.retry(stage.key);
   }
 }
 

@@ -14,17 +14,6 @@ using Clock = std::chrono::steady_clock;
 constexpr auto between_lines = std::chrono::seconds(2);
 constexpr int log_lines = 15;
 
-std::string number(const Json& event, const char* key, const char* format) {
-  if (!event.contains(key) || !event[key].is_number()) return "?";
-  char text[64];
-  std::snprintf(text, sizeof text, format, event[key].get<double>());
-  return text;
-}
-
-std::string word(const Json& event, const char* key) {
-  return event.contains(key) && event[key].is_string() ? event[key].get<std::string>() : "";
-}
-
 bool is_last(const Json& event) {
   return event["event"] == "progress" && event.contains("done") && event.contains("total") &&
          event["done"] == event["total"];
@@ -37,21 +26,6 @@ std::string seconds_text(double seconds) {
 }
 
 }  // namespace
-
-std::string describe_event(const Json& event) {
-  const std::string kind = word(event, "event");
-  if (kind == "progress")
-    return number(event, "done", "%.0f") + "/" + number(event, "total", "%.0f") + " " + word(event, "unit");
-  if (kind == "step")
-    return word(event, "phase") + " epoch " + number(event, "epoch", "%.0f") + " step " +
-           number(event, "epoch_step", "%.0f") + "/" + number(event, "steps", "%.0f") + " loss " +
-           number(event, "loss", "%.4f") +
-           (event.contains("images_per_s") ? " (" + number(event, "images_per_s", "%.1f") + " images/s)" : "");
-  if (kind == "epoch")
-    return word(event, "phase") + " epoch " + number(event, "epoch", "%.0f") + " ended" +
-           (event.contains("loss") ? ", loss " + number(event, "loss", "%.4f") : "");
-  return "";
-}
 
 RunProgress::RunProgress(const Workspace& workspace, const Plan& plan, std::ostream& out, bool terminal)
     : workspace_(workspace), plan_(plan), out_(out), terminal_(terminal) {}
@@ -67,7 +41,7 @@ void RunProgress::line(const std::string& text) {
 }
 
 void RunProgress::print_end(const PlannedStage& stage, int attempt) {
-  const auto end = workspace_.end(stage.key, attempt);
+  const auto end = workspace_.outcome(stage.key, attempt);
   if (!end || end->outcome == "done") return;
   if (end->outcome != "failed") return line(stage.label + ": attempt " + std::to_string(attempt) + " " + end->reason);
   line(stage.label + ": attempt " + std::to_string(attempt) + " failed: " + end->reason);
@@ -107,7 +81,7 @@ void RunProgress::print_change(const PlannedStage& stage, const StageStatus& sta
 
 void RunProgress::follow(const PlannedStage& stage, Seen& seen) {
   if (seen.reader.empty()) return;
-  for (const auto& event : seen.reader[0].poll()) {
+  for (const auto& event : seen.reader[0].read()) {
     const std::string text = describe_event(event);
     if (text.empty()) continue;
     seen.latest = text;

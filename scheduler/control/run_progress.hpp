@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "scheduler/control/reconcile.hpp"
+#include "workspace/events.hpp"
 
 namespace filo {
 
@@ -42,8 +43,5 @@ class RunProgress {
   std::size_t done_ = 0;
   std::map<std::string, Seen> seen_;
 };
-
-// A line for people of one event: "12/48 images"; "" for those that are not progress.
-std::string describe_event(const Json& event);
 
 }  // namespace filo

@@ -51,12 +51,12 @@ bool is_settled(const std::vector<StageStatus>& statuses) {
 
 void StateRules::note(const PlannedStage& stage, StageState state) { known_[key_number(stage.key)] = {&stage, state}; }
 
-void StateRules::apply(const PlannedStage& stage, const StageFacts& facts, StageStatus& status) const {
+void StateRules::apply(const PlannedStage& stage, const StageRecord& facts, StageStatus& status) const {
   status.counts = facts.counts;
   status.reason = facts.last_reason;
   if (facts.done) return settle(status, StageState::done, "");
   if (facts.request) {
-    const bool cancel = facts.request->want == "cancel";
+    const bool cancel = facts.request->action == "cancel";
     return settle(status, cancel ? StageState::cancelled : StageState::stopped, facts.request->reason);
   }
   if (facts.cancelled) return settle(status, StageState::cancelled, facts.last_reason);
@@ -78,15 +78,15 @@ void StateRules::apply(const PlannedStage& stage, const StageFacts& facts, Stage
   status.state = StageState::queued;
 }
 
-StageFacts facts_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage) {
-  return index != nullptr ? index->facts(stage.key, stage.kind) : read_facts(workspace, stage.key, stage.kind);
+StageRecord facts_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage) {
+  return index != nullptr ? index->record(stage.key, stage.kind) : read_stage_record(workspace, stage.key, stage.kind);
 }
 
 std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, StageIndex* index) {
   StateRules rules(plan.stages.size());
   std::vector<StageStatus> statuses;
   for (const auto& stage : plan.stages) {
-    const StageFacts facts = facts_of(workspace, index, stage);
+    const StageRecord facts = facts_of(workspace, index, stage);
     StageStatus status{.key = stage.key, .attempt = facts.attempt};
     rules.apply(stage, facts, status);
     status.seconds = facts.seconds;

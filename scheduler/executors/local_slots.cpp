@@ -81,7 +81,7 @@ std::vector<std::vector<std::string>> LocalSlots::free_gpus(const std::vector<St
 
 fs::path LocalSlots::file() const {
   const std::string name = claim_.at("host").get<std::string>() + "-" + std::to_string(getpid()) + ".json";
-  return workspace_.root() / "local" / name;
+  return workspace_.local_uses_folder() / name;
 }
 
 void LocalSlots::publish(const std::vector<LocalUse>& running) const {
@@ -101,7 +101,7 @@ void LocalSlots::publish(const std::vector<LocalUse>& running) const {
 void LocalSlots::read_elsewhere() {
   elsewhere_.clear();
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(workspace_.root() / "local", error)) {
+  for (const auto& entry : fs::directory_iterator(workspace_.local_uses_folder(), error)) {
     const std::string name = entry.path().filename().string();
     if (name.front() == '.' || entry.path() == file()) continue;
     try {

@@ -84,7 +84,7 @@ Job ended_job(const SlurmBatch::Entry& entry, EndCause cause, const std::string&
 }
 
 Job with_exit_code_left(Job job, const Workspace& workspace) {
-  std::ifstream file(workspace.attempt_folder(job.stage, job.attempt) / "exit.txt");
+  std::ifstream file(workspace.exit_file(job.stage, job.attempt));
   long id = 0;
   int restarts = 0, code = 0;
   if (!(file >> id >> restarts >> code)) return job;

@@ -11,12 +11,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path batches_folder(const Workspace& workspace) { return workspace.root() / "slurm" / "batches"; }
-
 std::vector<fs::path> record_files(const Workspace& workspace) {
   std::vector<fs::path> files;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(batches_folder(workspace), error)) {
+  for (const auto& entry : fs::directory_iterator(workspace.slurm_batches_folder(), error)) {
     const std::string file = entry.path().filename().string();
     if (file.front() != '.' && file.ends_with(".json")) files.push_back(entry.path());
   }
@@ -46,14 +44,18 @@ std::optional<std::pair<std::uint64_t, std::int64_t>> version_of(const fs::path&
 SlurmRecords::SlurmRecords(const Workspace& workspace, std::string cluster)
     : workspace_(workspace), cluster_(std::move(cluster)) {
   std::error_code error;
-  fs::create_directories(batches_folder(workspace_), error);
+  fs::create_directories(workspace_.slurm_batches_folder(), error);
   if (error)
-    throw UsageError("slurm: " + (workspace_.root() / "slurm").string(), "folder cannot be made: " + error.message());
+    throw UsageError("slurm: " + workspace_.slurm_folder().string(), "folder cannot be made: " + error.message());
 }
 
-fs::path SlurmRecords::file(const std::string& batch) const { return batches_folder(workspace_) / (batch + ".json"); }
+fs::path SlurmRecords::file(const std::string& batch) const {
+  return workspace_.slurm_batches_folder() / (batch + ".json");
+}
 
-fs::path SlurmRecords::script(const std::string& batch) const { return batches_folder(workspace_) / (batch + ".sh"); }
+fs::path SlurmRecords::script(const std::string& batch) const {
+  return workspace_.slurm_batches_folder() / (batch + ".sh");
+}
 
 void SlurmRecords::load() {
   std::set<std::string> present;
@@ -71,7 +73,7 @@ void SlurmRecords::load() {
     for (std::size_t i = 0; i < batch->entries.size(); ++i) {
       const auto& one = batch->entries[i];
       places_[{one.stage, one.attempt}] = {name, static_cast<int>(i)};
-      if (workspace_.end(one.stage, one.attempt) || workspace_.newest_attempt(one.stage) > one.attempt)
+      if (workspace_.outcome(one.stage, one.attempt) || workspace_.newest_attempt(one.stage) > one.attempt)
         loaded.over.insert(static_cast<int>(i));
     }
     loaded.batch = std::move(*batch);

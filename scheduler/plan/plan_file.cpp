@@ -15,7 +15,7 @@ constexpr int plan_format = 2;
 // Keys become paths.
 std::string checked_key(const Json& json, const fs::path& path) {
   const auto key = json.get<std::string>();
-  if (key.size() == 16 && key.find_first_not_of("0123456789abcdef") == std::string::npos) return key;
+  if (is_stage_key(key)) return key;
   throw Error("scheduler: " + path.string(), "found " + json.dump() + ", expected a stage's key of 16 hex digits");
 }
 
@@ -81,11 +81,11 @@ void save_plan(const Plan& plan, const Workspace& workspace) {
     json["trials"].push_back({trial.experiment, trial.fold, trial.axis_values, position.at(trial.train),
                               position.at(trial.evaluate), trial.search_group});
   fs::create_directories(workspace.experiment_folder(plan.name));
-  write_file_atomically(workspace.experiment_folder(plan.name) / "plan.json", json.dump() + "\n");
+  write_file_atomically(workspace.plan_file(plan.name), json.dump() + "\n");
 }
 
 Plan load_plan(const Workspace& workspace, const std::string& name) {
-  const fs::path path = workspace.experiment_folder(name) / "plan.json";
+  const fs::path path = workspace.plan_file(name);
   std::error_code error;
   if (!is_plain_name(name) || !fs::exists(path, error)) {
     throw UsageError("scheduler: experiment " + name, "found none of this name in " + workspace.root().string() +
@@ -120,8 +120,9 @@ Plan load_plan(const Workspace& workspace, const std::string& name) {
 std::vector<std::string> experiment_names(const Workspace& workspace) {
   std::vector<std::string> names;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(workspace.root() / "experiments", error))
-    if (fs::exists(entry.path() / "plan.json")) names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(workspace.experiments_folder(), error))
+    if (const std::string name = entry.path().filename().string(); fs::exists(workspace.plan_file(name)))
+      names.push_back(name);
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -2,7 +2,9 @@
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
+#include "base/installed.hpp"
 #include "settings/descriptions.hpp"
+#include "workspace/spec.hpp"
 
 namespace filo {
 namespace {
@@ -22,19 +24,16 @@ void check_against_weights(const Experiment& experiment, const ModelSettings& mo
   if (!model.mdci.kernels.empty() && model.vv_from > model.layers.back())
     refuse("model.vv_from", "found " + std::to_string(model.vv_from) + ", expected at most the last of model.layers, " +
                                 std::to_string(model.layers.back()) + ": MDCI reads the V-V path");
+  const std::string& descriptions = model.prompts.descriptions;
+  if (descriptions != "none" && !fs::is_regular_file(shipped_file(descriptions)))
+    refuse("model.prompts.descriptions", "found " + descriptions +
+                                             ", which is no file here, nor one that came with the programs, expected a "
+                                             "descriptions file such as configs/descriptions/builtin.yaml, or none");
   if (model.boxes.source == BoxSource::grounding_dino)
     refuse("model.boxes.source", "found grounding-dino, which no stage runs yet, expected none or file");
   if (model.boxes.source == BoxSource::file && model.boxes.file.empty())
     refuse("model.boxes.file", "found nothing, expected the file of boxes that model.boxes.source: file reads");
 }
-
-// What training sees of the boxes: the positions in its prompts; FiLo's trains on all nine.
-bool training_uses_boxes(const ModelSettings& model) {
-  return model.boxes.source != BoxSource::none && model.prompts.positions == PositionSource::boxes &&
-         model.profile == Profile::paper;
-}
-
-Json dataset_json(const DatasetInfo& dataset) { return {{"name", dataset.name}, {"digest", dataset.digest}}; }
 
 // The part of a descriptions file (or "none") that a data set's classes need.
 Json select_descriptions(const std::string& source, const DatasetInfo& dataset) {
@@ -78,17 +77,12 @@ ModelParts SpecParts::make_model(const ModelSettings& model) {
   check_against_weights(*experiment_, model, weights);
   ModelParts parts;
   parts.train_boxes = training_uses_boxes(model);
-  parts.evaluate_boxes = model.boxes.source != BoxSource::none;
-  parts.clip = any("clip", {{"path", weights.path}, {"digest", weights.digest}});
-  Json json = to_json(model);
-  json["clip"] = weights.path;
-  json["boxes"].erase("file");  // the key of the stage that reads it stands among the inputs
-  parts.model = any("model", json);
-  for (const char* key : {"profile", "image_size", "layers", "vv_from"})
-    parts.features.push_back(any(key, json.at(key)));
-  json["boxes"].erase("suppression");
-  if (!parts.train_boxes) json["boxes"]["source"] = "none";
-  parts.train_model = any("model", json);
+  parts.evaluate_boxes = evaluation_uses_boxes(model);
+  parts.clip = any(spec_member::clip, to_json(ClipReference{weights.path, weights.digest}));
+  const Json json = model_of_evaluation(model, weights.path);
+  parts.model = any(spec_member::model, json);
+  parts.train_model = any(spec_member::model, model_of_training(model, weights.path));
+  for (const char* key : spec_member::of_features) parts.features.push_back(any(key, json.at(key)));
   return parts;
 }
 
@@ -100,22 +94,22 @@ SpecPart SpecParts::section(const std::string& name, std::size_t number, Make ma
 }
 
 SpecPart SpecParts::train(const Variant& variant) {
-  return section("train", variant.sections[1], [&] { return to_json(variant.settings.train); });
+  return section(spec_member::train, variant.sections[1], [&] { return to_json(variant.settings.train); });
 }
 
 SpecPart SpecParts::evaluate(const Variant& variant) {
-  return section("evaluate", variant.sections[2], [&] { return to_json(variant.settings.evaluate); });
+  return section(spec_member::evaluate, variant.sections[2], [&] { return to_json(variant.settings.evaluate); });
 }
 
 SpecPart SpecParts::seed(const Variant& variant) {
-  return section("seed", variant.sections[1], [&] { return Json(variant.settings.train.seed); });
+  return section(spec_member::seed, variant.sections[1], [&] { return Json(variant.settings.train.seed); });
 }
 
 SpecPart SpecParts::datasets(const std::string& name, const std::vector<std::string>& datasets) {
-  if (datasets.size() == 1) return any(name, dataset_json(dataset(datasets[0])));
-  Json list = Json::array();
-  for (const auto& one : datasets) list.push_back(dataset_json(dataset(one)));
-  return any(name + "s", list);
+  std::vector<DatasetReference> references;
+  for (const auto& one : datasets) references.push_back({one, dataset(one).digest});
+  auto [member, value] = datasets_member(name, references);
+  return any(member, std::move(value));
 }
 
 const Json& SpecParts::descriptions_of(const std::string& source, const DatasetInfo& dataset) {
@@ -134,7 +128,7 @@ SpecPart SpecParts::descriptions(const std::vector<std::string>& datasets, const
   Json all = descriptions_of(source, dataset(datasets[0]));
   for (std::size_t i = 1; i < datasets.size(); ++i)  // of one file: a class that two data sets have reads the same
     all["classes"].update(descriptions_of(source, dataset(datasets[i]))["classes"]);
-  return known = any("descriptions", all);
+  return known = any(spec_member::descriptions, all);
 }
 
 SpecPart SpecParts::boxes(const std::string& path) {
@@ -146,8 +140,7 @@ SpecPart SpecParts::boxes(const std::string& path) {
                        "found " + path + ", which is no file; expected boxes as JSON: {IMAGE: [{box, score, phrase}]}");
     digest = sha256_hex_of_file(path);
   }
-  return any("boxes",
-             {{"source", "file"}, {"path", fs::absolute(path).lexically_normal().string()}, {"digest", digest}});
+  return any(spec_member::boxes, to_json(BoxesReference{fs::absolute(path).lexically_normal().string(), digest}));
 }
 
 SpecPart SpecParts::any(const std::string& name, Json value) {

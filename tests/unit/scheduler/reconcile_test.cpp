@@ -219,7 +219,7 @@ TEST_F(Reconcile, AKillAtAnyPointLosesNothing) {
     EXPECT_TRUE(done) << "killed at point " << kill_at;
     for (const auto& stage : made.stages) {
       EXPECT_LE(place.newest_attempt(stage.key), 2) << stage.label;
-      const auto end = place.end(stage.key, 1);
+      const auto end = place.outcome(stage.key, 1);
       EXPECT_TRUE(!end || end->outcome != "failed") << stage.label;
     }
   }

@@ -1,7 +1,9 @@
 // The rules of a pass: testdata/reconcile/*.txt, with these commands.
-//   stages                     one a line: NAME [<- INPUT...] [KEY=VALUE...]; the name begins with the stage's kind, the
+//   stages                     one a line: NAME [<- INPUT...] [KEY=VALUE...]; the name begins with the stage's kind,
+//   the
 //                              keys are limits (failures, requeues, timeouts) and resources (time, memory)
-//   pass [no-start]            one pass. Prints what it did (> STAGE: ...), what it asked of the executor, and each stage:
+//   pass [no-start]            one pass. Prints what it did (> STAGE: ...), what it asked of the executor, and each
+//   stage:
 //                              NAME STATE ATTEMPT [limits] @where: reason
 //   kill POINT                 a pass that is killed (kill -9) at a failpoint, with all that it ran
 //   process NAME               the passes that follow are another process's, while those before it live on
@@ -116,7 +118,8 @@ class Story {
     const PassResult result = reconcile(workspace_, assignments, {&executor}, options);
     std::string text;
     for (const auto& trouble : result.troubles) text += "! " + trouble + "\n";
-    for (const auto& action : result.actions) text += "> " + label(action.stage) + ": " + action.text + given(action) + "\n";
+    for (const auto& action : result.actions)
+      text += "> " + label(action.stage) + ": " + action.text + given(action) + "\n";
     for (const auto& attempt : executor.stopped) text += "stop " + asked(attempt) + "\n";
     for (const auto& attempt : executor.killed) text += "kill " + asked(attempt) + "\n";
     return text + describe(result.statuses);
@@ -173,8 +176,8 @@ class Story {
   }
 
   std::string end(const TranscriptBlock& block) {
-    for (const EndCause cause : {EndCause::timeout, EndCause::out_of_memory, EndCause::node_failure, EndCause::preempted,
-                                 EndCause::cancelled, EndCause::vanished})
+    for (const EndCause cause : {EndCause::timeout, EndCause::out_of_memory, EndCause::node_failure,
+                                 EndCause::preempted, EndCause::cancelled, EndCause::vanished})
       if (to_string(cause) == block.words.at(1)) {
         processes_.at(current_)->end(key(block.words[0]), 0, cause);
         return "";
@@ -236,7 +239,7 @@ class Story {
   std::string ends(const TranscriptBlock& block) {
     const std::string stage = key(block.words.at(0));
     for (int attempt = workspace_.newest_attempt(stage); attempt > 0; --attempt)
-      if (const auto end = workspace_.end(stage, attempt))
+      if (const auto end = workspace_.outcome(stage, attempt))
         return std::to_string(attempt) + " " + end->outcome + " " + end->cause + ": " + end->reason;
     return "none";
   }

@@ -128,7 +128,7 @@ TEST_F(SlurmScriptTest, AnAttemptThatWasGivenUpOrSupersededIsRefused) {
   EXPECT_EQ(run(file).wait().exit_code, 1);
   EXPECT_THAT(log(), AllOf(HasSubstr("superseded"), Not(HasSubstr("it ran"))));
   fs::remove_all(chosen->attempt_folder("00000000000000aa", 2));
-  chosen->write_end("00000000000000aa", 1, {"lost", "vanished", "test"});
+  chosen->write_outcome("00000000000000aa", 1, {"lost", "vanished", "test"});
   EXPECT_EQ(run(file).wait().exit_code, 1);
   EXPECT_THAT(log(), HasSubstr("given up"));
 }
