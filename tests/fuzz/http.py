@@ -186,7 +186,7 @@ def exchange(port, data, generator):
                 if not piece:
                     break
                 answer += piece
-    except (TimeoutError, ConnectionError, BrokenPipeError):
+    except OSError:  # among them: the server had closed it already
         pass
     return answer
 
@@ -195,12 +195,8 @@ def asked_of_with_token(data, token):
     return re.search(rb"(?im)^authorization:[ \t]*bearer " + token.encode() + rb"[ \t]*\r?$", data) is not None
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--filo", required=True)
-    parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+def make_home():
+    """(folder, workspace, its trials): a small workspace with secrets beside and inside it, and links and a pipe that lead to them."""
     home = pathlib.Path(tempfile.mkdtemp(prefix="filo-fuzz-"))
     workspace = home / "workspace"
     serve_workspace.make(workspace, 24)
@@ -212,55 +208,94 @@ def main():
     os.symlink(home / "outside/secret.txt", stage / "heat_maps/link.png")
     os.symlink(home / "outside", stage / "heat_maps/linked")
     os.mkfifo(stage / "heat_maps/pipe.png")
+    return home, workspace, trials
 
-    log = open(home / "log.txt", "w+b")
-    environment = dict(os.environ, FILO_LOG="error", ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=86", UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:exitcode=87")
-    process = subprocess.Popen([options.filo, "serve", "--workspace", workspace, "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-    failures, statuses, memory = [], {}, []
-    try:
+
+def faults(number, kind, data, answer, token):
+    """What is wrong with the answer to one request."""
+    found = []
+    if SECRET in answer or (token.encode() in answer) or b"root:" in answer:
+        found.append(f"request {number} ({kind}): something that must not be served came back")
+    if not asked_of_with_token(data, token) and b"HTTP/1.1 200" in answer:
+        paths = re.findall(rb"(?m)^(?:GET|HEAD) ([^ ?]*)", data)
+        if not paths or any(path.decode("latin-1") not in OPEN for path in paths) and kind != "pipelined":
+            found.append(f"request {number} ({kind}): answered without the token: {data[:200]!r}")
+        if b'"experiments"' in answer or b'"stages":' in answer or b"filo_stages" in answer:
+            found.append(f"request {number} ({kind}): let in without the token")
+    if b"HTTP/1.1 500" in answer:
+        found.append(f"request {number} ({kind}): 500 for {data[:300]!r}")
+    return found
+
+
+class Attack:
+    """Sends requests to a server that runs, and keeps what came of them."""
+
+    def __init__(self, process, workspace, trials, seed):
+        self.process, self.failures, self.statuses, self.memory = process, [], {}, []
         deadline = time.monotonic() + 60
         while not (workspace / "server.json").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         reach = json.loads((workspace / "server.json").read_text())
-        port, token = urllib.parse.urlsplit(reach["url"]).port, reach["token"]
-        health = b"GET /api/v1/experiments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer " + token.encode() + b"\r\n\r\n"
-        generator = Generator(options.seed, token, trials)
-        while b"ablation" not in exchange(port, health, generator) and time.monotonic() < deadline:
+        self.port, self.token = urllib.parse.urlsplit(reach["url"]).port, reach["token"]
+        self.generator = Generator(seed, self.token, trials)
+        while not self.answers_a_sound_request() and time.monotonic() < deadline:
             time.sleep(0.1)
+
+    def answers_a_sound_request(self):
+        request = b"GET /api/v1/experiments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer " + self.token.encode() + b"\r\n\r\n"
+        return b"ablation" in exchange(self.port, request, self.generator)
+
+    def run(self, requests):
         begin = time.monotonic()
-        for number in range(options.requests):
-            kind, data = generator.next()
-            answer = exchange(port, data, generator)
-            first = answer[:12].decode("latin-1")
-            statuses.setdefault(kind, {}).setdefault(first[9:12] or "none", 0)
-            statuses[kind][first[9:12] or "none"] += 1
-            with_token = asked_of_with_token(data, token)
-            if SECRET in answer or (token.encode() in answer) or b"root:" in answer:
-                failures.append(f"request {number} ({kind}): something that must not be served came back")
-            if not with_token and b"HTTP/1.1 200" in answer:
-                paths = re.findall(rb"(?m)^(?:GET|HEAD) ([^ ?]*)", data)
-                if not paths or any(path.decode("latin-1") not in OPEN for path in paths) and kind != "pipelined":
-                    failures.append(f"request {number} ({kind}): answered without the token: {data[:200]!r}")
-                if b'"experiments"' in answer or b'"stages":' in answer or b"filo_stages" in answer:
-                    failures.append(f"request {number} ({kind}): let in without the token")
-            if b"HTTP/1.1 500" in answer:
-                failures.append(f"request {number} ({kind}): 500 for {data[:300]!r}")
+        for number in range(requests):
+            kind, data = self.generator.next()
+            answer = exchange(self.port, data, self.generator)
+            status = answer[:12].decode("latin-1")[9:12] or "none"
+            counts = self.statuses.setdefault(kind, {})
+            counts[status] = counts.get(status, 0) + 1
+            self.failures += faults(number, kind, data, answer, self.token)
             if number % 250 == 0:
-                if b"ablation" not in exchange(port, health, generator):
-                    failures.append(f"after request {number} ({kind}) a sound request was not answered")
-                pages = int((pathlib.Path("/proc") / str(process.pid) / "statm").read_text().split()[1])
-                memory.append(pages * os.sysconf("SC_PAGESIZE"))
-            if process.poll() is not None or len(failures) > 20:
+                if not self.answers_a_sound_request():
+                    self.failures.append(f"after request {number} ({kind}) a sound request was not answered")
+                pages = int((pathlib.Path("/proc") / str(self.process.pid) / "statm").read_text().split()[1])
+                self.memory.append(pages * os.sysconf("SC_PAGESIZE"))
+            if self.process.poll() is not None or len(self.failures) > 20:
                 break
-        seconds = time.monotonic() - begin
-        ended = process.poll()
+        self.requests, self.seconds = number + 1, time.monotonic() - begin
+        self.end_of_server(number, kind, data)
+
+    def end_of_server(self, number, kind, data):
+        ended = self.process.poll()
         if ended is not None:
-            failures.append(f"the server ended with {ended} after request {number} ({kind}): {data[:500]!r}")
-        else:
-            process.terminate()
-            code = process.wait(60)
-            if code != 0:
-                failures.append(f"the server's end: exit code {code}, 0 expected (leaks are reported then)")
+            self.failures.append(f"the server ended with {ended} after request {number} ({kind}): {data[:500]!r}")
+            return
+        self.process.terminate()
+        code = self.process.wait(60)
+        if code != 0:
+            self.failures.append(f"the server's end: exit code {code}, 0 expected (leaks are reported then)")
+
+    def report(self, seed):
+        for kind, counts in sorted(self.statuses.items()):
+            print(f"{kind:24} " + "  ".join(f"{status} {count}" for status, count in sorted(counts.items())))
+        memory = self.memory
+        print(f"{self.requests} requests, seed {seed}, {self.seconds:.0f} s; memory {memory[0] / 1e6:.0f} MB at first, {memory[-1] / 1e6:.0f} MB at last; {len(self.failures)} failures")
+        if len(memory) > 20 and memory[-1] > memory[len(memory) // 2] + 200e6:
+            self.failures.append("memory grows without bound")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--filo", required=True)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    home, workspace, trials = make_home()
+    log = open(home / "log.txt", "w+b")
+    environment = dict(os.environ, FILO_LOG="error", ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=86", UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:exitcode=87")
+    process = subprocess.Popen([options.filo, "serve", "--workspace", workspace, "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+    try:
+        attack = Attack(process, workspace, trials, options.seed)
+        attack.run(options.requests)
     finally:
         if process.poll() is None:
             process.kill()
@@ -268,17 +303,13 @@ def main():
     log.seek(0)
     printed = log.read().decode("latin-1")
     if re.search(r"AddressSanitizer|LeakSanitizer|runtime error:", printed):
-        failures.append("sanitizer:\n" + printed[-6000:])
-    for kind, counts in sorted(statuses.items()):
-        print(f"{kind:24} " + "  ".join(f"{status} {count}" for status, count in sorted(counts.items())))
-    print(f"{number + 1} requests, seed {options.seed}, {seconds:.0f} s; memory {memory[0] / 1e6:.0f} MB at first, {memory[-1] / 1e6:.0f} MB at last; {len(failures)} failures")
-    if len(memory) > 20 and memory[-1] > memory[len(memory) // 2] + 200e6:
-        failures.append("memory grows without bound")
-    for failure in failures:
+        attack.failures.append("sanitizer:\n" + printed[-6000:])
+    attack.report(options.seed)
+    for failure in attack.failures:
         print("FAILED:", failure)
-    if not failures:
+    if not attack.failures:
         shutil.rmtree(home)
-    sys.exit(1 if failures else 0)
+    sys.exit(1 if attack.failures else 0)
 
 
 if __name__ == "__main__":

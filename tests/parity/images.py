@@ -113,10 +113,7 @@ def write_bmp(path, bits, pixels, top_down=False, masks=None):
                                    len(body), 2835, 2835, 16 if bits == 4 else 0, 0) + extra + palette + body)
 
 
-def main():
-    folder = pathlib.Path(tempfile.mkdtemp())
-    pixels = photo(93, 61)
-    rgb, grey = Image.fromarray(pixels), Image.fromarray(pixels).convert("L")
+def check_png_and_bmp(folder, pixels, rgb, grey):
     alpha = rgb.copy()
     alpha.putalpha(Image.fromarray(pixels[:, :, 0]))
     grey_alpha = grey.copy()
@@ -149,6 +146,8 @@ def main():
     for name in ("four_bit", "top_down", "rgb555", "rgb565", "masks"):
         check_decode(folder / f"{name}.bmp")
 
+
+def check_jpeg_and_orientation(folder, rgb, grey):
     for name, image, options in (("420", rgb, dict(subsampling=2)), ("422", rgb, dict(subsampling=1)), ("444", rgb, dict(subsampling=0)),
                                  ("progressive", rgb, dict(progressive=True)), ("grey", grey, {}), ("cmyk", rgb.convert("CMYK"), {}),
                                  ("rgb_kept", rgb, dict(keep_rgb=True))):
@@ -161,12 +160,8 @@ def main():
             rgb.save(folder / f"orientation{orientation}.{suffix}", exif=exif)
             check_decode(folder / f"orientation{orientation}.{suffix}")
 
-    Image.fromarray(photo(640, 427)).save(folder / "large.jpg", quality=92)
-    Image.fromarray(photo(280, 280)).save(folder / "square.png")
-    for name in ("rgb.png", "grey.png", "large.jpg", "square.png", "orientation6.jpg"):
-        for image_size in (1, 28, 280, 518):
-            check_preprocess(folder / name, image_size)
 
+def check_masks(folder):
     blobs = (photo(301, 190)[:, :, 0] > 200).astype(np.uint8)
     Image.fromarray(blobs * 255).save(folder / "mask.png")
     Image.fromarray(blobs * 2).save(folder / "mask_of_twos.png")
@@ -177,6 +172,22 @@ def main():
     Image.fromarray(blobs.astype(np.uint16)).save(folder / "mask16.png")
     expect_equal(np.frombuffer(probe("mask", folder / "mask16.png", 280), np.uint8),
                  np.frombuffer(probe("mask", folder / "mask.png", 280), np.uint8), "16-bit label mask")
+
+
+def main():
+    folder = pathlib.Path(tempfile.mkdtemp())
+    pixels = photo(93, 61)
+    rgb, grey = Image.fromarray(pixels), Image.fromarray(pixels).convert("L")
+    check_png_and_bmp(folder, pixels, rgb, grey)
+    check_jpeg_and_orientation(folder, rgb, grey)
+
+    Image.fromarray(photo(640, 427)).save(folder / "large.jpg", quality=92)
+    Image.fromarray(photo(280, 280)).save(folder / "square.png")
+    for name in ("rgb.png", "grey.png", "large.jpg", "square.png", "orientation6.jpg"):
+        for image_size in (1, 28, 280, 518):
+            check_preprocess(folder / name, image_size)
+
+    check_masks(folder)
 
     probe("png", folder / "rgb.png", folder / "again.png")
     expect_equal(pillow_rgb(folder / "again.png"), pixels, "write_png")

@@ -162,6 +162,16 @@ def suppress(x, boxes, factor, truncate):
     return torch.where(inside, x, x * factor)
 
 
+def few_shot_map(spec, features, memory, side):
+    """The distance of each patch to the nearest of the memory's, summed over the layers: [S, S]."""
+    few = 0
+    for layer in spec["layers"]:
+        bank = unit(memory[f"qkv.{layer}"].flatten(0, 1))
+        distance = (1 - unit(features[f"qkv.{layer}"]) @ bank.T).min(1).values
+        few = few + upsample(distance.reshape(1, 1, side, side), spec["image_size"])[0, 0]
+    return few
+
+
 def forward_paper(spec, descriptions, encoder, parameters, features, cls, boxes=None, memory=None, training=False, patches_only=False):
     """One image. features: {"global": [C], "qkv.L": [P, C_v], "vv.L": ...}, float64."""
     g0 = features["global"]
@@ -212,11 +222,7 @@ def forward_paper(spec, descriptions, encoder, parameters, features, cls, boxes=
     vl = (maps[:, 1].mean(0) + 1 - maps[:, 0].mean(0)) / 2
     m = suppress(vl, boxes, 0.7, False)
     if memory is not None:
-        few = 0
-        for layer in spec["layers"]:
-            bank = unit(memory[f"qkv.{layer}"].flatten(0, 1))
-            distance = (1 - unit(features[f"qkv.{layer}"]) @ bank.T).min(1).values
-            few = few + upsample(distance.reshape(1, 1, side, side), size)[0, 0]
+        few = few_shot_map(spec, features, memory, side)
         few = suppress(few / len(spec["layers"]), boxes, 0.7, False)
         m = few if patches_only else (m + few) / 2
     m = gaussian(m, 4.0, 16, "symmetric")

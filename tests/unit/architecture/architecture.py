@@ -1,4 +1,5 @@
-"""Keeps the rooms apart (docs/architecture.md): `architecture.py NAME` runs the check of that name, exit 0 = it holds."""
+"""Keeps the rooms apart (docs/architecture.md): `architecture.py NAME...` runs the checks of those names,
+exit 0 = they hold, 77 = skipped."""
 
 import os
 import pathlib
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(os.environ["FILO_SOURCE_DIR"])
+ROOT = pathlib.Path(os.environ.get("FILO_SOURCE_DIR") or pathlib.Path(__file__).parents[3])
 
 # Which rooms a room may include and link, besides itself. A room within a room is named by its path; what lies in the outer folder
 # itself is the outer room.
@@ -78,6 +79,34 @@ OUTSIDE = {
     r"CLI/": {"app"},
 }
 
+# Sources in which a torch header is seen through includes: each takes 20 s to compile without the precompiled header. A new one needs a
+# reason; where a source stops to see torch, the number goes down with it.
+MOST_TORCH_SOURCES = 999
+
+# What a target may link from outside, and the beginning of the headers that make the link needed.
+OUTSIDE_LINKS = {
+    "nlohmann_json::nlohmann_json": r"nlohmann/",
+    "spdlog::spdlog": r"spdlog/",
+    "OpenSSL::SSL": r"openssl/|boost/asio/ssl",
+    "OpenSSL::Crypto": r"openssl/",
+    "Threads::Threads": r"(thread|mutex|pthread\.h|future)$",
+    "yaml-cpp": r"yaml-cpp/",
+    "filo::sqlite": r"SQLiteCpp/",
+    "filo::hdf5": r"hdf5\.h|H5",
+    "filo::mpi": r"mpi\.h",
+    "filo::nccl": r"nccl\.h",
+    "filo::cuda": r"cuda",
+    "CUDA::cudart_static": r"cuda",
+    "PNG::PNG": r"png\.h",
+    "JPEG::JPEG": r"jpeglib\.h",
+    "ZLIB::ZLIB": r"zlib\.h",
+    "ICU::uc": r"unicode/",
+    "Boost::headers": r"boost/",
+    "CLI11::CLI11": r"CLI/",
+    "GTest::gtest": r"gtest/",
+    "GTest::gmock": r"gmock/",
+}
+
 
 def room_of(path):
     """The innermost room that a path lies in; the first folder's name where it lies in none."""
@@ -88,10 +117,10 @@ def room_of(path):
     return folders[0] if folders else ""
 
 
-def sources(root=ROOT):
+def sources(root=ROOT, folders=FOLDERS):
     """{path relative to the root: text} of the rooms' sources."""
     found = {}
-    for folder in FOLDERS:
+    for folder in folders:
         for path in sorted((root / folder).rglob("*")):
             if path.suffix in {".cpp", ".hpp", ".cu", ".cuh"}:
                 found[str(path.relative_to(root))] = path.read_text()
@@ -144,6 +173,73 @@ def wrong_links(texts):
                 if room and below and below not in may_link(room):
                     wrong.append(f"{path}: {target} links {other}: {room} may link only {sorted(may_link(room))}")
     return wrong
+
+
+def torch_sources(files):
+    """The .cpp files that see a torch header, by themselves or through headers of the project."""
+    sees = {}
+
+    def look(path):
+        if path not in sees:
+            sees[path] = False  # while a circle of includes is looked at
+            sees[path] = any(re.match(r"(torch|ATen|c10|caffe2)/", header) or (header in files and look(header)) for header in includes(files[path]))
+        return sees[path]
+
+    return sorted(path for path in files if path.endswith(".cpp") and look(path))
+
+
+def cmake_targets(texts):
+    """{target: (its sources, what it links)}; `texts`: {path of a CMakeLists.txt: its text}. Sources are relative to the root."""
+    variables, targets = {}, {}
+    for path, text in texts.items():
+        folder = path.rpartition("/")[0]
+        text = re.sub(r"#.*", "", text)
+        for name, body in re.findall(r"\bset\(\s*(\w+)([^)]*)\)", text):
+            variables[name] = body
+        for call, name, body in re.findall(r"(filo_room|filo_test|add_executable|add_library|target_sources|target_link_libraries)\(\s*([\w-]+)((?:[^()]|\([^()]*\))*)\)", text):
+            name = {"filo_room": "filo_", "filo_test": "test_"}.get(call, "") + name
+            body = re.sub(r"\$\{(\w+)\}", lambda match: variables.get(match.group(1), ""), body)
+            sources, linked = targets.setdefault(name, (set(), set()))
+            sources |= {f"{folder}/{source}" for source in re.findall(r"[\w/]+\.(?:cpp|cu)\b", body)}
+            if call == "target_link_libraries" or "LINKS" in body:
+                linked |= set(re.findall(r"[\w:-]+", body.partition("LINKS")[2] or body)) - {"PUBLIC", "PRIVATE", "INTERFACE"}
+    return targets
+
+
+def unneeded_links(files, texts):
+    """Links of a target in whose sources, and headers of their own, nothing includes what the link is for."""
+    targets = cmake_targets(texts)
+    target_of = {source.rpartition(".")[0]: target for target, (sources, _) in targets.items() for source in sources}
+    rooms = {room: target for target, room in TARGETS.items()}
+
+    def owner(header):
+        """The target that a header belongs to: that of the source beside it, else its room's."""
+        if header.rpartition(".")[0] in target_of:
+            return target_of[header.rpartition(".")[0]]
+        room = room_of(header)
+        return rooms.get(room) or rooms.get(room.split("/")[0])
+
+    wrong = []
+    for target, (sources, linked) in targets.items():
+        seen, waiting, headers = set(), sorted(sources), set()
+        while waiting:
+            path = waiting.pop()
+            if path in seen or path not in files:
+                continue
+            seen.add(path)
+            for header in includes(files[path]):
+                beside = path.rpartition("/")[0] + "/" + header
+                header = beside if beside in files and header not in files else header
+                headers.add(header)
+                if header in files and (owner(header) == target or header == beside):
+                    waiting.append(header)
+        used = {owner(header) for header in headers if header in files}
+        for link in linked:
+            pattern = OUTSIDE_LINKS.get(link)
+            needed = any(re.match(pattern, header) for header in headers) if pattern else link in used or link not in TARGETS
+            if seen and not needed:
+                wrong.append(f"{target} links {link}, of which its sources include nothing")
+    return sorted(wrong)
 
 
 def wrong_outside(files):
@@ -270,6 +366,17 @@ def docs_links_resolve():
     return wrong_markdown(pages, exists) + wrong_mentions(files, exists) + wrong_source_names(pages, exists)
 
 
+def links_are_needed():
+    folders = FOLDERS + ["tests"]
+    return unneeded_links(sources(folders=folders), {str(path.relative_to(ROOT)): path.read_text() for folder in folders for path in sorted((ROOT / folder).rglob("CMakeLists.txt"))})
+
+
+def torch_stays_in_few_files():
+    found = torch_sources(sources(folders=FOLDERS + ["tests"]))
+    print(f"{len(found)} sources see torch")
+    return [] if len(found) <= MOST_TORCH_SOURCES else [f"expected at most {MOST_TORCH_SOURCES} (MOST_TORCH_SOURCES): {' '.join(found)}"]
+
+
 def checks_can_fail():
     """Guards the guards: each must report a file that breaks its rule, and pass one that does not."""
     wrong = []
@@ -293,6 +400,12 @@ def checks_can_fail():
     expect(wrong_links({"scheduler": "filo_room(plan LINKS filo_report)"}), "link plan -> report was not seen")
     expect(wrong_links({"app": "target_link_libraries(filo PRIVATE filo_trainer)"}), "link filo -> trainer was not seen")
     expect(not wrong_links({"trainer": "filo_room(trainer LINKS filo_model)"}), "link trainer -> model was refused")
+    chain = {"model/a.cpp": '#include "model/b.hpp"\n', "model/b.hpp": "#include <torch/torch.h>\n", "data/c.cpp": "#include <vector>\n"}
+    expect(torch_sources(chain) == ["model/a.cpp"], "torch behind a header of the project was not seen, or seen where it is not")
+    rooms = {"data/a.cpp": '#include "data/a.hpp"\n', "data/a.hpp": '#include "base/json.hpp"\n#include <png.h>\n', "base/json.hpp": ""}
+    room = {"data/CMakeLists.txt": "filo_room(data SOURCES a.cpp LINKS filo_base filo_settings PNG::PNG ZLIB::ZLIB)"}
+    expect(unneeded_links(rooms, room) == [f"filo_data links {link}, of which its sources include nothing" for link in ("ZLIB::ZLIB", "filo_settings")],
+           "needed and unneeded links were not told apart")
     expect(wrong_outside({"data/images/png.cpp": "#include <torch/torch.h>\n"}), "torch in data was not seen")
     expect(wrong_outside({"scheduler/plan/plan.cpp": "#include <boost/asio.hpp>\n"}), "Boost in the scheduler was not seen")
     expect(not wrong_outside({"service/http/session.hpp": "#include <boost/asio.hpp>\n"}), "Boost in service/http was refused")
@@ -327,6 +440,9 @@ def filo_links_neither_libtorch_nor_mpi():
 
 def filo_help_answers_in_50_ms():
     """The best of many runs: what the program costs, not what else the machine does."""
+    if os.environ.get("FILO_SANITIZE"):
+        print(f"skipped: {os.environ['FILO_SANITIZE']} sanitizers make the start of every program several times as long")
+        sys.exit(77)
     seconds = []
     for _ in range(30):
         start = time.perf_counter()
@@ -337,7 +453,7 @@ def filo_help_answers_in_50_ms():
 
 
 if __name__ == "__main__":
-    problems = globals()[sys.argv[1]]()
+    problems = [problem for name in sys.argv[1:] for problem in globals()[name]()]
     for problem in problems:
         print(problem)
     sys.exit(1 if problems else 0)
