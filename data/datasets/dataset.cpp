@@ -8,6 +8,7 @@
 #include "base/files.hpp"
 #include "base/hash.hpp"
 #include "base/text.hpp"
+#include "base/utf8.hpp"
 #include "data/datasets/layouts.hpp"
 #include "data/images/image.hpp"
 
@@ -111,6 +112,20 @@ std::map<std::string, ClassCounts> count_classes(const std::vector<DatasetImage>
   return classes;
 }
 
+// What dataset_layouts looks for, in a few words.
+std::string shape_of(DatasetFormat format) {
+  switch (format) {
+    case DatasetFormat::mvtec:
+      return "CLASS/train/good/*.png, CLASS/test/DEFECT/*.png";
+    case DatasetFormat::visa:
+      return "split_csv/1cls.csv with a line for each image";
+    case DatasetFormat::meta:
+      return "meta.json with an entry for each image";
+    default:
+      return "CLASS/good/*.png, CLASS/DEFECT/*.png: a folder for each class in the folder that is added";
+  }
+}
+
 void sort_images(std::vector<DatasetImage>* images) {
   std::sort(images->begin(), images->end(), [](const DatasetImage& a, const DatasetImage& b) {
     return std::tie(a.class_name, a.split, a.path) < std::tie(b.class_name, b.split, b.path);
@@ -149,11 +164,16 @@ DatasetError::DatasetError(const std::string& where, std::vector<DatasetProblem>
     : Error(where, describe(problems), exit_code), problems_(std::move(problems)) {}
 
 Dataset scan_dataset(const fs::path& root, DatasetFormat format, const Progress& progress) {
-  const std::string where = "dataset: " + root.string();
-  if (!fs::is_directory(root)) throw UsageError(where, "is not a folder");
+  const std::string where = "dataset: " + printable(root.string());
+  if (!fs::is_directory(root))
+    throw UsageError(where, (fs::exists(root) ? "is not a folder" : "found no such folder") +
+                                std::string(", expected the folder that holds the data set"));
   Dataset dataset;
   const fs::path absolute = fs::canonical(root);
   dataset.root = absolute.string();
+  if (!is_utf8(dataset.root))
+    throw UsageError("dataset: " + printable(dataset.root),
+                     "the path is not valid UTF-8, expected one that is: rename the folder");
   dataset.format = format == DatasetFormat::automatic ? dataset_layouts::detect(absolute) : format;
 
   dataset_layouts::Listing listing;
@@ -185,7 +205,8 @@ Dataset scan_dataset(const fs::path& root, DatasetFormat format, const Progress&
       progress);
   for (DatasetProblem& problem : collector.take()) problems.push_back(std::move(problem));
   if (dataset.images.empty() && problems.empty())
-    problems.push_back({root.string(), "holds no images in the layout '" + to_string(dataset.format) + "'"});
+    problems.push_back({root.string(), "holds no images in the layout '" + to_string(dataset.format) + "', expected " +
+                                           shape_of(dataset.format)});
   if (!problems.empty()) throw DatasetError(where, std::move(problems));
   dataset.classes = count_classes(dataset.images);
   dataset.digest = dataset_digest(dataset.images);

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/files.hpp"
+#include "base/utf8.hpp"
 
 namespace filo::dataset_layouts {
 
@@ -30,15 +31,6 @@ bool has_image_suffix(const fs::path& path) {
 bool passed_over(const fs::path& path) {
   const std::string name = lower(path.filename().string());
   return name.empty() || name[0] == '.' || name == "thumbs.db" || name == "desktop.ini";
-}
-
-bool is_utf8(const std::string& text) {
-  try {
-    (void)Json(text).dump();
-    return true;
-  } catch (const Json::exception&) {
-    return false;
-  }
 }
 
 std::vector<fs::path> sorted_entries(const fs::path& folder) {
@@ -78,7 +70,7 @@ class Walk {
       } else if (!has_image_suffix(path)) {
         problem(name, "is not an image (.png, .jpg, .jpeg, .bmp)");
       } else if (const std::string fault = path_fault(name); !fault.empty()) {
-        problem(Json(name).dump(-1, ' ', true, Json::error_handler_t::replace), fault);
+        problem(printable(name), fault);
       } else {
         DatasetImage image;
         image.path = name;
@@ -229,6 +221,10 @@ void check_listed(const fs::path& root, DatasetImage image, const std::string& w
 Listing list_visa(const fs::path& root) {
   const std::string file = "split_csv/1cls.csv";
   Listing listing;
+  if (!fs::is_regular_file(root / file)) {
+    listing.problems.push_back({file, "is missing, expected the listing of VisA's layout"});
+    return listing;
+  }
   std::istringstream lines(read_file(root / file));
   std::string line;
   std::map<std::string, std::size_t> columns;
@@ -278,6 +274,10 @@ Listing list_visa(const fs::path& root) {
 
 Listing list_meta(const fs::path& root) {
   Listing listing;
+  if (!fs::is_regular_file(root / "meta.json")) {
+    listing.problems.push_back({"meta.json", "is missing, expected the listing of this layout"});
+    return listing;
+  }
   const Json meta = read_json(root / "meta.json");
   const auto problem = [&](const std::string& key, const std::string& reason) {
     listing.problems.push_back({"meta.json: " + key, reason});
