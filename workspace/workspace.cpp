@@ -15,6 +15,7 @@
 #include "base/error.hpp"
 #include "base/hash.hpp"
 #include "base/host.hpp"
+#include "base/utf8.hpp"
 
 namespace filo {
 namespace {
@@ -112,18 +113,22 @@ Workspace::Workspace(fs::path root, Access access) : root_(std::move(root)) {
   std::error_code error;
   root_ = fs::absolute(root_, error).lexically_normal();
   if (!root_.has_filename()) root_ = root_.parent_path();
-  const std::string where = "scheduler: workspace " + root_.string();
-  if (access == Access::read) {
-    if (!fs::is_directory(root_, error))
-      throw UsageError(where, "found no such folder, expected a workspace (--workspace, FILO_WORKSPACE)");
-    if (::access(root_.c_str(), R_OK | X_OK) != 0)
-      throw UsageError(where, std::string("cannot be read: ") + std::strerror(errno));
-    return;
+  const std::string where = "workspace " + printable(root_.string());
+  if (!is_utf8(root_.string())) throw UsageError(where, "the path is not valid UTF-8, expected one that is");
+  const fs::file_status found = fs::status(root_, error);
+  if (found.type() == fs::file_type::none) throw UsageError(where, "cannot be looked at: " + error.message());
+  if (fs::exists(found) && !fs::is_directory(found)) throw UsageError(where, "found a file, expected a folder");
+  if (access == Access::write) {
+    fs::create_directories(root_, error);
+    if (error) throw UsageError(where, "cannot be made: " + error.message());
+  } else if (!fs::exists(found)) {
+    throw UsageError(where,
+                     "found no such folder, expected a workspace: --workspace or FILO_WORKSPACE names another, `filo "
+                     "dataset add` makes one");
   }
-  fs::create_directories(root_, error);
-  if (error) throw UsageError(where, "cannot be made: " + error.message());
-  if (::access(root_.c_str(), W_OK | X_OK) != 0)
-    throw UsageError(where, std::string("cannot be written: ") + std::strerror(errno));
+  if (::access(root_.c_str(), (access == Access::read ? R_OK : W_OK) | X_OK) != 0)
+    throw UsageError(
+        where, std::string(access == Access::read ? "cannot be read: " : "cannot be written: ") + std::strerror(errno));
 }
 
 void Workspace::create_stage(const std::string& key, const Json& spec) const {

@@ -62,9 +62,11 @@ struct ActiveExperiment {
 
 class Workspace {
  public:
-  enum class Access { write, read };
-  // Makes the folder where it is not there. Throws UsageError when it cannot be made or written; with Access::read,
-  // when it is not there or cannot be read.
+  // write: the folder is made where it is not there; change: it is there already; read: so it is, and nothing is
+  // written.
+  enum class Access { write, change, read };
+  // Throws UsageError, with what would make a workspace, when the folder is not there, cannot be made, written or read,
+  // or when its path is not UTF-8 (its JSON files hold it).
   explicit Workspace(std::filesystem::path root, Access access = Access::write);
 
   const std::filesystem::path& root() const { return root_; }

@@ -65,36 +65,28 @@ int bench(Options options) {
 }  // namespace
 
 void add_bench_command(CLI::App& program) {
-  CLI::App* bench_family = program.add_subcommand("bench", "Measures the control plane on this machine");
-  bench_family->require_subcommand(1);
-  add_command(*bench_family, "scheduler", "A large workspace, a large plan, many workers' events, many jobs",
-              [](CLI::App& command) -> Command {
-                auto options = std::make_shared<Options>();
-                command.add_option("--stages", options->bench.stages, "Stages of the workspace")
-                    ->capture_default_str()
-                    ->check(CLI::Range(std::size_t{10}, std::size_t{10'000'000}));
-                command.add_option("--trials", options->bench.trials, "Trials of the plan")
-                    ->capture_default_str()
-                    ->check(CLI::Range(2, 1'000'000));
-                command.add_option("--workers", options->bench.workers, "Simulated workers, an event a second each")
-                    ->capture_default_str()
-                    ->check(CLI::Range(1, 100'000));
-                command
-                    .add_option("--seconds", options->bench.seconds,
-                                "How long they send events, and how long filo serve is watched")
-                    ->capture_default_str()
-                    ->check(CLI::Range(1.0, 3600.0));
-                command.add_option("--cluster", options->bench.cluster_file,
-                                   "Cluster file: submit jobs to this Slurm cluster too, and cancel them");
-                command.add_option("--jobs", options->bench.jobs, "Jobs to submit (with --cluster)")
-                    ->capture_default_str()
-                    ->check(CLI::Range(1, 1'000'000));
-                command.add_option("--folder", options->folder,
-                                   "Made, and removed afterwards; with --cluster on a file system that the nodes share "
-                                   "(default: one in the temporary folder)");
-                command.add_flag("--json", options->json, "Print JSON");
-                return [options] { return bench(*options); };
-              });
+  CLI::App& family = add_command_family(program, "bench", "Measures the control plane on this machine");
+  add_command(
+      family, "scheduler", "A large workspace, a large plan, many workers' events, many jobs",
+      [](CLI::App& command) -> Command {
+        auto options = std::make_shared<Options>();
+        SchedulerBenchOptions& bench_options = options->bench;
+        using Size = std::size_t;
+        add_number(command, "--stages", bench_options.stages, "Stages of the workspace", Size{10}, Size{10'000'000});
+        add_number(command, "--trials", bench_options.trials, "Trials of the plan", Size{2}, Size{1'000'000});
+        add_number(command, "--workers", bench_options.workers, "Simulated workers, an event a second each", Size{1},
+                   Size{100'000});
+        add_number(command, "--seconds", bench_options.seconds,
+                   "How long they send events, and how long filo serve is watched", 1.0, 3600.0);
+        command.add_option("--cluster", options->bench.cluster_file,
+                           "Cluster file: submit jobs to this Slurm cluster too, and cancel them");
+        add_number(command, "--jobs", bench_options.jobs, "Jobs to submit (with --cluster)", Size{1}, Size{1'000'000});
+        command.add_option("--folder", options->folder,
+                           "Made, and removed afterwards; with --cluster on a file system that the nodes share "
+                           "(default: one in the temporary folder)");
+        command.add_flag("--json", options->json, "Print JSON");
+        return [options] { return bench(*options); };
+      });
 }
 
 }  // namespace filo

@@ -25,7 +25,7 @@ void print(const Options& options, const char* what, const std::vector<std::stri
 }
 
 int cancel(const Options& options, const std::string& workspace_path) {
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::change);
   if (names_experiment(workspace, options.name)) {
     print(options, "cancelled", cancel_experiment(workspace, options.name, options.reason),
           "; what runs is ended by the next pass (filo run, filo serve or filo reconcile)");
@@ -39,7 +39,7 @@ int cancel(const Options& options, const std::string& workspace_path) {
 }
 
 int retry(const Options& options, const std::string& workspace_path) {
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::change);
   std::vector<std::string> retried;
   std::string more = "; the next pass starts what is ready";
   if (names_experiment(workspace, options.name)) {

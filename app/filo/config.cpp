@@ -19,9 +19,8 @@ int show(const ExperimentOption& option, bool json) {
 }  // namespace
 
 void add_config_command(CLI::App& program) {
-  CLI::App* config = program.add_subcommand("config", "Looks at experiment files");
-  config->require_subcommand(1);
-  add_command(*config, "show", "Prints an experiment file with every setting resolved",
+  CLI::App& config = add_command_family(program, "config", "Looks at experiment files");
+  add_command(config, "show", "Prints an experiment file with every setting resolved",
               [](CLI::App& command) -> Command {
                 auto experiment = experiment_option(command);
                 auto json = std::make_shared<bool>(false);

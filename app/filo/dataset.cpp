@@ -3,12 +3,14 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
 #include "app/filo/commands.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "data/generate/generate.hpp"
+#include "workspace/workspace.hpp"
 
 namespace filo {
 
@@ -53,6 +55,7 @@ Command define_add(CLI::App& command) {
   const auto workspace = workspace_option(command);
   command.add_flag("--json", options->json, "Print the result as JSON");
   return [options, workspace] {
+    const bool makes_workspace = !std::filesystem::exists(*workspace);
     const AddedDataset added = add_dataset(*workspace, options->name, options->path,
                                            dataset_format_from(options->format), terminal_progress("reading"));
     if (options->json) {
@@ -60,6 +63,7 @@ Command define_add(CLI::App& command) {
       json["existed"] = added.existed;
       std::cout << json.dump(2) << "\n";
     } else {
+      if (makes_workspace) std::printf("made the workspace %s\n", workspace->c_str());
       if (added.existed) std::printf("was there already, with the same content\n");
       print_summary(added.dataset);
     }
@@ -77,7 +81,8 @@ Command define_verify(CLI::App& command) {
   const auto workspace = workspace_option(command);
   command.add_flag("--json", options->json, "Print the problems as JSON");
   return [options, workspace] {
-    const Dataset dataset = load_dataset(*workspace, options->name);
+    const Workspace opened(*workspace, Workspace::Access::read);
+    const Dataset dataset = load_dataset(opened.root(), options->name);
     const auto problems = verify_dataset(dataset, terminal_progress("verifying"));
     if (options->json) {
       Json list = Json::array();
@@ -101,10 +106,11 @@ Command define_list(CLI::App& command) {
   const auto workspace = workspace_option(command);
   command.add_flag("--json", options->json, "Print the list as JSON");
   return [options, workspace] {
+    const Workspace opened(*workspace, Workspace::Access::read);
     Json list = Json::array();
-    const auto names = list_datasets(*workspace);
+    const auto names = list_datasets(opened.root());
     for (const std::string& name : names) {
-      const Dataset dataset = load_dataset(*workspace, name);
+      const Dataset dataset = load_dataset(opened.root(), name);
       if (options->json)
         list.push_back(summary(dataset));
       else
@@ -132,12 +138,12 @@ Command define_generate(CLI::App& command) {
                   "boards (VisA's layout: relay_board, keypad, display, chip_tray)")
       ->required();
   command.add_option("--out", options->out, "Folder to make; must not hold anything else")->required();
-  command.add_option("--seed", generate.seed, "Same seed, same pixels")->capture_default_str();
-  command.add_option("--size", generate.size, "Width and height in pixels, 32 to 4096")->capture_default_str();
-  command.add_option("--train", generate.train, "Normal training images per class")->capture_default_str();
-  command.add_option("--good", generate.good, "Normal test images per class")->capture_default_str();
-  command.add_option("--defective", generate.defective, "Anomalous test images per class (seven kinds take turns)")
-      ->capture_default_str();
+  add_number(command, "--seed", generate.seed, "Same seed, same pixels", std::uint64_t{0});
+  add_number(command, "--size", generate.size, "Width and height in pixels", 32, 4096);
+  add_number(command, "--train", generate.train, "Normal training images per class", 0, 100'000);
+  add_number(command, "--good", generate.good, "Normal test images per class", 0, 100'000);
+  add_number(command, "--defective", generate.defective, "Anomalous test images per class (seven kinds take turns)", 0,
+             100'000);
   command.add_option("--classes", generate.classes, "Only these classes, comma separated")->delimiter(',');
   command.add_flag("--json", options->json, "Print the result as JSON");
   return [options] {
@@ -161,12 +167,11 @@ Command define_generate(CLI::App& command) {
 }  // namespace
 
 void add_dataset_command(CLI::App& program) {
-  CLI::App* dataset = program.add_subcommand("dataset", "Data sets of a workspace: add, verify, list, generate");
-  dataset->require_subcommand(1);
-  add_command(*dataset, "add", "Read a data set's folder and note what it holds", define_add);
-  add_command(*dataset, "verify", "Decode every file in full and compare it with what was added", define_verify);
-  add_command(*dataset, "list", "The data sets of the workspace", define_list);
-  add_command(*dataset, "generate", "Draw a data set of products with defects and exact masks", define_generate);
+  CLI::App& dataset = add_command_family(program, "dataset", "Data sets of a workspace: add, verify, list, generate");
+  add_command(dataset, "add", "Read a data set's folder and note what it holds", define_add);
+  add_command(dataset, "verify", "Decode every file in full and compare it with what was added", define_verify);
+  add_command(dataset, "list", "The data sets of the workspace", define_list);
+  add_command(dataset, "generate", "Draw a data set of products with defects and exact masks", define_generate);
 }
 
 }  // namespace filo

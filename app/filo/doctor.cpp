@@ -66,9 +66,7 @@ void add_doctor_command(CLI::App& program) {
                 auto workspace = workspace_option(command);
                 command.add_option("--cluster", options->cluster,
                                    "Cluster file: Slurm is tried too, with a job of a minute");
-                command.add_option("--wait", options->wait_s, "Seconds to wait for that job; 0: send none")
-                    ->capture_default_str()
-                    ->check(CLI::NonNegativeNumber);
+                add_number(command, "--wait", options->wait_s, "Seconds to wait for that job; 0: send none", 0.0);
                 command.add_flag("--json", options->json, "Print JSON");
                 return [options, workspace] { return doctor(*options, *workspace); };
               });

@@ -32,7 +32,7 @@ void add_logs_command(CLI::App& program) {
     auto workspace = workspace_option(command);
     command.add_option("STAGE", options->stage, "Key of the stage, or its first digits (filo status)")->required();
     command.add_option("--attempt", options->attempt, "Number of the attempt (default: the newest)")
-        ->check(CLI::PositiveNumber);
+        ->check(whole_number(1));
     command.add_flag("--follow,-f", options->follow,
                      "Go on printing until the stage ends, over attempts that follow this one");
     return [options, workspace] { return logs(*options, *workspace); };

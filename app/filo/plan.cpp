@@ -10,8 +10,9 @@ namespace filo {
 namespace {
 
 int plan(const ExperimentOption& experiment, bool json, const std::string& workspace_path) {
-  const Workspace workspace(workspace_path);
-  const Plan made = make_plan(experiment.read(), workspace);
+  const Experiment read = experiment.read();
+  const Workspace workspace(workspace_path, Workspace::Access::read);
+  const Plan made = make_plan(read, workspace);
   const Json summary = plan_summary(workspace, made);
   std::cout << (json ? summary.dump(2) + "\n" : plan_summary_text(summary));
   return 0;

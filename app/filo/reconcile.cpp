@@ -26,7 +26,7 @@ void print(const CoordinatorPass& pass) {
 }
 
 int reconcile_once(bool json, const std::string& workspace_path) {
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::change);
   Coordinator coordinator(workspace, executor_factory(workspace, false), {});
   const CoordinatorPass pass = coordinator.pass();
   if (json)

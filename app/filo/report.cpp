@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <iostream>
-#include <map>
 #include <memory>
 
 #include "app/filo/commands.hpp"
@@ -32,14 +31,13 @@ void add_report_command(CLI::App& program) {
     auto options = std::make_shared<Options>();
     auto workspace = workspace_option(command);
     command.add_option("FILE", options->file, "Experiment file, or the name of an experiment")->required();
-    const std::map<std::string, ReportFormat> formats = {{"md", ReportFormat::markdown},
-                                                         {"tex", ReportFormat::latex},
-                                                         {"csv", ReportFormat::csv},
-                                                         {"html", ReportFormat::html},
-                                                         {"json", ReportFormat::json}};
-    command.add_option("--format", options->format, "md, tex, csv, html or json (default: md)")
-        ->transform(CLI::CheckedTransformer(formats))
-        ->option_text("FORMAT");
+    add_choice<ReportFormat>(command, "--format", options->format,
+                             {{"md", ReportFormat::markdown},
+                              {"tex", ReportFormat::latex},
+                              {"csv", ReportFormat::csv},
+                              {"html", ReportFormat::html},
+                              {"json", ReportFormat::json}},
+                             "md, tex, csv, html or json (default: md)");
     command.add_flag("--json", options->json, "Short for --format json");
     return [options, workspace] { return report(*options, *workspace); };
   });

@@ -25,7 +25,7 @@ struct Options {
 int run(const ExperimentOption& file, const Options& options, const std::string& workspace_path) {
   install_stop_handlers();
   const Experiment experiment = file.read();
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::change);
   const Plan plan = make_plan(experiment, workspace);
   LocalExecutor executor(workspace, find_worker());
 
@@ -83,9 +83,8 @@ void add_run_command(CLI::App& program) {
                 auto experiment = experiment_option(command);
                 auto workspace = workspace_option(command);
                 command.add_flag("--json", options->json, "Print the results as JSON on stdout, all else on stderr");
-                command.add_option("--grace", options->grace_s, "Seconds that stages get for a snapshot when stopped")
-                    ->capture_default_str()
-                    ->check(CLI::NonNegativeNumber);
+                add_number(command, "--grace", options->grace_s, "Seconds that stages get for a snapshot when stopped",
+                           0.0);
                 return [experiment, options, workspace] { return run(*experiment, *options, *workspace); };
               });
 }

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   std::string cluster;
-  bool dry_run = false, watch = true, json = false;
+  bool dry_run = false, no_watch = false, json = false;
 };
 
 void print_script(const Json& job) {
@@ -50,7 +50,7 @@ void print_preview(const Json& preview) {
 int submit(const ExperimentOption& file, const Options& options, const std::string& workspace_path) {
   const Experiment experiment = file.read();
   const ClusterSettings settings = load_cluster_settings(options.cluster);
-  const Workspace workspace(workspace_path);
+  const Workspace workspace(workspace_path, Workspace::Access::change);
   const Plan plan = make_plan(experiment, workspace);
   const std::string worker = settings.worker.empty() ? find_worker().string() : settings.worker;
   const fs::path filo = fs::read_symlink("/proc/self/exe");
@@ -72,7 +72,7 @@ int submit(const ExperimentOption& file, const Options& options, const std::stri
   std::map<std::string, int> counts;
   for (const auto& status : statuses) ++counts[to_string(status.state)];
   std::string watch;
-  if (settings.watch && options.watch && !is_settled(statuses)) {
+  if (settings.watch && !options.no_watch && !is_settled(statuses)) {
     SlurmCommands commands(settings);
     watch = submit_watch(workspace, settings, filo, worker, commands);
   }
@@ -103,7 +103,7 @@ void add_submit_command(CLI::App& program) {
                 auto workspace = workspace_option(command);
                 command.add_option("--cluster", options->cluster, "Cluster file (configs/clusters/*.yaml)")->required();
                 command.add_flag("--dry-run", options->dry_run, "Print the scripts and commands, and send nothing");
-                command.add_flag("!--no-watch", options->watch, "Leave no job behind that starts the later stages");
+                command.add_flag("--no-watch", options->no_watch, "Leave no job behind that starts the later stages");
                 command.add_flag("--json", options->json, "Print JSON");
                 return [experiment, options, workspace] { return submit(*experiment, *options, *workspace); };
               });
