@@ -44,6 +44,29 @@ ImageBoxes boxes_of_predict(const PredictOptions& options) {
   return boxes;
 }
 
+bool is_checkpoint(const std::filesystem::path& folder) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(folder / "settings.json", error) &&
+         std::filesystem::is_regular_file(folder / "params.safetensors", error);
+}
+
+// People name the stage's folder, or a file of the checkpoint.
+void check_is_checkpoint(const std::filesystem::path& folder) {
+  if (is_checkpoint(folder)) return;
+  std::string missing, near;
+  for (const char* file : {"settings.json", "params.safetensors"})
+    if (std::error_code error; !std::filesystem::is_regular_file(folder / file, error))
+      missing += (missing.empty() ? "" : " and no ") + std::string(file);
+  for (const auto& other : {folder / "checkpoint", folder / "bundle", folder.parent_path()})
+    if (near.empty() && is_checkpoint(other)) near = "; did you mean " + other.string() + "?";
+  throw UsageError("predict: --checkpoint " + folder.string(),
+                   (std::filesystem::exists(folder) ? "found no " + missing + " in it" : "found no such folder") +
+                       ", expected a checkpoint, a folder with settings.json and params.safetensors: "
+                       "WORKSPACE/stages/KEY/checkpoint of a training (`filo report NAME --json` lists them) or "
+                       "WORKSPACE/stages/KEY/bundle of an export" +
+                       near);
+}
+
 // A bundle has its weights with it.
 std::filesystem::path clip_folder_of(const PredictOptions& options, const ModelSettings& model) {
   if (options.clip) return *options.clip;
@@ -56,6 +79,7 @@ std::filesystem::path clip_folder_of(const PredictOptions& options, const ModelS
 Json predict(const PredictOptions& options) {
   const torch::NoGradGuard no_grad;
   const Device device = open_device(0, options.threads);
+  check_is_checkpoint(options.checkpoint);
   const std::filesystem::path settings_path = options.checkpoint / "settings.json";
   const Json settings = read_json(settings_path);
   for (const char* key : {"model", "clip", "descriptions"})

@@ -24,8 +24,8 @@ struct PredictOptions {
 };
 
 // [{"image", "score", "max", "descriptions": [{"description", "position", "similarity"}, ...], "heat_map"?, "map"?},
-// ...], in the order given. Throws UsageError: a checkpoint of other weights (the digest of CLIP differs), an unknown
-// class, an unreadable image.
+// ...], in the order given. Throws UsageError: a folder that is no checkpoint, a checkpoint of other weights (the
+// digest of CLIP differs), an unknown class, an unreadable image.
 Json predict(const PredictOptions& options);
 
 }  // namespace filo
