@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
-#include <map>
 #include <memory>
 #include <optional>
 
@@ -91,32 +90,28 @@ void print_kernels(const Json& result) {
 }
 
 void define_step(CLI::App& bench) {
-  add_command(
-      bench, "step", "One training step from cached features, seconds per image by part",
-      [](CLI::App& command) -> Command {
-        const auto options = std::make_shared<StepOptions>();
-        const std::map<std::string, Precision> precisions = {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}};
-        command.add_option("--profile", options->profile, "Settings of configs/models/PROFILE.yaml")
-            ->check(CLI::IsMember({"paper", "filo-release"}))
-            ->capture_default_str();
-        command.add_option("--spec", options->bench.spec, "Another model's YAML file, in place of --profile");
-        command.add_option("--class", options->bench.class_name, "Class whose prompts are encoded")->required();
-        command.add_option("--batch", options->bench.batch, "Images a step")
-            ->check(CLI::Range(1, 1024))
-            ->capture_default_str();
-        command.add_option("--steps", options->bench.steps, "Steps timed, after one that is not; the best counts")
-            ->check(CLI::Range(1, 1000))
-            ->capture_default_str();
-        command.add_option("--dtype", options->bench.precision, "fp32 or bf16: of the large matrix products")
-            ->transform(CLI::CheckedTransformer(precisions))
-            ->option_text("fp32|bf16");
-        command.add_option("--threads", options->bench.threads, "0: all cores")->check(CLI::Range(0, 1024));
-        command.add_option("--model", options->model, "Hugging Face folder; without it random weights of ViT-L/14@336");
-        command.add_option("--vocabulary", options->vocabulary, "CLIP's BPE vocabulary, for random weights")
-            ->capture_default_str();
-        command.add_flag("--json", options->json, "Print JSON");
-        return [options] { return run_step(*options); };
-      });
+  add_command(bench, "step", "One training step from cached features, seconds per image by part",
+              [](CLI::App& command) -> Command {
+                const auto options = std::make_shared<StepOptions>();
+                command.add_option("--profile", options->profile, "Settings of configs/models/PROFILE.yaml")
+                    ->check(one_of({"paper", "filo-release"}))
+                    ->capture_default_str();
+                command.add_option("--spec", options->bench.spec, "Another model's YAML file, in place of --profile");
+                command.add_option("--class", options->bench.class_name, "Class whose prompts are encoded")->required();
+                add_number(command, "--batch", options->bench.batch, "Images a step", 1, 1024);
+                add_number(command, "--steps", options->bench.steps,
+                           "Steps timed, after one that is not; the best counts", 1, 1000);
+                add_choice<Precision>(command, "--dtype", options->bench.precision,
+                                      {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}},
+                                      "fp32 or bf16: of the large matrix products");
+                add_number(command, "--threads", options->bench.threads, "0: all cores", 0, 1024);
+                command.add_option("--model", options->model,
+                                   "Hugging Face folder; without it random weights of ViT-L/14@336");
+                command.add_option("--vocabulary", options->vocabulary, "CLIP's BPE vocabulary, for random weights")
+                    ->capture_default_str();
+                command.add_flag("--json", options->json, "Print JSON");
+                return [options] { return run_step(*options); };
+              });
 }
 
 void define_kernels(CLI::App& bench) {
@@ -125,13 +120,13 @@ void define_kernels(CLI::App& bench) {
                 const auto options = std::make_shared<BenchKernelsOptions>();
                 const auto json = std::make_shared<bool>(false);
                 const auto size = [&](const char* name, int& value, const char* what) {
-                  command.add_option(name, value, what)->check(CLI::Range(1, 4096))->capture_default_str();
+                  add_number(command, name, value, what, 1, 4096);
                 };
                 size("--batch", options->batch, "Images");
                 size("--side", options->side, "Patches per side");
                 size("--inputs", options->inputs, "Channels in");
                 size("--outputs", options->outputs, "Channels out");
-                command.add_option("--threads", options->threads, "0: all cores")->check(CLI::Range(0, 1024));
+                add_number(command, "--threads", options->threads, "0: all cores", 0, 1024);
                 command.add_flag("--json", *json, "Print JSON");
                 return [options, json] {
                   const Json result = bench_kernels(*options);
@@ -148,10 +143,9 @@ void define_kernels(CLI::App& bench) {
 }  // namespace
 
 void add_bench_command(CLI::App& program) {
-  CLI::App* bench = program.add_subcommand("bench", "Measure a training step or its kernels");
-  bench->require_subcommand(1);
-  define_step(*bench);
-  define_kernels(*bench);
+  CLI::App& bench = add_command_family(program, "bench", "Measure a training step or its kernels");
+  define_step(bench);
+  define_kernels(bench);
 }
 
 }  // namespace filo

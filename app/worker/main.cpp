@@ -10,11 +10,7 @@ int main(int argc, char** argv) {
   filo::start_logging("filo-worker");
   CLI::App program("Data plane of the FiLo++ training service: encodes, trains, evaluates. Started by mpirun or srun.",
                    "filo-worker");
-  filo::add_features_command(program);
-  filo::add_boxes_command(program);
-  filo::add_train_command(program);
-  filo::add_evaluate_command(program);
-  filo::add_export_command(program);
+  filo::add_stage_commands(program);
   filo::add_predict_command(program);
   filo::add_init_clip_command(program);
   filo::add_import_checkpoint_command(program);

@@ -16,12 +16,11 @@ void add_predict_command(CLI::App& program) {
         auto json = std::make_shared<bool>(false);
         command
             .add_option("--checkpoint", options->checkpoint, "a training's checkpoint/ folder, or an export's bundle/")
-            ->required()
-            ->check(CLI::ExistingDirectory);
+            ->required();
         command.add_option("--class", options->class_name, "the product's class in the descriptions file")->required();
-        command.add_option("--image", options->images, "images to score")->required()->check(CLI::ExistingFile);
+        command.add_option("--image", options->images, "images to score")->required()->check(existing_file());
         command.add_option("--normal", options->normal_images, "normal images of the class: few-shot")
-            ->check(CLI::ExistingFile);
+            ->check(existing_file());
         command.add_option("--descriptions", options->descriptions,
                            "a descriptions file that knows the class (default: the checkpoint's own)");
         command.add_option("--clip", options->clip,
@@ -31,9 +30,9 @@ void add_predict_command(CLI::App& program) {
                 "--boxes", options->boxes,
                 "JSON, IMAGE (as given here): [{\"box\": [x0, y0, x1, y1], \"score\": s}], corners relative to the\n"
                 "image: pick the positions in prompts, and what lies outside is suppressed")
-            ->check(CLI::ExistingFile);
+            ->check(existing_file());
         command.add_option("--out", options->out, "folder for heat maps (PNG) and maps (safetensors)");
-        command.add_option("--threads", options->threads, "threads")->default_val(1)->check(CLI::PositiveNumber);
+        add_number(command, "--threads", options->threads, "threads", 1);
         command.add_flag("--json", *json, "print the results as JSON");
         return [options, json] {
           MpiSession session;

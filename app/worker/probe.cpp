@@ -50,12 +50,11 @@ int probe_text(const TextOptions& options) {
 }
 
 struct ImageOptions {
-  std::string model, pixels, profile = "paper", out;
+  std::string model, pixels, out;
   VisionOptions vision;
 };
 
-int probe_vision(ImageOptions options) {
-  options.vision.profile = options.profile == "filo-release" ? Profile::filo_release : Profile::paper;
+int probe_vision(const ImageOptions& options) {
   const auto pixels = read_input([&] { return read_pixels(options.pixels); });
   const auto model = read_input([&] { return ClipModel::load(options.model); });
   save_tensors(options.out, named(model->encode_images(pixels, options.vision)));
@@ -78,13 +77,14 @@ void add_probe_vision_command(CLI::App& probe) {
     const auto options = std::make_shared<ImageOptions>();
     command.add_option("--model", options->model, "Hugging Face CLIP folder")->required();
     command.add_option("--pixels", options->pixels, "Safetensors with pixels [B, 3, S, S] F32, normalised")->required();
-    command.add_option("--profile", options->profile, "paper or filo-release")
-        ->check(CLI::IsMember({"paper", "filo-release"}))
-        ->capture_default_str();
+    add_choice<Profile>(command, "--profile", options->vision.profile,
+                        {{"paper", Profile::paper}, {"filo-release", Profile::filo_release}},
+                        "paper or filo-release (default: paper)");
     command.add_option("--layers", options->vision.layers, "Layers to write, 1-based")
         ->delimiter(',')
+        ->check(whole_number(0))
         ->capture_default_str();
-    command.add_option("--vv-from", options->vision.vv_from, "First layer of the V-V path")->capture_default_str();
+    add_number(command, "--vv-from", options->vision.vv_from, "First layer of the V-V path", 0);
     command.add_option("--out", options->out, "Safetensors to write: global, qkv.LAYER, vv.LAYER, F32")->required();
     return [options] { return probe_vision(*options); };
   });
@@ -93,12 +93,11 @@ void add_probe_vision_command(CLI::App& probe) {
 }  // namespace
 
 void add_probe_command(CLI::App& program) {
-  CLI::App* probe = program.add_subcommand("probe", "Run one part of the model on given tensors");
-  probe->require_subcommand(1);
-  add_probe_text_command(*probe);
-  add_probe_vision_command(*probe);
-  add_probe_init_command(*probe);
-  add_probe_forward_command(*probe);
+  CLI::App& probe = add_command_family(program, "probe", "Run one part of the model on given tensors");
+  add_probe_text_command(probe);
+  add_probe_vision_command(probe);
+  add_probe_init_command(probe);
+  add_probe_forward_command(probe);
 }
 
 }  // namespace filo

@@ -207,7 +207,7 @@ void add_probe_init_command(CLI::App& probe) {
     const auto options = std::make_shared<InitOptions>();
     command.add_option("--model", options->model, "Hugging Face CLIP folder")->required();
     command.add_option("--spec", options->spec, "YAML with the model: part of an experiment")->required();
-    command.add_option("--seed", options->seed, "Seed")->capture_default_str();
+    add_number(command, "--seed", options->seed, "Seed", std::uint64_t{0});
     command.add_option("--out", options->out, "Safetensors to write")->required();
     return [options] { return probe_init(*options); };
   });

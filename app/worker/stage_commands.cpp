@@ -1,0 +1,41 @@
+// The commands that run one attempt at a stage of an experiment; `filo run`, `filo serve` and Slurm's jobs start them.
+#include <memory>
+
+#include "app/worker/commands.hpp"
+#include "trainer/stage.hpp"
+#include "trainer/stages.hpp"
+
+namespace filo {
+namespace {
+
+struct StageCommand {
+  const char* kind;
+  const char* summary;
+  void (*body)(Stage&);
+};
+
+constexpr StageCommand stage_commands[] = {
+    {"features", "Encode a data set's images into the feature cache (a stage of an experiment)", run_features},
+    {"boxes", "Check a file of boxes against a data set (a stage of an experiment)", run_boxes},
+    {"train", "Train the learnable part on cached features (a stage of an experiment)", run_train},
+    {"evaluate", "Evaluate a checkpoint on another data set (a stage of an experiment)", run_evaluate},
+    {"export", "Make a bundle of a checkpoint, to be taken elsewhere (a stage of an experiment)", run_export},
+};
+
+}  // namespace
+
+void add_stage_commands(CLI::App& program) {
+  for (const auto& [kind, summary, body] : stage_commands) {
+    add_command(program, kind, summary, [kind = kind, body = body](CLI::App& command) -> Command {
+      auto arguments = std::make_shared<StageArguments>();
+      command.add_option("--workspace", arguments->workspace, "the workspace folder")->required();
+      command.add_option("--stage", arguments->key, "the stage's key: a folder of WORKSPACE/stages")->required();
+      add_number(command, "--attempt", arguments->attempt, "the number of this attempt", 1);
+      add_number(command, "--threads", arguments->threads, "threads of each rank", 1);
+      add_number(command, "--gpus", arguments->gpus, "GPUs of each rank: 0 = CPU", 0, 1);
+      return [arguments, kind, body] { return run_stage(*arguments, kind, body); };
+    });
+  }
+}
+
+}  // namespace filo
