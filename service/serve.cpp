@@ -179,9 +179,7 @@ std::filesystem::path token_file(const Workspace& workspace, const ServeOptions&
 
 // What server.json says.
 HttpTarget reachable_at(const std::string& url, const std::string& token, const ServeOptions& options) {
-  return {.url = url,
-          .token = token,
-          .certificate = options.certificate.empty() ? "" : read_file(options.certificate)};
+  return {.url = url, .token = token, .certificate = options.certificate.empty() ? "" : read_file(options.certificate)};
 }
 
 void follow_event_files(EventTailer tailer, const std::atomic<bool>& ended) {
