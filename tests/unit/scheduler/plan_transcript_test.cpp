@@ -1,13 +1,19 @@
-// From YAML to stages: testdata/plan/*.txt, with these commands. In input and output SCRATCH is the test's folder.
-//   dataset NAME digest=DIGEST class=CLASS   adds a data set (there already: parts, of class bolt; boards, of class
-//   board) file PATH                                writes the input to SCRATCH/PATH plan plans the input, which
-//   follows an experiment with data a: parts, b: boards,
-//                                            both folds and a small model. Prints trials and stages; a stage's inputs
-//                                            by its number; what it asks for only where it differs from the first
-//                                            stage.
-//   plan whole                               the input is the whole experiment
-//   plan summary                             the numbers alone
-//   spec stage=N at=POINTER                  what a stage of the latest plan has at a JSON pointer of its spec
+// From YAML to stages: testdata/plan/*.txt. SCRATCH stands for the test's folder, which has the data sets parts (of
+// class bolt) and boards (of class board). The commands:
+//
+//   dataset NAME digest=DIGEST class=CLASS
+//     Adds a data set, or replaces it.
+//
+//   file PATH
+//     Writes the input to SCRATCH/PATH.
+//
+//   plan [whole] [summary]
+//     Plans the input, which follows an experiment with data {a: parts, b: boards}, both folds and a small model
+//     (whole: the input is the whole experiment). Prints each stage with its inputs' numbers, and its resources where
+//     they are not the first stage's, then each trial (summary: the counts alone).
+//
+//   spec stage=N at=POINTER
+//     What a stage of the latest plan has at a JSON pointer of its spec.
 #include <gtest/gtest.h>
 
 #include <map>

@@ -1,21 +1,38 @@
-// The rules of a pass: testdata/reconcile/*.txt, with these commands.
-//   stages                     one a line: NAME [<- INPUT...] [KEY=VALUE...]; the name begins with the stage's kind,
-//   the
-//                              keys are limits (failures, requeues, timeouts) and resources (time, memory)
-//   pass [no-start]            one pass. Prints what it did (> STAGE: ...), what it asked of the executor, and each
-//   stage:
-//                              NAME STATE ATTEMPT [limits] @where: reason
-//   kill POINT                 a pass that is killed (kill -9) at a failpoint, with all that it ran
-//   process NAME               the passes that follow are another process's, while those before it live on
-//   dies NAME                  a process, and all that it ran, is gone
-//   executor WORD...           room=N, longest=TIME; refuse or accept what it is to start; silent or answering
-//   exit STAGE CODE            a job ends; end STAGE CAUSE and signal STAGE NUMBER likewise
-//   result STAGE [attempt=N]   the worker writes result.json; finish STAGE: and exits 0; finish all: each that runs
-//   event STAGE                the input becomes the attempt's events.jsonl
-//   lists STAGE KEY=VALUE...   the executor lists a job: attempt, state (pending), where
-//   request STAGE WANT REASON  writes request.json; retry STAGE: writes retry.json
-//   ends STAGE                 the latest attempt's end.json
-//   observe                    the states by the files alone
+// The rules of a pass: testdata/reconcile/*.txt. The commands:
+//
+//   stages
+//     One a line: NAME [<- INPUT...] [KEY=VALUE...]. The name begins with the stage's kind; the keys are limits
+//     (failures, requeues, timeouts) and resources (time, memory).
+//
+//   pass [no-start], kill POINT, observe
+//     A pass; one that is killed (kill -9) at a failpoint, with all that its process ran; the states by the files
+//     alone. Prints what the pass did ("> STAGE: ..."), what it asked of the executor, and the stages: NAME STATE
+//     ATTEMPT [LIMITS] @WHERE: REASON.
+//
+//   process NAME, dies NAME
+//     The passes that follow are another process's, while those before it live on; a process and all that it ran is
+//     gone.
+//
+//   executor [room=N] [longest=TIME] [refuse | accept] [silent | answering]
+//     How many it runs at once, what it allows, whether it starts what it is given, whether it answers.
+//
+//   exit STAGE CODE, signal STAGE NUMBER, end STAGE CAUSE
+//     A job ends.
+//
+//   result STAGE [attempt=N], finish STAGE | all
+//     The worker writes result.json; and exits 0.
+//
+//   event STAGE
+//     The input becomes the attempt's events.jsonl.
+//
+//   lists STAGE [attempt=N] [state=pending] [where=TEXT]
+//     The executor lists a job that this process did not start.
+//
+//   request STAGE ACTION REASON, retry STAGE
+//     Writes request.json, or retry.json.
+//
+//   ends STAGE
+//     Prints the latest end.json.
 #include <gtest/gtest.h>
 
 #include <sstream>
