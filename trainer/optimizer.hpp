@@ -9,7 +9,7 @@
 namespace filo {
 
 struct AdamWOptions {
-  double beta1 = 0.5;  // FiLo's betas (DESIGN section 3, "Schedule")
+  double beta1 = 0.5;  // FiLo's betas, and APRIL-GAN's and AnomalyCLIP's
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0.01;  // PyTorch's default, which FiLo leaves as it is

@@ -7,7 +7,7 @@
 
 namespace filo {
 
-// Images of the data set's test split -> CLIP features in WORKSPACE/features/KEY (DESIGN section 5). Images are dealt
+// Images of the data set's test split -> CLIP features in WORKSPACE/features/KEY (data/shards/shards.hpp). Images are dealt
 // to the ranks in turn; a restart encodes only what no finished shard holds.
 void run_features(Stage& stage);
 

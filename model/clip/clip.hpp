@@ -111,7 +111,7 @@ class ClipModel {
   const VisionTower& vision() const { return vision_; }
   torch::Device device() const { return device_; }
 
-  // Image tower with both paths (DESIGN section 3), without gradient. pixels [B, 3, S, S] float32, normalised; S any
+  // Image tower with both paths (docs/model.md, "CLIP"), without gradient. pixels [B, 3, S, S] float32, normalised; S any
   // multiple of the patch: the position table is interpolated (bicubic, align_corners=False, no antialias, as
   // transformers and FiLo do).
   //
