@@ -2,7 +2,7 @@
 
 #include "app/worker/commands.hpp"
 #include "base/json.hpp"
-#include "model/clip/pickle_import.hpp"
+#include "model/systems/filo_release/import.hpp"
 
 namespace filo {
 namespace {
@@ -40,7 +40,7 @@ void add_import_checkpoint_command(CLI::App& program) {
                   const ImportedCheckpoint checkpoint = import_filo_checkpoint(options->file);
                   std::filesystem::create_directories(options->out);
                   save_tensors(std::filesystem::path(options->out) / "params.safetensors", checkpoint.parameters,
-                               {{"format", "pt"}, {"profile", "filo-release"}});
+                               checkpoint.metadata);
                   print_report(checkpoint, *options);
                   return 0;
                 };

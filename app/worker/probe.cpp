@@ -2,7 +2,7 @@
 
 #include "app/worker/commands.hpp"
 #include "base/json.hpp"
-#include "model/clip/clip.hpp"
+#include "model/systems/system.hpp"
 #include "model/tensors.hpp"
 
 namespace filo {
@@ -51,14 +51,16 @@ int probe_text(const TextOptions& options) {
 
 struct ImageOptions {
   std::string model, pixels, profile = "paper", out;
-  VisionOptions vision;
+  std::vector<int> layers = VisionOptions().layers;
+  int vv_from = VisionOptions().vv_from;
 };
 
-int probe_vision(ImageOptions options) {
-  options.vision.profile = options.profile == "filo-release" ? Profile::filo_release : Profile::paper;
+int probe_vision(const ImageOptions& options) {
+  const ModelSettings model_settings = model_settings_from_json({{"profile", options.profile}}, "probe: --profile");
+  const VisionOptions wanted = wanted_features(model_settings.profile, options.layers, options.vv_from);
   const auto pixels = read_input([&] { return read_pixels(options.pixels); });
   const auto model = read_input([&] { return ClipModel::load(options.model); });
-  save_tensors(options.out, named(model->encode_images(pixels, options.vision)));
+  save_tensors(options.out, named(model->encode_images(pixels, wanted)));
   return 0;
 }
 
@@ -81,10 +83,8 @@ void add_probe_vision_command(CLI::App& probe) {
     command.add_option("--profile", options->profile, "paper or filo-release")
         ->check(CLI::IsMember({"paper", "filo-release"}))
         ->capture_default_str();
-    command.add_option("--layers", options->vision.layers, "Layers to write, 1-based")
-        ->delimiter(',')
-        ->capture_default_str();
-    command.add_option("--vv-from", options->vision.vv_from, "First layer of the V-V path")->capture_default_str();
+    command.add_option("--layers", options->layers, "Layers to write, 1-based")->delimiter(',')->capture_default_str();
+    command.add_option("--vv-from", options->vv_from, "First layer of the V-V path")->capture_default_str();
     command.add_option("--out", options->out, "Safetensors to write: global, qkv.LAYER, vv.LAYER, F32")->required();
     return [options] { return probe_vision(*options); };
   });

@@ -1,4 +1,4 @@
-#include "model/clip/unpickler.hpp"
+#include "model/unpickler.hpp"
 
 #include <algorithm>
 #include <array>
