@@ -140,7 +140,7 @@ TEST(Losses, AMaskOfAnotherSizeIsNamed) {
     local_loss(1 - maps_abnormal(), maps_abnormal(), torch::zeros({images, 5, 5}), paper);
     ADD_FAILURE() << "accepted";
   } catch (const UsageError& error) {
-    EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("[2, 5, 5]"), testing::HasSubstr("[2, 2, 3]")));
+    EXPECT_THAT(error.what(), ::testing::AllOf(::testing::HasSubstr("[2, 5, 5]"), ::testing::HasSubstr("[2, 2, 3]")));
   }
 }
 
