@@ -74,7 +74,6 @@ class Communicator {
   virtual std::shared_ptr<float> allocate(std::size_t count) = 0;  // zeros
   virtual void copy(float* destination, const float* source, std::size_t count) = 0;
   virtual void set_zero(float* data, std::size_t count) = 0;
-  virtual void scale(float* data, std::size_t count, float factor) = 0;
 };
 
 // Over MPI_COMM_WORLD (a duplicate of it). Needs a living MpiSession.

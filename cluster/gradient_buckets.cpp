@@ -52,7 +52,7 @@ void GradientBuckets::start_full_buckets() {
   }
 }
 
-void GradientBuckets::finish(bool average, Missing missing) {
+void GradientBuckets::finish() {
   const std::lock_guard lock(mutex_);
   if (finished_) {  // a step in which nothing arrived at all
     for (Slot& slot : slots_) slot.ready = false;
@@ -62,21 +62,13 @@ void GradientBuckets::finish(bool average, Missing missing) {
   for (std::size_t index = 0; index < slots_.size(); ++index) {
     Slot& slot = slots_[index];
     if (slot.ready) continue;
-    if (missing == Missing::error)
-      throw Error("gradient buckets", "the gradient of parameter " + std::to_string(index) + " of " +
-                                          std::to_string(slots_.size()) +
-                                          " never arrived: is the parameter used in the loss?");
     Bucket& bucket = buckets_[slot.bucket];
     communicator_.set_zero(bucket.data.get() + slot.offset, slot.size);
     slot.ready = true;
     --bucket.waiting;
   }
   start_full_buckets();
-  const float factor = 1.0f / static_cast<float>(communicator_.world_size());
-  for (Bucket& bucket : buckets_) {
-    bucket.request.wait();
-    if (average) communicator_.scale(bucket.data.get(), bucket.size, factor);
-  }
+  for (Bucket& bucket : buckets_) bucket.request.wait();
   finished_ = true;
 }
 

@@ -18,8 +18,6 @@ namespace filo {
 // it.
 class GradientBuckets {
  public:
-  enum class Missing { error, zeros };  // what a gradient that never arrived is
-
   // `sizes[i]`: elements of parameter i. `communicator` must outlive this. A parameter larger than `bucket_bytes` gets
   // a bucket of its own.
   GradientBuckets(Communicator& communicator, std::vector<std::size_t> sizes, std::size_t bucket_bytes = 4u << 20);
@@ -28,10 +26,9 @@ class GradientBuckets {
   // full. Thread-safe. Throws Error for an index out of range or marked twice in a step.
   void mark_ready(std::size_t index, const float* gradient);
 
-  // Waits until all sums are there, divided by world_size when `average`. Collective. With Missing::error a gradient
-  // that never arrived here throws Error naming its index (the job should end: the other ranks wait for this one); with
-  // zeros it counts as zeros.
-  void finish(bool average = true, Missing missing = Missing::error);
+  // Waits until all sums are there. Collective. A gradient that never arrived here counts as zeros: a rank may have had
+  // no sample, and a phase need not reach every parameter.
+  void finish();
 
   // The sum of parameter `index`, valid from finish() to the next mark_ready().
   const float* reduced(std::size_t index) const;

@@ -206,9 +206,6 @@ class MpiCommunicator : public Communicator {
     if (count > 0) std::memcpy(destination, source, count * sizeof(float));
   }
   void set_zero(float* data, std::size_t count) override { std::fill_n(data, count, 0.0f); }
-  void scale(float* data, std::size_t count, float factor) override {
-    for (std::size_t i = 0; i < count; ++i) data[i] *= factor;
-  }
 
  private:
   // MPI promises tags up to 32767 at least. Sums use 0 to 31999 in turn, two each.

@@ -7,7 +7,6 @@
 
 #include "base/error.hpp"
 #include "cluster/communicator.hpp"
-#include "cluster/device_scale.hpp"
 
 namespace filo {
 namespace {
@@ -165,10 +164,6 @@ class NcclCommunicator : public Communicator {
   void set_zero(float* data, std::size_t count) override {
     select_device();
     check_cuda(cudaMemsetAsync(data, 0, count * sizeof(float), compute_), "set_zero");
-  }
-  void scale(float* data, std::size_t count, float factor) override {
-    select_device();
-    check_cuda(static_cast<cudaError_t>(device_scale(data, count, factor, compute_)), "scale");
   }
 
  private:

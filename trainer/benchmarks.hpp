@@ -24,7 +24,7 @@ struct BenchStepOptions {
 //   {"profile", "class", "batch", "dtype", "threads", "prompts" (learnable ones per image),
 //    "seconds_per_image": {"text_forward", "decoder_forward", "backward", "optimizer", "total"} (best of the timed
 //    steps, by total), "peak_rss_bytes" (of the process, its weights with it), "peak_rss_bytes_by_part"}.
-// Throws UsageError as FiloModel and ClipModel do.
+// Throws UsageError as make_system() and ClipModel do.
 Json bench_step(const BenchStepOptions& options);
 
 struct BenchKernelsOptions {

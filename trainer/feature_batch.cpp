@@ -52,7 +52,6 @@ FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const Feature
     std::copy(sample.mask.begin(), sample.mask.end(), masks[i].data_ptr<std::uint8_t>());
     labels[i] = sample.label;
     batch.images.classes.push_back(sample.class_name);
-    batch.names.push_back(sample.image);
   }
   for (const int layer : layout.qkv_layers)
     batch.images.qkv[layer] = stack_layer(samples, &FeatureSample::qkv, layer, layout);

@@ -4,16 +4,15 @@
 #include <vector>
 
 #include "data/shards/shards.hpp"
-#include "model/systems/filo_model.hpp"
+#include "model/systems/system.hpp"
 #include "trainer/stage_inputs.hpp"
 
 namespace filo {
 
 struct FeatureBatch {
   ImageBatch images;
-  torch::Tensor masks;             // [B, S, S] float32, 0 or 1
-  torch::Tensor labels;            // [B] int64, 1 = anomalous
-  std::vector<std::string> names;  // B image paths, relative to the data set's root
+  torch::Tensor masks;   // [B, S, S] float32, 0 or 1; undefined where no patches were read
+  torch::Tensor labels;  // [B] int64, 1 = anomalous
 };
 
 // Copies to compute_device(); float16 features become float32. `samples` is not empty; `boxes`: of each folder that the

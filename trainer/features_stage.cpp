@@ -4,13 +4,12 @@
 #include <set>
 
 #include "base/error.hpp"
-#include "base/log.hpp"
 #include "base/signals.hpp"
 #include "cluster/agreement.hpp"
 #include "data/datasets/dataset.hpp"
 #include "data/images/image.hpp"
 #include "data/shards/shards.hpp"
-#include "model/clip/clip.hpp"
+#include "model/systems/system.hpp"
 #include "trainer/device.hpp"
 #include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
@@ -18,8 +17,10 @@
 namespace filo {
 namespace {
 
-constexpr int images_per_batch = 4;
-constexpr int samples_per_shard = 64;  // about 1.2 GB at the paper's size
+constexpr std::size_t images_per_batch = 4;
+constexpr std::size_t samples_per_shard = 64;  // about 1.2 GB at the paper's size
+
+using Images = std::vector<const DatasetImage*>;
 
 struct PreparedImage {
   const DatasetImage* entry = nullptr;
@@ -35,10 +36,90 @@ PreparedImage prepare(const Dataset& dataset, const DatasetImage& entry, int ima
   return prepared;
 }
 
+// [B, 3, S, S]
+torch::Tensor stacked_pixels(const std::vector<PreparedImage>& batch, int image_size) {
+  torch::Tensor pixels = torch::empty({static_cast<std::int64_t>(batch.size()), 3, image_size, image_size});
+  for (std::size_t i = 0; i < batch.size(); ++i)
+    std::copy(batch[i].pixels.begin(), batch[i].pixels.end(), pixels[static_cast<std::int64_t>(i)].data_ptr<float>());
+  return pixels;
+}
+
 std::vector<std::uint16_t> half_bits(const torch::Tensor& values) {
   const torch::Tensor half = values.to(torch::kCPU, torch::kHalf).contiguous();
   const auto* bits = static_cast<const std::uint16_t*>(half.const_data_ptr());
   return {bits, bits + half.numel()};
+}
+
+FeatureSample sample_of(const PreparedImage& image, const VisionFeatures& features, std::int64_t row) {
+  FeatureSample sample;
+  sample.image = image.entry->path;
+  sample.class_name = image.entry->class_name;
+  sample.label = image.entry->label;
+  sample.split = image.entry->split;
+  sample.defect = image.entry->defect;
+  const torch::Tensor global = features.global[row].to(torch::kCPU).contiguous();
+  sample.global.assign(global.data_ptr<float>(), global.data_ptr<float>() + global.numel());
+  for (const auto& [layer, tensor] : features.qkv) sample.qkv[layer] = half_bits(tensor[row]);
+  for (const auto& [layer, tensor] : features.vv) sample.vv[layer] = half_bits(tensor[row]);
+  sample.mask = image.mask;
+  return sample;
+}
+
+Images test_split(const Dataset& dataset) {
+  Images images;
+  for (const DatasetImage& image : dataset.images)
+    if (image.split == "test") images.push_back(&image);
+  return images;
+}
+
+// Dealt over what is missing, so that a restart balances too.
+Images missing_images_of_rank(const Images& wanted, const std::set<std::string>& finished, int rank, int world_size) {
+  Images mine;
+  int dealt = 0;
+  for (const DatasetImage* image : wanted)
+    if (!finished.contains(image->path) && dealt++ % world_size == rank) mine.push_back(image);
+  return mine;
+}
+
+// What all ranks know of the work.
+struct Work {
+  const Dataset& dataset;
+  const ClipModel& clip;
+  VisionOptions vision;
+  int image_size = 0;
+  std::size_t total = 0;     // images of the cache
+  std::size_t finished = 0;  // of them, before this attempt
+};
+
+// Encodes `mine` into the writer's shards; one thread decodes the next batch meanwhile. All ranks take as many steps.
+void encode(Stage& stage, const Work& work, const Images& mine, ShardWriter& writer) {
+  const auto load = [&](std::size_t first) {
+    std::vector<PreparedImage> batch;
+    for (std::size_t i = first; i < std::min(first + images_per_batch, mine.size()); ++i)
+      batch.push_back(prepare(work.dataset, *mine[i], work.image_size));
+    return batch;
+  };
+  std::future<std::vector<PreparedImage>> next;
+  if (!mine.empty()) next = std::async(std::launch::async, load, 0);
+  const auto ranks = static_cast<std::size_t>(stage.communicator().world_size());
+  const std::size_t steps = work.total / ranks / images_per_batch + 2;
+  for (std::size_t step = 0, first = 0; step < steps; ++step, first += images_per_batch) {
+    if (const int signal = agree_stop(stage.communicator(), stop_requested()); signal != 0) {
+      writer.close();
+      stage.events().write("stopped", {{"signal", signal}});
+      throw StoppedEarly("features: stopped by signal " + std::to_string(signal) + "; finished shards are kept");
+    }
+    if (first >= mine.size()) continue;
+    const std::vector<PreparedImage> batch = next.get();
+    if (first + images_per_batch < mine.size()) next = std::async(std::launch::async, load, first + images_per_batch);
+    const torch::Tensor pixels = stacked_pixels(batch, work.image_size).to(compute_device());
+    const VisionFeatures features = work.clip.encode_images(pixels, work.vision);
+    for (std::size_t i = 0; i < batch.size(); ++i)
+      writer.append(sample_of(batch[i], features, static_cast<std::int64_t>(i)));
+    const std::size_t done = std::min((first + batch.size()) * ranks + work.finished, work.total);
+    stage.events().write("progress", {{"done", done}, {"total", work.total}, {"unit", "images"}});
+  }
+  writer.close();
 }
 
 }  // namespace
@@ -47,75 +128,25 @@ void run_features(Stage& stage) {
   const FeaturesSpec spec = features_spec_from_json(stage.spec(), stage.spec_file());
   const Dataset dataset = load_dataset_of(stage, spec.dataset);
   const auto clip = load_clip_of(stage, spec.clip);
-  const VisionOptions vision{spec.profile, spec.layers, spec.vv_from};
   const FeatureLayout layout = feature_layout(clip->config(), spec);
+  const Json key = features_key(spec);
+  const Images wanted = test_split(dataset);
 
-  std::vector<const DatasetImage*> wanted;
-  for (const DatasetImage& image : dataset.images)
-    if (image.split == "test") wanted.push_back(&image);
   const std::filesystem::path folder = stage.workspace().features_folder(stage.key());
   std::filesystem::create_directories(folder);
-  stage.communicator().barrier();
-  const Json key = features_key(spec);
+  Communicator& communicator = stage.communicator();
+  communicator.barrier();
   const std::set<std::string> finished = finished_images(folder, layout, key);
-  std::vector<const DatasetImage*> mine;  // dealt over what is missing, so that a restart balances too
-  std::size_t dealt = 0;
-  for (const DatasetImage* image : wanted)
-    if (!finished.contains(image->path) &&
-        static_cast<int>(dealt++ % stage.communicator().world_size()) == stage.communicator().rank())
-      mine.push_back(image);
-  stage.communicator().barrier();  // nobody adds a shard before everybody has listed them
+  const Images mine = missing_images_of_rank(wanted, finished, communicator.rank(), communicator.world_size());
+  communicator.barrier();  // nobody adds a shard before everybody has listed them
 
+  const Work work = {dataset,         *clip,         wanted_features(spec.profile, spec.layers, spec.vv_from),
+                     spec.image_size, wanted.size(), finished.size()};
   {
-    ShardWriter writer(folder, layout, key, stage.communicator().rank(), samples_per_shard);
-    auto load = [&](std::size_t first) {
-      std::vector<PreparedImage> batch;
-      for (std::size_t i = first; i < std::min(first + images_per_batch, mine.size()); ++i)
-        batch.push_back(prepare(dataset, *mine[i], spec.image_size));
-      return batch;
-    };
-    std::future<std::vector<PreparedImage>> next;
-    if (!mine.empty()) next = std::async(std::launch::async, load, 0);
-    const std::size_t steps = (wanted.size() / stage.communicator().world_size() / images_per_batch) + 2;
-    for (std::size_t step = 0, first = 0; step < steps; ++step, first += images_per_batch) {
-      if (const int signal = agree_stop(stage.communicator(), stop_requested()); signal != 0) {
-        writer.close();
-        stage.events().write("stopped", {{"signal", signal}});
-        throw StoppedEarly("features: stopped by signal " + std::to_string(signal) + "; finished shards are kept");
-      }
-      if (first >= mine.size()) continue;
-      const std::vector<PreparedImage> batch = next.get();
-      if (first + images_per_batch < mine.size()) next = std::async(std::launch::async, load, first + images_per_batch);
-      torch::Tensor pixels =
-          torch::empty({static_cast<std::int64_t>(batch.size()), 3, spec.image_size, spec.image_size});
-      for (std::size_t i = 0; i < batch.size(); ++i)
-        std::copy(batch[i].pixels.begin(), batch[i].pixels.end(),
-                  pixels[static_cast<std::int64_t>(i)].data_ptr<float>());
-      const VisionFeatures features = clip->encode_images(pixels.to(compute_device()), vision);
-      for (std::size_t i = 0; i < batch.size(); ++i) {
-        const auto index = static_cast<std::int64_t>(i);
-        const DatasetImage& entry = *batch[i].entry;
-        FeatureSample sample;
-        sample.image = entry.path;
-        sample.class_name = entry.class_name;
-        sample.label = entry.label;
-        sample.split = entry.split;
-        sample.defect = entry.defect;
-        const torch::Tensor global = features.global[index].to(torch::kCPU).contiguous();
-        sample.global.assign(global.data_ptr<float>(), global.data_ptr<float>() + global.numel());
-        for (const auto& [layer, tensor] : features.qkv) sample.qkv[layer] = half_bits(tensor[index]);
-        for (const auto& [layer, tensor] : features.vv) sample.vv[layer] = half_bits(tensor[index]);
-        sample.mask = batch[i].mask;
-        writer.append(sample);
-      }
-      const std::size_t done =
-          std::min((first + batch.size()) * stage.communicator().world_size() + finished.size(), wanted.size());
-      stage.events().write("progress", {{"done", done}, {"total", wanted.size()}, {"unit", "images"}});
-    }
-    writer.close();
+    ShardWriter writer(folder, layout, key, communicator.rank(), samples_per_shard);
+    encode(stage, work, mine, writer);
   }
-
-  stage.communicator().barrier();
+  communicator.barrier();
   if (stage.is_root()) {
     std::vector<std::string> order;
     for (const DatasetImage* image : wanted) order.push_back(image->path);

@@ -7,6 +7,7 @@
 #include "base/error.hpp"
 #include "base/random.hpp"
 #include "data/images/image.hpp"
+#include "model/systems/system.hpp"
 
 namespace filo {
 
@@ -28,7 +29,7 @@ FewShotMemory few_shot_memory(const ClipModel& clip, const ModelSettings& settin
         preprocess_clip(decode_image(std::filesystem::path(dataset.root) / normal[i]->path), settings.image_size);
     const torch::Tensor image =
         torch::tensor(pixels).view({1, 3, settings.image_size, settings.image_size}).to(clip.device());
-    memory.add(class_name, clip.encode_images(image, {settings.profile, settings.layers, settings.vv_from}).qkv);
+    memory.add(class_name, clip.encode_images(image, wanted_features(settings)).qkv);
   }
   return memory;
 }

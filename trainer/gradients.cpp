@@ -33,7 +33,7 @@ void GradientExchange::begin() {
 }
 
 TensorMap GradientExchange::finish() {
-  buckets_.finish(/*average=*/false, GradientBuckets::Missing::zeros);
+  buckets_.finish();
   TensorMap gradients;
   for (std::size_t i = 0; i < members_.size(); ++i) {
     torch::Tensor& parameter = members_[i].parameter;

@@ -4,9 +4,9 @@
 
 namespace filo {
 
-AdamW::AdamW(const TensorMap& parameters, std::vector<LearningRateGroup> groups, AdamWOptions options)
+AdamW::AdamW(const TensorMap& parameters, const std::vector<ParameterGroup>& groups, AdamWOptions options)
     : options_(options) {
-  for (const LearningRateGroup& group : groups) {
+  for (const ParameterGroup& group : groups) {
     for (const std::string& name : group.names) {
       const auto found = parameters.find(name);
       if (found == parameters.end()) throw Error("optimizer", "no parameter is called '" + name + "'");

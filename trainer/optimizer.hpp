@@ -4,27 +4,23 @@
 #include <string>
 #include <vector>
 
+#include "model/systems/parameters.hpp"
 #include "model/tensors.hpp"
 
 namespace filo {
 
 struct AdamWOptions {
-  double beta1 = 0.5;  // FiLo's betas (DESIGN section 3, "Schedule")
+  double beta1 = 0.5;  // FiLo's betas, and APRIL-GAN's and AnomalyCLIP's
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0.01;  // PyTorch's default, which FiLo leaves as it is
-};
-
-struct LearningRateGroup {
-  std::vector<std::string> names;
-  double learning_rate;
 };
 
 // Equal to torch.optim.AdamW step by step. Parameters without a gradient are left alone, as there.
 class AdamW {
  public:
   // `parameters` are shared with the model: step() changes them in place. Every name must be there.
-  AdamW(const TensorMap& parameters, std::vector<LearningRateGroup> groups, AdamWOptions options = {});
+  AdamW(const TensorMap& parameters, const std::vector<ParameterGroup>& groups, AdamWOptions options = {});
 
   // `gradients`: name -> gradient of the parameter's shape.
   void step(const TensorMap& gradients);

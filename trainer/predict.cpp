@@ -7,15 +7,14 @@
 #include "base/error.hpp"
 #include "checkpoint/files.hpp"
 #include "data/images/image.hpp"
-#include "model/systems/filo_model.hpp"
+#include "model/systems/system.hpp"
 #include "settings/clip_digest.hpp"
 #include "trainer/device.hpp"
 #include "trainer/feature_batch.hpp"
+#include "trainer/interpretation.hpp"
 
 namespace filo {
 namespace {
-
-constexpr std::size_t descriptions_shown = 5;
 
 torch::Tensor load_pixels(const std::filesystem::path& path, int image_size) {
   const std::vector<float> pixels = preprocess_clip(decode_image(path), image_size);
@@ -96,17 +95,16 @@ Json predict(const PredictOptions& options) {
                                                              ") are not the ones the checkpoint was trained over (" +
                                                              settings["clip"].value("digest", "") + ")");
   const auto clip = ClipModel::load(clip_folder, compute_device());
-  FiloModel model(model_settings, descriptions, clip, 0);
+  const auto system = make_system(model_settings, descriptions, clip, 0);
   const std::filesystem::path parameters = parameters_file(options.checkpoint);
-  model.load_parameters(load_tensors(parameters), parameters.string());
+  system->load_parameters(load_tensors(parameters), parameters.string());
 
-  const VisionOptions vision{model_settings.profile, model_settings.layers, model_settings.vv_from};
+  const VisionOptions vision = wanted_features(model_settings);
   FewShotMemory memory;
   for (const auto& path : options.normal_images)
     memory.add(options.class_name, clip->encode_images(load_pixels(path, model_settings.image_size), vision).qkv);
-  ForwardOptions forward;
-  forward.with_adapter = true;
-  forward.memory = memory.empty() ? nullptr : &memory;
+  TestingOptions testing;
+  testing.memory = memory.empty() ? nullptr : &memory;
   if (options.out) std::filesystem::create_directories(*options.out);
 
   const ImageBoxes boxes = boxes_of_predict(options);
@@ -119,17 +117,12 @@ Json predict(const PredictOptions& options) {
     batch.vv = features.vv;
     batch.classes = {options.class_name};
     if (boxes) batch.boxes = {boxes_of_image(boxes, path.string())};
-    const ForwardOutput output = model.forward(batch, forward);
+    const ForwardOutput output = system->test_forward(batch, testing);
     const torch::Tensor map = output.map[0].to(torch::kCPU).contiguous();
     Json result = {{"image", path.string()},
                    {"score", output.score[0].item<float>()},
                    {"max", map.max().item<float>()},
-                   {"descriptions", Json::array()}};
-    const std::vector<RankedDescription> ranked = rank_descriptions(output.prompts[0]);
-    for (std::size_t i = 0; i < std::min(ranked.size(), descriptions_shown); ++i)
-      result["descriptions"].push_back({{"description", ranked[i].description},
-                                        {"position", ranked[i].position},
-                                        {"similarity", ranked[i].similarity}});
+                   {"descriptions", interpretation(output.prompts[0])}};
     if (options.out) result.update(write_outputs(*options.out, path, map, model_settings.image_size));
     results.push_back(result);
   }

@@ -3,7 +3,7 @@
 #include "app/worker/commands.hpp"
 #include "base/json.hpp"
 #include "checkpoint/files.hpp"
-#include "model/clip/pickle_import.hpp"
+#include "model/systems/filo_release/import.hpp"
 
 namespace filo {
 namespace {
@@ -40,8 +40,7 @@ void add_import_checkpoint_command(CLI::App& program) {
                 return [options] {
                   const ImportedCheckpoint checkpoint = import_filo_checkpoint(options->file);
                   std::filesystem::create_directories(options->out);
-                  save_tensors(parameters_file(options->out), checkpoint.parameters,
-                               {{"format", "pt"}, {"profile", "filo-release"}});
+                  save_tensors(parameters_file(options->out), checkpoint.parameters, checkpoint.metadata);
                   print_report(checkpoint, *options);
                   return 0;
                 };

@@ -2,7 +2,7 @@
 
 #include "app/worker/commands.hpp"
 #include "base/json.hpp"
-#include "model/clip/clip.hpp"
+#include "model/systems/system.hpp"
 #include "model/tensors.hpp"
 
 namespace filo {
@@ -51,13 +51,16 @@ int probe_text(const TextOptions& options) {
 
 struct ImageOptions {
   std::string model, pixels, out;
-  VisionOptions vision;
+  Profile profile = Profile::paper;
+  std::vector<int> layers = VisionOptions().layers;
+  int vv_from = VisionOptions().vv_from;
 };
 
 int probe_vision(const ImageOptions& options) {
+  const VisionOptions wanted = wanted_features(options.profile, options.layers, options.vv_from);
   const auto pixels = read_input([&] { return read_pixels(options.pixels); });
   const auto model = read_input([&] { return ClipModel::load(options.model); });
-  save_tensors(options.out, named(model->encode_images(pixels, options.vision)));
+  save_tensors(options.out, named(model->encode_images(pixels, wanted)));
   return 0;
 }
 
@@ -77,14 +80,14 @@ void add_probe_vision_command(CLI::App& probe) {
     const auto options = std::make_shared<ImageOptions>();
     command.add_option("--model", options->model, "Hugging Face CLIP folder")->required();
     command.add_option("--pixels", options->pixels, "Safetensors with pixels [B, 3, S, S] F32, normalised")->required();
-    add_choice<Profile>(command, "--profile", options->vision.profile,
+    add_choice<Profile>(command, "--profile", options->profile,
                         {{"paper", Profile::paper}, {"filo-release", Profile::filo_release}},
                         "paper or filo-release (default: paper)");
-    command.add_option("--layers", options->vision.layers, "Layers to write, 1-based")
+    command.add_option("--layers", options->layers, "Layers to write, 1-based")
         ->delimiter(',')
         ->check(whole_number(0))
         ->capture_default_str();
-    add_number(command, "--vv-from", options->vision.vv_from, "First layer of the V-V path", 0);
+    add_number(command, "--vv-from", options->vv_from, "First layer of the V-V path", 0);
     command.add_option("--out", options->out, "Safetensors to write: global, qkv.LAYER, vv.LAYER, F32")->required();
     return [options] { return probe_vision(*options); };
   });

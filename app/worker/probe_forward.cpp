@@ -5,8 +5,7 @@
 
 #include "app/worker/probe.hpp"
 #include "base/json.hpp"
-#include "model/systems/filo_model.hpp"
-#include "trainer/losses.hpp"
+#include "model/systems/system.hpp"
 
 namespace filo {
 namespace {
@@ -19,8 +18,7 @@ struct InitOptions {
 int probe_init(const InitOptions& options) {
   const auto settings = load_model_settings(options.spec);
   const auto clip = read_input([&] { return ClipModel::load(options.model); });
-  const FiloModel model(settings, generic_descriptions({}), clip, options.seed);
-  save_tensors(options.out, model.parameters());
+  save_tensors(options.out, make_system(settings, generic_descriptions({}), clip, options.seed)->parameters());
   return 0;
 }
 
@@ -132,52 +130,60 @@ void add_prompts(const ForwardOutput& output, TensorMap& tensors, std::map<std::
   metadata["prompts"] = described.dump();
 }
 
-void add_losses(const ForwardProbe& options, const FiloModel& model, const ForwardOutput& output,
+// The loss of each phase on the same pass, and the gradient of the first one's.
+void add_losses(const ForwardProbe& options, const System& system, const ForwardOutput& output,
                 const torch::Tensor& mask, TensorMap& tensors) {
-  const auto loss = local_loss(output.maps_normal, output.maps_abnormal, mask, model.settings().profile);
   const torch::Tensor labels = (mask.flatten(1).amax(1) > 0).to(torch::kInt64);
-  tensors["loss.focal"] = loss.focal;
-  tensors["loss.dice"] = loss.dice;
-  tensors["loss.local"] = loss.local;
-  tensors["loss.global"] = global_loss(output.logits, labels);
+  const std::vector<TrainingPhase> phases = system.training_phases({});
+  for (const TrainingPhase& phase : phases) {
+    const Losses losses = system.losses(phase, output, mask, labels);
+    tensors["loss." + phase.loss] = losses.total;
+    for (std::size_t i = 0; i < losses.terms.size(); ++i) tensors["loss." + phase.loss_terms[i]] = losses.terms[i];
+  }
   if (!options.gradients) return;
   std::vector<std::string> names;
   torch::autograd::variable_list parameters;
-  for (const auto& [name, parameter] : model.parameters()) {
+  for (const auto& [name, parameter] : system.parameters()) {
     names.push_back(name);
     parameters.push_back(parameter);
   }
-  const auto gradients = torch::autograd::grad({loss.local}, parameters, {}, false, false, /*allow_unused=*/true);
+  const auto gradients = torch::autograd::grad({tensors.at("loss." + phases.front().loss)}, parameters, {}, false,
+                                               false, /*allow_unused=*/true);
   for (std::size_t i = 0; i < names.size(); ++i) {
     tensors["grad." + names[i]] = gradients[i].defined() ? gradients[i] : torch::zeros_like(parameters[i]);
   }
+}
+
+ForwardOutput run_forward(const ForwardProbe& options, const System& system, const ImageBatch& batch) {
+  if (options.training) return system.train_forward(system.training_phases({}).front(), batch);
+  FewShotMemory memory;
+  TestingOptions testing;
+  if (!options.memory.empty()) {
+    memory = read_input([&] { return read_memory(options, system.settings()); });
+    testing.memory = &memory;
+  }
+  testing.vision_language = !options.patches_only;
+  return system.test_forward(batch, testing);
 }
 
 int probe_forward(const ForwardProbe& options) {
   if (options.gradients && options.mask.empty()) throw UsageError("probe: --gradients", "expected --mask with it");
   const auto settings = load_model_settings(options.spec);
   const auto clip = read_input([&] { return ClipModel::load(options.model); });
-  FiloModel model(settings, descriptions_of(settings, options), clip, 0);
-  read_input([&] { return model.load_parameters(load_tensors(options.params), "probe: " + options.params); });
+  const auto system = make_system(settings, descriptions_of(settings, options), clip, 0);
+  read_input([&] { return system->load_parameters(load_tensors(options.params), "probe: " + options.params); });
 
   const torch::Tensor pixels = read_input([&] { return read_pixels(options, settings.image_size); });
   const auto images = static_cast<std::size_t>(pixels.size(0));
-  const VisionFeatures features = clip->encode_images(pixels, {settings.profile, settings.layers, settings.vv_from});
-  ImageBatch batch{
-      features.global, features.qkv, features.vv, std::vector<std::string>(images, options.class_name), {}};
+  const VisionFeatures features = clip->encode_images(pixels, wanted_features(settings));
+  ImageBatch batch;
+  batch.global = features.global;
+  batch.qkv = features.qkv;
+  batch.vv = features.vv;
+  batch.classes.assign(images, options.class_name);
   if (!options.boxes.empty()) batch.boxes = read_input([&] { return read_image_boxes(options.boxes, images); });
-
-  FewShotMemory memory;
-  ForwardOptions forward;
-  forward.training = options.training;
-  forward.with_adapter = !options.training;
-  if (!options.memory.empty()) {
-    memory = read_input([&] { return read_memory(options, settings); });
-    forward.memory = &memory;
-  }
-  forward.vision_language = !options.patches_only;
   const c10::AutoGradMode with_gradient(options.gradients);
-  const ForwardOutput output = model.forward(batch, forward);
+  const ForwardOutput output = run_forward(options, *system, batch);
 
   TensorMap tensors = {{"text.normal", output.text_normal},
                        {"text.abnormal", output.text_abnormal},
@@ -193,7 +199,7 @@ int probe_forward(const ForwardProbe& options) {
   if (!options.mask.empty()) {
     const auto mask =
         read_input([&] { return read_mask(options.mask, static_cast<std::int64_t>(images), settings.image_size); });
-    add_losses(options, model, output, mask, tensors);
+    add_losses(options, *system, output, mask, tensors);
   }
   for (auto& [name, tensor] : tensors) tensor = tensor.detach();
   save_tensors(options.out, tensors, metadata);

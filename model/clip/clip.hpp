@@ -82,9 +82,9 @@ torch::Tensor activate(const torch::Tensor& x, Activation activation);
 torch::Tensor layer_norm(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, double eps);
 
 struct VisionOptions {
-  Profile profile = Profile::paper;
   std::vector<int> layers = {6, 12, 18, 24};  // 1-based: the state after that many layers
   int vv_from = 7;                            // first layer of the V-V path
+  bool aliased = false;                       // what FiLo's published code keeps, which aliases its streams
 };
 
 // Patch tokens are the residual stream (no ln_post), without the class token, row by row from the top left.
@@ -111,15 +111,15 @@ class ClipModel {
   const VisionTower& vision() const { return vision_; }
   torch::Device device() const { return device_; }
 
-  // Image tower with both paths (DESIGN section 3), without gradient. pixels [B, 3, S, S] float32, normalised; S any
-  // multiple of the patch: the position table is interpolated (bicubic, align_corners=False, no antialias, as
-  // transformers and FiLo do).
+  // Image tower with both paths (docs/explanations/model.md, "CLIP"), without gradient. pixels [B, 3, S, S] float32,
+  // normalised; S any multiple of the patch: the position table is interpolated (bicubic, align_corners=False, no
+  // antialias, as transformers and FiLo do).
   //
-  // Profile::paper. From layer vv_from on a second stream starts at the QKV stream's state and adds, a layer,
+  // From layer vv_from on a second stream starts at the QKV stream's state and adds, a layer,
   // out(softmax(V V^T / sqrt(d)) V) with V from ln1 of the QKV stream; no MLP.
-  // Profile::filo_release. The tensors that FiLo's code keeps alias its streams: qkv[vv_from - 1] and every vv[] are
-  // the *final* V-V state; qkv[l] for vv_from <= l < depth also holds the attention output of layer l + 1. `global` is
-  // the same in both.
+  // options.aliased: the tensors that FiLo's code keeps alias its streams: qkv[vv_from - 1] and every vv[] are the
+  // *final* V-V state; qkv[l] for vv_from <= l < depth also holds the attention output of layer l + 1. `global` is the
+  // same in both.
   //
   // Throws UsageError: shape of pixels, S, a layer outside [1, depth] or twice, vv_from outside [1, depth].
   VisionFeatures encode_images(const torch::Tensor& pixels, const VisionOptions& options) const;

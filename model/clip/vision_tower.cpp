@@ -69,7 +69,7 @@ bool contains(const std::vector<int>& layers, int layer) { return std::ranges::f
 
 // The last layer whose V-V state anybody asks for; 0: none.
 int last_vv_layer(const VisionOptions& options, int depth) {
-  if (options.profile == Profile::filo_release) {
+  if (options.aliased) {
     const bool needed = std::ranges::any_of(options.layers, [&](int layer) { return layer >= options.vv_from - 1; });
     return needed ? depth : 0;
   }
@@ -78,7 +78,7 @@ int last_vv_layer(const VisionOptions& options, int depth) {
 }
 
 // What FiLo's in-place additions make of the kept tensors: `vv_state` [B, N, C_v] is the final V-V state.
-void alias_as_filo_release(VisionFeatures& features, const torch::Tensor& vv_state, const VisionOptions& options) {
+void keep_aliases(VisionFeatures& features, const torch::Tensor& vv_state, const VisionOptions& options) {
   for (const int layer : options.layers) {
     if (layer == options.vv_from - 1) features.qkv[layer] = patch_tokens(vv_state);
     if (layer >= options.vv_from) features.vv[layer] = patch_tokens(vv_state);
@@ -94,7 +94,6 @@ VisionFeatures ClipModel::encode_images(const torch::Tensor& pixels, const Visio
   const TowerConfig& tower = vision_.config;
   check_options(options, tower.layers);
   check_pixels(pixels, config_.patch);
-  const bool release = options.profile == Profile::filo_release;
   const int vv_until = last_vv_layer(options, tower.layers);
 
   VisionFeatures features;
@@ -110,10 +109,10 @@ VisionFeatures ClipModel::encode_images(const torch::Tensor& pixels, const Visio
     if (number >= options.vv_from && number <= vv_until) {
       if (number == options.vv_from) vv_state = x;
       vv_state = vv_state + attention(qkv[2], qkv[2], qkv[2], layer);
-      if (!release && contains(options.layers, number)) features.vv[number] = patch_tokens(vv_state);
+      if (!options.aliased && contains(options.layers, number)) features.vv[number] = patch_tokens(vv_state);
     }
     x = x + attention(qkv[0], qkv[1], qkv[2], layer);
-    if (release && number > options.vv_from && contains(options.layers, number - 1)) {
+    if (options.aliased && number > options.vv_from && contains(options.layers, number - 1)) {
       features.qkv[number - 1] =
           patch_tokens(x);  // the kept tensor is the one that this layer's attention was added to
     }
@@ -122,7 +121,7 @@ VisionFeatures ClipModel::encode_images(const torch::Tensor& pixels, const Visio
     x = x + torch::linear(activate(hidden, tower.activation), layer.fc2_weight, layer.fc2_bias);
     if (contains(options.layers, number)) features.qkv[number] = patch_tokens(x);
   }
-  if (release && vv_until > 0) alias_as_filo_release(features, vv_state, options);
+  if (options.aliased && vv_until > 0) keep_aliases(features, vv_state, options);
   const auto class_state =
       layer_norm(x.select(1, 0), vision_.ln_post_weight, vision_.ln_post_bias, tower.layer_norm_eps);
   features.global = torch::linear(class_state, vision_.projection);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/error.hpp"
+#include "model/linear.hpp"
 #include "model/text/tree_attention.hpp"
 
 namespace filo {
@@ -45,12 +46,6 @@ torch::Tensor embed(const TextTower& tower, const PromptTree& tree, const torch:
   if (rows > 0) table = torch::cat({vectors, table});
   return table.index_select(0, index_tensor(source, device)) +
          tower.position_embedding.index_select(0, index_tensor(tree.depth(), device));
-}
-
-torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                     Precision precision) {
-  if (precision == Precision::fp32) return torch::linear(x, weight, bias);
-  return torch::linear(x.to(torch::kBFloat16), weight.to(torch::kBFloat16)).to(torch::kFloat32) + bias;
 }
 
 // x sigmoid(1.702 x). Keeps x alone for its backward pass, where autograd would keep three tensors of the MLP's width.

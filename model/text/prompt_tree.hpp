@@ -1,5 +1,4 @@
-// The prompt tree: many prompts through the causal text encoder at the cost of their distinct prefixes (DESIGN section
-// 4).
+// The prompt tree: many prompts through the causal text encoder at the cost of their distinct prefixes.
 //
 // The encoder is causal, so prompts that share a prefix share its hidden states. All sequences become one trie, run as
 // one packed sequence of nodes: position = depth, a node attends to its ancestors and itself. The last layer runs

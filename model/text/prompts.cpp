@@ -103,11 +103,10 @@ class SetBuilder {
   PromptSet set_;
 };
 
-std::vector<PromptFamily> families_of(const ModelSettings& settings) {
+std::vector<PromptFamily> families_of(const PromptSettings& settings) {
   std::vector<PromptFamily> families;
-  const auto& prompts = settings.prompts;
-  if (settings.profile == Profile::paper && prompts.fixed_template) families.push_back(PromptFamily::fixed);
-  if (prompts.learnable_template && prompts.method != PromptMethod::none) families.push_back(PromptFamily::learnable);
+  if (settings.fixed_template) families.push_back(PromptFamily::fixed);
+  if (settings.learnable_template && settings.method != PromptMethod::none) families.push_back(PromptFamily::learnable);
   if (families.empty()) {
     throw UsageError("model: prompts",
                      "no template is on, expected fixed_template: true (profile paper), or learnable_template: true "
@@ -117,6 +116,12 @@ std::vector<PromptFamily> families_of(const ModelSettings& settings) {
 }
 
 }  // namespace
+
+std::vector<int> every_position() {
+  std::vector<int> positions;
+  for (int i = 0; i < position_count; ++i) positions.push_back(i);
+  return positions;
+}
 
 std::vector<int> PromptSet::normal() const {
   std::vector<int> indices;
@@ -137,15 +142,15 @@ std::vector<int> PromptSet::abnormal(const std::vector<int>& positions) const {
   return indices;
 }
 
-PromptSet build_prompts(const ModelSettings& settings, const Descriptions& descriptions, const std::string& class_name,
+PromptSet build_prompts(const PromptSettings& settings, const Descriptions& descriptions, const std::string& class_name,
                         const Tokenizer& tokenizer, int context_length) {
   const auto families = families_of(settings);
-  const Vocabulary vocabulary = vocabulary_of(settings.prompts, descriptions, class_name);
-  SetBuilder builder(settings.prompts, tokenizer, context_length);
+  const Vocabulary vocabulary = vocabulary_of(settings, descriptions, class_name);
+  SetBuilder builder(settings, tokenizer, context_length);
   for (const auto family : families) {
     for (const auto& body : vocabulary.normal) builder.add(family, false, vocabulary.domain, body, "", -1);
   }
-  const bool without_positions = settings.prompts.positions == PositionSource::none;
+  const bool without_positions = settings.positions == PositionSource::none;
   for (const auto family : families) {
     for (const auto& [body, description] : vocabulary.abnormal) {
       for (int position = 0; position < position_count; ++position) {

@@ -11,6 +11,9 @@
 
 namespace filo {
 
+constexpr int center_position = 4;  // as position_name()
+std::vector<int> every_position();  // 0..8
+
 enum class PromptFamily { fixed, learnable };
 
 struct Prompt {
@@ -34,7 +37,7 @@ struct PromptSet {
 // All prompts of `class_name` with all nine positions (settings.positions none: without).
 // Throws UsageError naming the prompt, its length and the context when a prompt is longer than `context_length`; the
 // class when it has no descriptions (descriptions.of); the settings' key when a set would be empty.
-PromptSet build_prompts(const ModelSettings& settings, const Descriptions& descriptions, const std::string& class_name,
+PromptSet build_prompts(const PromptSettings& settings, const Descriptions& descriptions, const std::string& class_name,
                         const Tokenizer& tokenizer, int context_length);
 
 }  // namespace filo

@@ -17,14 +17,15 @@ SCHEDULER = {"base", "settings", "settings/experiment", "workspace"}
 DATA = {"base", "settings", "settings/experiment", "workspace", "data"}
 DATA_ROOMS = DATA | {"data/images", "data/datasets", "data/generate", "data/shards"}
 MODEL = DATA_ROOMS | {"checkpoint", "model", "model/kernels"}
+SYSTEMS = MODEL | {"model/clip", "model/text", "model/layers"}
 BELOW = {
     "base": set(),
     "settings": {"base"},
     "settings/experiment": {"base", "settings"},
     "workspace": {"base", "settings", "settings/experiment"},
     "workspace/index": {"base", "workspace"},
-    "cluster": {"base", "settings"},
-    "checkpoint": {"base", "settings"},
+    "cluster": {"base"},
+    "checkpoint": {"base"},
     "data": {"base", "settings", "workspace"},
     "data/images": DATA,
     "data/datasets": DATA | {"data/images"},
@@ -35,8 +36,10 @@ BELOW = {
     "model/clip": MODEL,
     "model/text": MODEL | {"model/clip"},
     "model/layers": MODEL,
-    "model/systems": MODEL | {"model/clip", "model/text", "model/layers"},
-    "trainer": MODEL | {"model/clip", "model/text", "model/layers", "model/systems", "cluster"},
+    "model/systems": SYSTEMS | {"model/systems/filo_plus_plus", "model/systems/filo_release"},  # the table of them all
+    "model/systems/filo_plus_plus": SYSTEMS | {"model/systems"},  # one system does not see another
+    "model/systems/filo_release": SYSTEMS | {"model/systems"},
+    "trainer": SYSTEMS | {"model/systems", "cluster"},
     "scheduler/plan": SCHEDULER,
     "scheduler/executors": SCHEDULER | {"scheduler/plan"},
     "scheduler/control": SCHEDULER | {"workspace/index", "scheduler/plan", "scheduler/executors"},
@@ -48,7 +51,7 @@ BELOW = {
 }
 CONTROL_PLANE = BELOW["service"] | {"service", "bench", "app"}
 BELOW["app/filo"] = CONTROL_PLANE | {"data", "data/datasets", "data/generate", "data/images"}
-BELOW["app/worker"] = BELOW["trainer"] | {"trainer", "app"}
+BELOW["app/worker"] = BELOW["trainer"] | {"trainer", "app", "model/systems/filo_release"}  # that one: import-checkpoint
 FOLDERS = sorted({room.split("/")[0] for room in BELOW})
 
 # The CMake targets of the rooms; the rooms that have none here are part of their outer room's target.
@@ -394,6 +397,9 @@ def checks_can_fail():
     expect(wrong_includes({"service/http/router.cpp": '#include "service/view.hpp"\n'}), "service/http -> service was not seen")
     expect(wrong_includes({"service/http/router.cpp": '#include "workspace/workspace.hpp"\n'}), "http -> workspace was not seen")
     expect(wrong_includes({"model/clip/clip.cpp": '#include "model/text/prompts.hpp"\n'}), "clip -> text was not seen")
+    expect(wrong_includes({"model/systems/filo_release/a.cpp": '#include "model/systems/filo_plus_plus/filo_plus_plus.hpp"\n'}),
+           "one system -> another was not seen")
+    expect(wrong_includes({"trainer/a.cpp": '#include "model/systems/filo_release/filo_release.hpp"\n'}), "trainer -> a system was not seen")
     expect(wrong_includes({"scheduler/loose.cpp": "\n"}), "a source outside all rooms was not seen")
     expect(wrong_includes({"app/filo/run.cpp": '#include "trainer/losses.hpp"\n'}), "app/filo -> trainer was not seen")
     expect(not wrong_includes({"app/worker/train.cpp": '#include "trainer/losses.hpp"\n'}), "app/worker -> trainer was refused")

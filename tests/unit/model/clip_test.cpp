@@ -48,7 +48,7 @@ TEST_F(ClipTest, FeaturesAreReproducible) {
   const auto clip = model();
   torch::manual_seed(1);
   const auto pixels = torch::randn({3, 3, 30, 30});
-  const VisionOptions options{Profile::paper, {2, 4}, 3};
+  const VisionOptions options{{2, 4}, 3};
   const auto first = clip->encode_images(pixels, options), second = clip->encode_images(pixels, options);
   EXPECT_TRUE(torch::equal(first.global, second.global));
   EXPECT_TRUE(torch::equal(first.vv.at(4), second.vv.at(4)));
@@ -86,7 +86,7 @@ TEST_F(ClipTest, RandomTowerKeepsLocalAppearance) {
   const auto clip = ClipModel::load(folder.path());
   auto pixels = torch::zeros({1, 3, 56, 56});
   pixels.slice(2, 21, 28).slice(3, 21, 28).fill_(1.5);  // patch (3, 3) of 8 x 8
-  const auto features = clip->encode_images(pixels, {Profile::paper, {12}, 4});
+  const auto features = clip->encode_images(pixels, {{12}, 4});
   for (const auto& tokens : {features.qkv.at(12)[0], features.vv.at(12)[0]}) {
     const auto unit = tokens / tokens.norm(2, -1, true);
     const auto similarity = unit.mv(unit[0]);

@@ -28,7 +28,7 @@ class Prompts : public ::testing::Test {
   }
 
   PromptSet build(const std::string& class_name = "metal_nut", int context_length = 77) const {
-    return build_prompts(settings, descriptions, class_name, *tokenizer_, context_length);
+    return build_prompts(settings.prompts, descriptions, class_name, *tokenizer_, context_length);
   }
   std::vector<std::string> texts(bool abnormal) const {
     std::vector<std::string> found;
@@ -99,12 +99,6 @@ TEST_F(Prompts, WithoutClassNamesNameNoClass) {
   settings.prompts.class_names = false;
   for (const auto& prompt : build().prompts)
     EXPECT_THAT(prompt.text, AllOf(Not(HasSubstr("metal")), HasSubstr("object")));
-}
-
-TEST_F(Prompts, FiloReleaseHasNoFixedTemplate) {
-  // Guards that `fixed_template` belongs to the paper only.
-  settings.profile = Profile::filo_release;
-  for (const auto& prompt : build().prompts) EXPECT_EQ(prompt.family, PromptFamily::learnable);
 }
 
 TEST_F(Prompts, TooLongIsAnErrorThatNamesThePrompt) {

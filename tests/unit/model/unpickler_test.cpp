@@ -1,5 +1,5 @@
 // What torch.save really writes is in tests/parity/import_checkpoint.py; here are hand-written and damaged pickles.
-#include "model/clip/unpickler.hpp"
+#include "model/unpickler.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,9 +1,12 @@
-#include "model/systems/filo_model.hpp"
+// Every system by the same assertions, and what is each one's own.
+#include "model/systems/system.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <set>
+#include <stdexcept>
 
 #include "base/error.hpp"
 #include "tiny_clip.hpp"
@@ -14,7 +17,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-class Model : public ::testing::TestWithParam<Profile> {
+class EverySystem : public ::testing::TestWithParam<Profile> {
  protected:
   static void SetUpTestSuite() { clip_ = testing::tiny_clip(); }
   static void TearDownTestSuite() { clip_.reset(); }
@@ -29,10 +32,15 @@ class Model : public ::testing::TestWithParam<Profile> {
     made.mdci.kernels = {{1, 1}, {3, 3}};
     return made;
   }
-  FiloModel model(const ModelSettings& made, std::uint64_t seed = 1) const {
-    return FiloModel(made, testing::two_classes(), clip_, seed);
+  std::unique_ptr<System> system(const ModelSettings& made, std::uint64_t seed = 1) const {
+    return make_system(made, testing::two_classes(), clip_, seed);
   }
-  FiloModel model() const { return model(settings()); }
+  std::unique_ptr<System> system() const { return system(settings()); }
+  static TrainingPhase phase(const System& system, const std::string& name) {
+    for (const TrainingPhase& phase : system.training_phases({}))
+      if (phase.name == name) return phase;
+    throw std::runtime_error("no phase " + name);
+  }
 
   ImageBatch batch(const std::vector<std::string>& classes = {"metal_nut", "pcb1", "metal_nut"}) const {
     torch::manual_seed(3);
@@ -64,23 +72,23 @@ class Model : public ::testing::TestWithParam<Profile> {
 
   static std::shared_ptr<const ClipModel> clip_;
 };
-std::shared_ptr<const ClipModel> Model::clip_;
-INSTANTIATE_TEST_SUITE_P(Profiles, Model, ::testing::Values(Profile::paper, Profile::filo_release),
+std::shared_ptr<const ClipModel> EverySystem::clip_;
+INSTANTIATE_TEST_SUITE_P(Profiles, EverySystem, ::testing::Values(Profile::paper, Profile::filo_release),
                          [](const auto& profile) {
                            return profile.param == Profile::paper ? "paper" : "filo_release";
                          });
 
-TEST_P(Model, Bf16StaysNearFloat32) {
+TEST_P(EverySystem, Bf16StaysNearFloat32) {
   // Guards the path of train.precision: bf16, whose products have 8 bits of mantissa: near, and not the float32 one.
   ModelSettings unfiltered = settings();
   unfiltered.prompts.filter = false;  // a prompt at the filter's edge may fall on either side
-  const auto made = model(unfiltered);
+  const auto made = system(unfiltered);
   const torch::NoGradGuard no_grad;
-  ForwardOptions options;
-  options.training = true;
-  const ForwardOutput exact = made.forward(batch(), options);
+  const TrainingPhase main = phase(*made, "main");
+  TrainingOptions options;
+  const ForwardOutput exact = made->train_forward(main, batch(), options);
   options.precision = Precision::bf16;
-  const ForwardOutput near = made.forward(batch(), options);
+  const ForwardOutput near = made->train_forward(main, batch(), options);
   EXPECT_GT((exact.text_abnormal * near.text_abnormal).sum(1).min().item<float>() /
                 exact.text_abnormal.square().sum(1).max().item<float>(),
             0.999F);
@@ -89,31 +97,30 @@ TEST_P(Model, Bf16StaysNearFloat32) {
   EXPECT_LT(difference, 0.05);
 }
 
-TEST_P(Model, ParametersAreAFunctionOfTheSeed) {
+TEST_P(EverySystem, ParametersAreAFunctionOfTheSeed) {
   // Guards reproducible first values, and that each parameter draws from a stream of its own.
-  const auto first = model(settings(), 1), again = model(settings(), 1), other = model(settings(), 2);
-  for (const auto& [name, tensor] : first.parameters()) {
+  const auto first = system(settings(), 1), again = system(settings(), 1), other = system(settings(), 2);
+  for (const auto& [name, tensor] : first->parameters()) {
     EXPECT_TRUE(tensor.is_leaf() && tensor.requires_grad()) << name;
-    EXPECT_TRUE(torch::equal(tensor, again.parameters().at(name))) << name;
+    EXPECT_TRUE(torch::equal(tensor, again->parameters().at(name))) << name;
     const bool zero = name.find("offset") != std::string::npos;
-    EXPECT_EQ(torch::equal(tensor, other.parameters().at(name)), zero) << name;
+    EXPECT_EQ(torch::equal(tensor, other->parameters().at(name)), zero) << name;
   }
 }
 
-TEST_P(Model, EveryParameterIsInOneGroup) {
-  // Guards that no parameter stays untrained.
-  const auto made = model();
+TEST_P(EverySystem, EveryParameterIsTrainedInOneGroup) {
+  // Guards that no parameter stays untrained, and none is trained twice.
+  const auto made = system();
   std::multiset<std::string> grouped;
-  for (const auto group : {ParameterGroup::prompts, ParameterGroup::mdci, ParameterGroup::adapter}) {
-    for (const auto& name : made.parameter_group(group)) grouped.insert(name);
-  }
-  EXPECT_EQ(grouped.size(), made.parameters().size());
-  for (const auto& [name, tensor] : made.parameters()) EXPECT_EQ(grouped.count(name), 1u) << name;
+  for (const TrainingPhase& phase : made->training_phases({}))
+    for (const ParameterGroup& group : phase.groups) grouped.insert(group.names.begin(), group.names.end());
+  EXPECT_EQ(grouped.size(), made->parameters().size());
+  for (const auto& [name, tensor] : made->parameters()) EXPECT_EQ(grouped.count(name), 1u) << name;
 }
 
-TEST_P(Model, ParametersCarryTheirProfilesNames) {
+TEST_P(EverySystem, ParametersCarryTheirProfilesNames) {
   // Guards the names of FiLo's state dict, by which its checkpoints load.
-  const auto made = model();
+  const auto made = system();
   const std::vector<std::string> expected =
       GetParam() == Profile::paper
           ? std::vector<std::string>{"prompts.normal.vectors", "prompts.abnormal.meta_net.linear2.bias",
@@ -123,20 +130,18 @@ TEST_P(Model, ParametersCarryTheirProfilesNames) {
                                      "decoder_linear.fc.2.bias",  "decoder_cov.fc_33.1.weight",
                                      "decoder_cov.fc_11.0.bias",  "adapter.fc.0.weight",
                                      "adapter.fc.2.weight"};
-  for (const auto& name : expected) EXPECT_TRUE(made.parameters().contains(name)) << name;
+  for (const auto& name : expected) EXPECT_TRUE(made->parameters().contains(name)) << name;
 }
 
-TEST_P(Model, ABatchOfSeveralClassesEqualsItsImagesOneByOne) {
+TEST_P(EverySystem, ABatchOfSeveralClassesEqualsItsImagesOneByOne) {
   // Guards ragged batches: prompts, positions and filtering of one image do not touch another's.
-  const auto made = model();
+  const auto made = system();
   ImageBatch images = batch();
   images.boxes = {{{0, 0, 0.2f, 0.2f, 0.9f, ""}}, {}, {{0.7f, 0.7f, 1, 1, 0.5f, ""}, {0, 0.7f, 0.2f, 1, 0.6f, ""}}};
-  ForwardOptions options;
-  options.with_adapter = true;
   const torch::NoGradGuard no_grad;
-  const auto together = made.forward(images, options);
+  const auto together = made->test_forward(images);
   for (std::int64_t image = 0; image < 3; ++image) {
-    const auto alone = made.forward(one_image(images, image), options);
+    const auto alone = made->test_forward(one_image(images, image));
     EXPECT_TRUE(torch::allclose(together.text_abnormal[image], alone.text_abnormal[0], 1e-5, 1e-6));
     EXPECT_TRUE(torch::allclose(together.map[image], alone.map[0], 1e-4, 1e-5));
     EXPECT_TRUE(torch::allclose(together.score[image], alone.score[0], 1e-4, 1e-5));
@@ -146,15 +151,14 @@ TEST_P(Model, ABatchOfSeveralClassesEqualsItsImagesOneByOne) {
   }
 }
 
-TEST_P(Model, TheSameInputGivesTheSameBits) {
+TEST_P(EverySystem, TheSameInputGivesTheSameBits) {
   // Guards forward and gradients against a sum in changing order.
-  const auto made = model();
-  ForwardOptions options;
-  options.training = true;
+  const auto made = system();
+  const TrainingPhase main = phase(*made, "main");
   const auto gradients = [&] {
     torch::autograd::variable_list parameters;
-    for (const auto& [name, tensor] : made.parameters()) parameters.push_back(tensor);
-    const auto output = made.forward(batch(), options);
+    for (const auto& [name, tensor] : made->parameters()) parameters.push_back(tensor);
+    const auto output = made->train_forward(main, batch());
     return torch::autograd::grad({output.maps_abnormal.square().sum()}, parameters, {}, false, false, true);
   };
   const auto first = gradients(), second = gradients();
@@ -164,58 +168,84 @@ TEST_P(Model, TheSameInputGivesTheSameBits) {
   }
 }
 
-TEST_P(Model, StageMapsOfTheTwoTextsSumToOne) {
+TEST_P(EverySystem, StageMapsOfTheTwoTextsSumToOne) {
   // Guards the softmax and both normalisations.
-  const auto output = model().forward(batch(), {});
+  const auto output = system()->test_forward(batch());
   EXPECT_EQ(output.maps_normal.sizes(), (std::vector<std::int64_t>{3, 5, 42, 42}));
   EXPECT_TRUE(torch::allclose(output.maps_normal + output.maps_abnormal, torch::ones({3, 5, 42, 42}), 0, 1e-5));
 }
 
-TEST_P(Model, PhaseTwoTrainsTheAdapterAlone) {
+TEST_P(EverySystem, PhaseTwoTrainsTheAdapterAlone) {
   // Guards what phase two's gradient may reach: the adapter by the logits, nothing by the texts.
-  const auto made = model();
-  ForwardOptions options;
-  options.training = true;
-  options.with_adapter = true;
-  options.with_maps = false;
-  const auto output = made.forward(batch(), options);
+  const auto made = system();
+  const auto output = made->train_forward(phase(*made, "adapter"), batch());
   EXPECT_FALSE(output.text_normal.requires_grad());
   EXPECT_FALSE(output.maps_normal.defined());
   output.logits.sum().backward();
-  for (const auto& [name, tensor] : made.parameters()) {
+  for (const auto& [name, tensor] : made->parameters()) {
     EXPECT_EQ(tensor.grad().defined(), name.starts_with("adapter")) << name;
   }
 }
 
-TEST_P(Model, LoadingNamesEveryWrongTensorAndChangesNothing) {
+TEST_P(EverySystem, WhatIsFrozenIsComputedOnceAnImage) {
+  // Guards phase two on vectors: the pass with frozen_vectors() gives the logits of the pass without.
+  const auto made = system();
+  const TrainingPhase adapter = phase(*made, "adapter");
+  ImageBatch images = batch();
+  const torch::Tensor expected = made->train_forward(adapter, images).logits;
+  const torch::Tensor frozen = made->frozen_vectors(adapter, images);
+  EXPECT_EQ(frozen.sizes(), (std::vector<std::int64_t>{3, adapter.frozen_width}));
+  if (adapter.frozen_width > 0) images.frozen = frozen;
+  EXPECT_TRUE(torch::equal(made->train_forward(adapter, images).logits, expected));
+}
+
+TEST_P(EverySystem, LossesAreThoseThatItsPhasesName) {
+  // Guards what the loop sums and reports: a total that is differentiable, a term for each name, their sum.
+  const auto made = system();
+  const torch::Tensor masks = (torch::rand({3, 42, 42}) < 0.1).to(torch::kFloat32);
+  const torch::Tensor labels = torch::tensor({1, 1, 0}, torch::kInt64);
+  for (const TrainingPhase& phase : made->training_phases({})) {
+    const Losses losses = made->losses(phase, made->train_forward(phase, batch()), masks, labels);
+    ASSERT_EQ(losses.terms.size(), phase.loss_terms.size()) << phase.name;
+    EXPECT_TRUE(losses.total.requires_grad()) << phase.name;
+    torch::Tensor sum = torch::zeros({});
+    for (const torch::Tensor& term : losses.terms) sum = sum + term;
+    if (!losses.terms.empty()) {
+      EXPECT_TRUE(torch::allclose(losses.total, sum)) << phase.name;
+    }
+  }
+}
+
+TEST_P(EverySystem, LoadingNamesEveryWrongTensorAndChangesNothing) {
   // Guards checkpoints of another model: missing, extra, misshaped and NaN, all in one message.
-  auto made = model();
+  auto made = system();
   TensorMap given;
-  for (const auto& [name, tensor] : made.parameters()) given[name] = torch::ones_like(tensor);
+  for (const auto& [name, tensor] : made->parameters()) given[name] = torch::ones_like(tensor);
   auto name = given.begin();
   const std::string missing = (name++)->first, misshaped = (name++)->first, nan = (name++)->first;
   given.erase(missing);
   given[misshaped] = torch::ones({1, 2, 3});
   given[nan] = given[nan] * NAN;
   given["surplus"] = torch::ones({4});
-  EXPECT_THAT(error_of([&] { made.load_parameters(given, "file"); }),
+  EXPECT_THAT(error_of([&] { made->load_parameters(given, "file"); }),
               AllOf(HasSubstr("file"), HasSubstr(missing), HasSubstr(misshaped), HasSubstr("[1, 2, 3]"), HasSubstr(nan),
                     HasSubstr("surplus")));
-  const auto untouched = model();
-  for (const auto& [key, tensor] : made.parameters()) EXPECT_TRUE(torch::equal(tensor, untouched.parameters().at(key)));
+  const auto untouched = system();
+  for (const auto& [key, tensor] : made->parameters())
+    EXPECT_TRUE(torch::equal(tensor, untouched->parameters().at(key)));
   given.clear();
-  for (const auto& [key, tensor] : made.parameters()) given[key] = torch::ones_like(tensor);
-  made.load_parameters(given, "file");
-  for (const auto& [key, tensor] : made.parameters()) EXPECT_TRUE(torch::equal(tensor, torch::ones_like(tensor)));
+  for (const auto& [key, tensor] : made->parameters()) given[key] = torch::ones_like(tensor);
+  made->load_parameters(given, "file");
+  for (const auto& [key, tensor] : made->parameters()) EXPECT_TRUE(torch::equal(tensor, torch::ones_like(tensor)));
 }
 
-TEST_P(Model, BadInputIsNamed) {
+TEST_P(EverySystem, BadInputIsNamed) {
   // Guards every check of a batch.
-  const auto made = model();
+  const auto made = system();
   const auto message = [&](const std::function<void(ImageBatch&)>& damage) {
     ImageBatch damaged = batch();
     damage(damaged);
-    return error_of([&] { made.forward(damaged, {}); });
+    return error_of([&] { made->test_forward(damaged); });
   };
   EXPECT_THAT(message([](ImageBatch& b) { b.qkv.erase(3); }), HasSubstr("qkv.3"));
   EXPECT_THAT(message([](ImageBatch& b) {
@@ -236,12 +266,12 @@ TEST_P(Model, BadInputIsNamed) {
               HasSubstr("outside"));
 }
 
-TEST_P(Model, BadSettingsAreNamed) {
+TEST_P(EverySystem, BadSettingsAreNamed) {
   // Guards what the schema cannot know: the tower's depth and patch.
   const auto message = [&](const std::function<void(ModelSettings&)>& damage) {
     ModelSettings damaged = settings();
     damage(damaged);
-    return error_of([&] { model(damaged); });
+    return error_of([&] { system(damaged); });
   };
   EXPECT_THAT(message([](ModelSettings& s) { s.image_size = 43; }), HasSubstr("image_size"));
   EXPECT_THAT(message([](ModelSettings& s) { s.layers = {2, 5}; }), HasSubstr("layers"));
@@ -249,63 +279,64 @@ TEST_P(Model, BadSettingsAreNamed) {
   EXPECT_THAT(message([](ModelSettings& s) { s.mdci.kernels = {{2, 3}}; }), HasSubstr("odd"));
 }
 
-class PaperModel : public Model {};
-INSTANTIATE_TEST_SUITE_P(Profiles, PaperModel, ::testing::Values(Profile::paper), [](const auto&) { return "paper"; });
+class FiloPlusPlus : public EverySystem {};
+INSTANTIATE_TEST_SUITE_P(Profiles, FiloPlusPlus, ::testing::Values(Profile::paper),
+                         [](const auto&) { return "paper"; });
 
-TEST_P(PaperModel, FreshDeformableKernelsArePlainOnes) {
+TEST_P(FiloPlusPlus, FreshDeformableKernelsArePlainOnes) {
   // Guards the zero-initialised offsets.
   ModelSettings plain = settings();
   plain.mdci.deformable = false;
-  const auto a = model().forward(batch(), {}), b = model(plain).forward(batch(), {});
+  const auto a = system()->test_forward(batch()), b = system(plain)->test_forward(batch());
   EXPECT_TRUE(torch::allclose(a.maps_abnormal, b.maps_abnormal, 1e-4, 1e-5));
 }
 
-TEST_P(PaperModel, WithCoOpTextsOfOneClassDifferOnlyByTheFilter) {
+TEST_P(FiloPlusPlus, WithCoOpTextsOfOneClassDifferOnlyByTheFilter) {
   // Guards that CoOp's prompts do not see the image.
   ModelSettings coop = settings();
   coop.prompts.method = PromptMethod::coop;
   coop.prompts.filter = false;
-  const auto output = model(coop).forward(batch(), {});
+  const auto output = system(coop)->test_forward(batch());
   EXPECT_TRUE(torch::equal(output.text_normal[0], output.text_normal[2]));
   EXPECT_FALSE(torch::allclose(output.text_normal[0], output.text_normal[1]));
 }
 
-TEST_P(PaperModel, BoxesPickThePositionsAndSuppressTheRest) {
+TEST_P(FiloPlusPlus, BoxesPickThePositionsAndSuppressTheRest) {
   // Guards equation 4's suppression, and prompts at the boxes' positions only.
-  const auto made = model();
   ImageBatch images = batch({"metal_nut"});
   images.boxes = {{{0, 0, 0.5f, 0.5f, 1, ""}}};
-  ForwardOptions options;
+  TestingOptions options;
   options.gaussian_sigma = 0;
-  options.suppression = 1;
-  const auto whole = made.forward(images, options).map[0];
-  options.suppression = 0.5;
-  const auto output = made.forward(images, options);
+  ModelSettings changed = settings();
+  changed.boxes.suppression = 1;
+  const auto whole = system(changed)->test_forward(images, options).map[0];
+  changed.boxes.suppression = 0.5;
+  const auto output = system(changed)->test_forward(images, options);
   EXPECT_TRUE(torch::equal(output.map[0].narrow(0, 0, 21).narrow(1, 0, 21), whole.narrow(0, 0, 21).narrow(1, 0, 21)));
   EXPECT_TRUE(torch::allclose(output.map[0].narrow(0, 21, 21), whole.narrow(0, 21, 21) * 0.5));
   for (const auto& match : output.prompts[0]) EXPECT_EQ(match.prompt.position, match.prompt.abnormal ? 0 : -1);
 }
 
-TEST_P(PaperModel, AnImageThatIsItsOwnMemoryAddsNoDistance) {
+TEST_P(FiloPlusPlus, AnImageThatIsItsOwnMemoryAddsNoDistance) {
   // Guards equations 5 to 7: M = M^vl / 2 then.
-  const auto made = model();
+  const auto made = system();
   const ImageBatch images = batch({"metal_nut"});
   FewShotMemory memory;
   memory.add("metal_nut", images.qkv);
-  ForwardOptions options;
-  const auto without = made.forward(images, options).map;
+  TestingOptions options;
+  const auto without = made->test_forward(images).map;
   options.memory = &memory;
-  EXPECT_TRUE(torch::allclose(made.forward(images, options).map, without / 2, 0, 1e-5));
+  EXPECT_TRUE(torch::allclose(made->test_forward(images, options).map, without / 2, 0, 1e-5));
   options.memory = nullptr;
   FewShotMemory other;
   other.add("pcb1", images.qkv);
   options.memory = &other;
-  EXPECT_THAT(error_of([&] { made.forward(images, options); }), HasSubstr("metal_nut"));
+  EXPECT_THAT(error_of([&] { made->test_forward(images, options); }), HasSubstr("metal_nut"));
 }
 
-TEST_P(PaperModel, RanksDescriptionsByTheirNearestPrompt) {
+TEST_P(FiloPlusPlus, RanksDescriptionsByTheirNearestPrompt) {
   // Guards the answer to "which anomaly".
-  const auto output = model().forward(batch(), {});
+  const auto output = system()->test_forward(batch());
   const auto ranked = rank_descriptions(output.prompts[0]);
   ASSERT_EQ(ranked.size(), 3u);
   double best = -1;
@@ -315,18 +346,18 @@ TEST_P(PaperModel, RanksDescriptionsByTheirNearestPrompt) {
   EXPECT_EQ(ranked[0].position, "center");
 }
 
-class ReleaseModel : public Model {};
-INSTANTIATE_TEST_SUITE_P(Profiles, ReleaseModel, ::testing::Values(Profile::filo_release),
+class FiloRelease : public EverySystem {};
+INSTANTIATE_TEST_SUITE_P(Profiles, FiloRelease, ::testing::Values(Profile::filo_release),
                          [](const auto&) { return "filo_release"; });
 
-TEST_P(ReleaseModel, ReadsPositionsAsFiloDoes) {
+TEST_P(FiloRelease, ReadsPositionsAsFiloDoes) {
   // Guards the best box (the last of equals at two decimals), whole-pixel thirds with gaps, and the centre without a
   // box.
   const auto positions = [&](const std::vector<Box>& boxes) {
     ImageBatch images = batch({"pcb1"});
     images.boxes = {boxes};
     std::set<int> found;
-    const auto output = model().forward(images, {});
+    const auto output = system()->test_forward(images);
     for (const auto& match : output.prompts[0]) found.insert(match.prompt.position);
     found.erase(-1);
     return found;
@@ -338,12 +369,18 @@ TEST_P(ReleaseModel, ReadsPositionsAsFiloDoes) {
   EXPECT_EQ(positions({{0, 0, 29.0f / 42, 29.0f / 42, 0.5f, ""}}).size(), 9u);
 }
 
-TEST_P(ReleaseModel, HasNoFewShotBranch) {
+TEST_P(FiloRelease, HasNoFixedTemplate) {
+  // Guards that `fixed_template` belongs to the paper only.
+  for (const auto& match : system()->test_forward(batch()).prompts[0])
+    EXPECT_EQ(match.prompt.family, PromptFamily::learnable);
+}
+
+TEST_P(FiloRelease, HasNoFewShotBranch) {
   // Guards against numbers that the published model cannot have.
   FewShotMemory memory;
-  ForwardOptions options;
+  TestingOptions options;
   options.memory = &memory;
-  EXPECT_THAT(error_of([&] { model().forward(batch(), options); }), HasSubstr("shots"));
+  EXPECT_THAT(error_of([&] { system()->test_forward(batch(), options); }), HasSubstr("shots"));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "trainer/losses.hpp"
+#include "model/layers/losses.hpp"
 
 #include "base/error.hpp"
 #include "checkpoint/safetensors.hpp"
@@ -6,6 +6,7 @@
 namespace filo {
 namespace {
 
+constexpr double gamma = 2;
 constexpr double dice_smoothing = 1;
 constexpr double log_floor = 1e-30;  // paper: only against log(0); a pixel that is surely wrong keeps its gradient
 constexpr double release_label_smoothing = 1e-5;  // filo-release
@@ -21,7 +22,7 @@ void expect_mask(const torch::Tensor& maps, const torch::Tensor& mask) {
 class LossOfStages : public torch::autograd::Function<LossOfStages> {
  public:
   static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& normal,
-                               const torch::Tensor& abnormal, const torch::Tensor& mask, Profile profile,
+                               const torch::Tensor& abnormal, const torch::Tensor& mask, StageLosses losses,
                                bool differentiated) {
     torch::Tensor normal_gradient, abnormal_gradient;
     if (differentiated) {
@@ -34,8 +35,8 @@ class LossOfStages : public torch::autograd::Function<LossOfStages> {
       const c10::AutoGradMode record(differentiated);
       const torch::Tensor n = normal.select(1, stage).detach().requires_grad_(differentiated);
       const torch::Tensor a = abnormal.select(1, stage).detach().requires_grad_(differentiated);
-      const torch::Tensor focal = focal_loss(n, a, target, profile);
-      const torch::Tensor dice = dice_loss(a, target, profile) + dice_loss(n, 1 - target, profile);
+      const torch::Tensor focal = losses.focal(n, a, target);
+      const torch::Tensor dice = losses.dice(a, target) + losses.dice(n, 1 - target);
       if (differentiated) {
         const auto gradients = torch::autograd::grad({focal + dice}, {n, a});
         normal_gradient.select(1, stage).copy_(gradients[0]);
@@ -57,34 +58,39 @@ class LossOfStages : public torch::autograd::Function<LossOfStages> {
   }
 };
 
-}  // namespace
+torch::Tensor focal(const torch::Tensor& p) { return (-(1 - p).pow(gamma) * p.log()).mean(); }
 
-torch::Tensor focal_loss(const torch::Tensor& normal, const torch::Tensor& abnormal, const torch::Tensor& mask,
-                         Profile profile, double gamma) {
-  torch::Tensor target = mask.to(abnormal.dtype());
-  torch::Tensor p;
-  if (profile == Profile::filo_release) {
-    target = target.clamp(release_label_smoothing, 1 - release_label_smoothing);
-    p = target * abnormal + (1 - target) * normal + release_label_smoothing;
-  } else {
-    p = torch::where(target > 0.5, abnormal, normal).clamp_min(log_floor);
-  }
-  return (-(1 - p).pow(gamma) * p.log()).mean();
-}
-
-torch::Tensor dice_loss(const torch::Tensor& map, const torch::Tensor& mask, Profile profile) {
-  const bool by_row = profile == Profile::filo_release;
+torch::Tensor dice_over(c10::IntArrayRef dimensions, const torch::Tensor& map, const torch::Tensor& mask) {
   const torch::Tensor target = mask.to(map.dtype());
-  const auto sum = [by_row](const torch::Tensor& x) { return by_row ? x.sum(-1) : x.sum(c10::IntArrayRef({-2, -1})); };
+  const auto sum = [&](const torch::Tensor& x) { return x.sum(dimensions); };
   return 1 - ((2 * sum(map * target) + dice_smoothing) / (sum(map) + sum(target) + dice_smoothing)).mean();
 }
 
+}  // namespace
+
+torch::Tensor focal_loss(const torch::Tensor& normal, const torch::Tensor& abnormal, const torch::Tensor& mask) {
+  const torch::Tensor target = mask.to(abnormal.dtype());
+  return focal(torch::where(target > 0.5, abnormal, normal).clamp_min(log_floor));
+}
+
+torch::Tensor filo_release_focal_loss(const torch::Tensor& normal, const torch::Tensor& abnormal,
+                                      const torch::Tensor& mask) {
+  const torch::Tensor target = mask.to(abnormal.dtype()).clamp(release_label_smoothing, 1 - release_label_smoothing);
+  return focal(target * abnormal + (1 - target) * normal + release_label_smoothing);
+}
+
+torch::Tensor dice_loss(const torch::Tensor& map, const torch::Tensor& mask) { return dice_over({-2, -1}, map, mask); }
+
+torch::Tensor filo_release_dice_loss(const torch::Tensor& map, const torch::Tensor& mask) {
+  return dice_over({-1}, map, mask);
+}
+
 LocalLoss local_loss(const torch::Tensor& maps_normal, const torch::Tensor& maps_abnormal, const torch::Tensor& mask,
-                     Profile profile) {
+                     const StageLosses& losses) {
   expect_mask(maps_abnormal, mask);
   const bool differentiated =
       c10::GradMode::is_enabled() && (maps_normal.requires_grad() || maps_abnormal.requires_grad());
-  const torch::Tensor sums = LossOfStages::apply(maps_normal, maps_abnormal, mask, profile, differentiated);
+  const torch::Tensor sums = LossOfStages::apply(maps_normal, maps_abnormal, mask, losses, differentiated);
   return {.focal = sums[0].detach(), .dice = sums[1].detach(), .local = sums.sum()};
 }
 

@@ -1,33 +1,23 @@
-#include "model/clip/pickle_import.hpp"
+#include "model/torch_file.hpp"
 
 #include <caffe2/serialize/inline_container.h>
 
-#include <algorithm>
-#include <array>
-#include <memory>
-#include <string_view>
+#include <utility>
 
 #include "base/error.hpp"
-#include "model/clip/unpickler.hpp"
 
 namespace filo {
 namespace {
-
-constexpr std::array<std::string_view, 5> learnable = {"normal_prompt_learner.", "abnormal_prompt_learner.",
-                                                       "decoder_linear.", "decoder_cov.", "adapter."};
-constexpr std::array<std::string_view, 2> frozen = {"clip_model.", "text_encoder."};
-
-bool starts_with_any(std::string_view name, const auto& prefixes) {
-  return std::ranges::any_of(prefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
-}
 
 // The first line of LibTorch's message: the rest is a stack trace.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 constexpr std::size_t largest_pickle_bytes = 64 << 20;
 
+}  // namespace
+
 // The zip, through LibTorch's reader; every size in it is checked before it is used.
-class Archive {
+class TorchFile::Archive {
  public:
   Archive(const std::filesystem::path& path, std::string where)
       : where_(std::move(where)), file_bytes_(std::filesystem::file_size(path)), reader_(open(path)) {}
@@ -113,40 +103,23 @@ class Archive {
   std::unique_ptr<caffe2::serialize::PyTorchStreamReader> reader_;
 };
 
-std::string without_module(std::string name) {
-  constexpr std::string_view prefix = "module.";
-  while (name.starts_with(prefix)) name.erase(0, prefix.size());
-  return name;
+TorchFile::TorchFile(const std::filesystem::path& path, std::string_view section, const std::string& where)
+    : where_(where) {
+  if (!std::filesystem::is_regular_file(path))
+    throw UsageError(where, "no such file, expected one that torch.save wrote");
+  archive_ = std::make_unique<Archive>(path, where);
+  archive_->expect_little_endian();
+  entries_ = read_pickled_state_dict(archive_->pickle(), section, where);
 }
 
-}  // namespace
+TorchFile::~TorchFile() = default;
 
-ImportedCheckpoint import_filo_checkpoint(const std::filesystem::path& path) {
-  const std::string where = "import-checkpoint: " + path.string();
-  if (!std::filesystem::is_regular_file(path))
-    throw UsageError(where, "no such file, expected one that FiLo's train.py saved");
-  Archive archive(path, where);
-  archive.expect_little_endian();
-  ImportedCheckpoint checkpoint;
-  for (const PickledEntry& entry : read_pickled_state_dict(archive.pickle(), "filo", where)) {
-    const std::string name = without_module(entry.name);
-    if (starts_with_any(name, frozen)) {
-      checkpoint.frozen.push_back(name);
-    } else if (!starts_with_any(name, learnable)) {
-      checkpoint.unknown.push_back(name);
-    } else {
-      const std::string tensor_where = where + ": " + name;
-      if (!entry.tensor) throw UsageError(tensor_where, "is not a tensor");
-      const torch::Tensor tensor = archive.read(*entry.tensor, tensor_where);
-      expect_finite(tensor, tensor_where);
-      if (!checkpoint.parameters.emplace(name, tensor.to(torch::kFloat32)).second)
-        throw UsageError(tensor_where, "is there twice");
-    }
-  }
-  if (checkpoint.parameters.empty()) {
-    throw UsageError(where, "holds none of FiLo's parameters (normal_prompt_learner.*, decoder_cov.*, adapter.*, ...)");
-  }
-  return checkpoint;
+torch::Tensor TorchFile::read(const PickledEntry& entry) const {
+  const std::string where = where_ + ": " + entry.name;
+  if (!entry.tensor) throw UsageError(where, "is not a tensor");
+  const torch::Tensor tensor = archive_->read(*entry.tensor, where);
+  expect_finite(tensor, where);
+  return tensor;
 }
 
 }  // namespace filo

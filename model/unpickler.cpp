@@ -1,4 +1,4 @@
-#include "model/clip/unpickler.hpp"
+#include "model/unpickler.hpp"
 
 #include <algorithm>
 #include <array>
@@ -222,6 +222,7 @@ class Machine {
     push(static_cast<std::int64_t>(value));
   }
 
+  // One case an opcode: longer than a screen, and read as a table.
   void step(unsigned char opcode) {
     using Kind = Container::Kind;
     switch (opcode) {

@@ -1,0 +1,99 @@
+// Run under one, two and three ranks (tests/unit/cluster/mpi_main.cpp): every rank asserts.
+#include "trainer/gradients.hpp"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+namespace filo::test {
+extern Communicator* world;
+namespace {
+
+const std::vector<std::string> names = {"matrix", "vector", "unused"};
+
+// Equal on every rank.
+TensorMap parameters() {
+  torch::manual_seed(1);
+  return {{"matrix", torch::randn({3, 4}).requires_grad_()},
+          {"vector", torch::randn({100000}).requires_grad_()},
+          {"unused", torch::randn({2}).requires_grad_()}};
+}
+
+// What a rank's samples of a step make of the parameters: another loss on each rank, and at each step.
+torch::Tensor loss_of(const TensorMap& parameters, int rank, int step) {
+  const double weight = 0.1 + rank + 10 * step;
+  return (parameters.at("matrix").sin() * weight).sum() +
+         (parameters.at("vector").square() * (weight / 3) + parameters.at("vector").exp() * 1e-3).sum();
+}
+
+// The ranks' gradients added in rank order, computed here alone.
+TensorMap sum_in_rank_order(int ranks, int step) {
+  TensorMap sums;
+  const TensorMap own = parameters();
+  for (int rank = 0; rank < ranks; ++rank) {
+    const auto gradients = torch::autograd::grad({loss_of(own, rank, step)}, {own.at("matrix"), own.at("vector")});
+    for (std::size_t i = 0; i < gradients.size(); ++i)
+      sums[names[i]] = rank == 0 ? gradients[i] : sums[names[i]] + gradients[i];
+  }
+  return sums;
+}
+
+TEST(GradientExchange, SumsOverTheRanksInTheirOrder) {
+  // Guards equal bits on equally many ranks, step after step: float32 sums depend on their order.
+  const TensorMap own = parameters();
+  GradientExchange exchange(*world, own, names);
+  for (int step = 0; step < 3; ++step) {
+    exchange.begin();
+    loss_of(own, world->rank(), step).backward();
+    const TensorMap gradients = exchange.finish();
+    ASSERT_EQ(gradients.size(), names.size());
+    for (const auto& [name, expected] : sum_in_rank_order(world->world_size(), step))
+      EXPECT_TRUE(torch::equal(gradients.at(name), expected)) << name << " at step " << step;
+    EXPECT_TRUE(torch::equal(gradients.at("unused"), torch::zeros({2})));
+  }
+}
+
+TEST(GradientExchange, EveryRankGetsTheSameBits) {
+  // Guards parameters from drifting apart between ranks.
+  const TensorMap own = parameters();
+  GradientExchange exchange(*world, own, names);
+  exchange.begin();
+  loss_of(own, world->rank(), 0).backward();
+  const torch::Tensor gradient = exchange.finish().at("vector");
+  const std::string bytes(static_cast<const char*>(gradient.const_data_ptr()), gradient.nbytes());
+  const std::vector<std::string> all = world->gather_bytes(bytes);
+  for (const std::string& other : all) EXPECT_EQ(other, bytes);
+}
+
+TEST(GradientExchange, ARankWithoutSamplesTakesPart) {
+  // Guards an epoch's last batch, of which the last ranks may have no sample.
+  const TensorMap own = parameters();
+  GradientExchange exchange(*world, own, names);
+  const int last = world->world_size() - 1;
+  for (int step = 0; step < 2; ++step) {
+    exchange.begin();
+    if (world->rank() != last) loss_of(own, world->rank(), step).backward();
+    const TensorMap gradients = exchange.finish();
+    const TensorMap expected = sum_in_rank_order(last, step);
+    for (const std::string name : {"matrix", "vector"}) {
+      const torch::Tensor others = last > 0 ? expected.at(name) : torch::zeros_like(own.at(name));
+      EXPECT_TRUE(torch::equal(gradients.at(name), others)) << name << " at step " << step;
+    }
+  }
+}
+
+TEST(GradientExchange, LeavesNothingOnTheParameters) {
+  // Guards the next step, and the next phase, from this one's gradients and hooks.
+  const TensorMap own = parameters();
+  {
+    GradientExchange exchange(*world, own, {"matrix"});
+    exchange.begin();
+    loss_of(own, world->rank(), 0).backward();
+    exchange.finish();
+    EXPECT_FALSE(own.at("matrix").grad().defined());
+  }
+  loss_of(own, world->rank(), 1).backward();  // a hook that was left would write into freed buckets
+  EXPECT_TRUE(own.at("matrix").grad().defined());
+}
+
+}  // namespace
+}  // namespace filo::test

@@ -1,0 +1,32 @@
+// Where the batches of a training phase come from: the feature cache, read ahead, or vectors held in memory.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cluster/communicator.hpp"
+#include "data/shards/shards.hpp"
+#include "model/systems/system.hpp"
+#include "trainer/feature_batch.hpp"
+
+namespace filo {
+
+// This rank's batches. Not thread-safe.
+class PhaseBatches {
+ public:
+  virtual ~PhaseBatches() = default;
+
+  // `order`: the samples of the epoch that this rank has still to do, in the order in which they will be taken.
+  virtual void begin_epoch(std::vector<std::size_t> order) = 0;
+  // The batch of `samples`, the next of the order; at least one.
+  virtual FeatureBatch take(const std::vector<std::size_t>& samples) = 0;
+};
+
+// Of a phase that needs patches: whole samples from the cache. Of another: its global features, and what the system
+// computes ahead of each image (System::frozen_vectors), each rank its share of the images; masks are then undefined.
+// Collective over `communicator` (host memory). All arguments must outlive what is returned.
+std::unique_ptr<PhaseBatches> make_phase_batches(const TrainingPhase& phase, const System& system,
+                                                 const ShardReader& reader, const std::vector<ImageBoxes>& boxes,
+                                                 Communicator& communicator);
+
+}  // namespace filo
