@@ -21,6 +21,7 @@
 #include "scheduler/executors/slurm_executor.hpp"
 #include "scheduler/plan/plan_file.hpp"
 #include "settings/metrics.hpp"
+#include "workspace/events.hpp"
 
 namespace filo {
 namespace {
@@ -130,7 +131,7 @@ double serve_memory_mb(const SchedulerBenchOptions& options, const Workspace& wo
                   .output_file = options.folder / "serve.log"});
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
   while (Clock::now() < end) {
-    if (server.read())
+    if (server.poll())
       throw Error("bench: filo serve", "ended: " + read_file(options.folder / "serve.log").substr(0, 300));
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }

@@ -267,10 +267,9 @@ class Api {
     const std::string key = known_stage(request);
     const int attempt = known_attempt(request, key);
     Response response{.content_type = "text/plain; charset=utf-8"};
+    const auto folder = context_.workspace.stage_folder(key);
     auto file =
-        open_beneath(context_.workspace.stage_folder(key), context_.workspace.log_file(key, attempt)
-                                                               .lexically_relative(context_.workspace.stage_folder(key))
-                                                               .generic_string());
+        open_beneath(folder, context_.workspace.log_file(key, attempt).lexically_relative(folder).generic_string());
     struct stat status {};
     const std::uint64_t size =
         file && fstat(file->get(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;

@@ -1,8 +1,5 @@
 #include "service/event_streams.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <deque>
@@ -10,7 +7,6 @@
 namespace filo::service {
 namespace {
 
-namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 constexpr auto patience = std::chrono::seconds(5);  // with a file system that shows late what a worker wrote
 

@@ -1,8 +1,7 @@
-// What goes out as server-sent events, and the reading of events.jsonl behind it.
+// What goes out as server-sent events: read from events.jsonl (workspace/events.hpp), or as workers post it.
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>

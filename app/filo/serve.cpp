@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
@@ -40,7 +41,9 @@ void add_serve_command(CLI::App& program) {
           options->version = FILO_VERSION;
           options->show_token = isatty(STDOUT_FILENO) != 0;
           options->stop = [] { return stop_requested() != 0; };
+          const bool makes_workspace = !std::filesystem::exists(*workspace);
           const Workspace served(*workspace);
+          if (makes_workspace) std::cout << "made the workspace " << served.root().string() << "\n";
           options->executors = executor_factory(served, true);
           service::serve(served, *options, std::cout);
           return 0;

@@ -221,6 +221,10 @@ void check_listed(const fs::path& root, DatasetImage image, const std::string& w
 Listing list_visa(const fs::path& root) {
   const std::string file = "split_csv/1cls.csv";
   Listing listing;
+  if (!fs::is_regular_file(root / file)) {
+    listing.problems.push_back({file, "is missing, expected the listing of VisA's layout"});
+    return listing;
+  }
   std::istringstream lines(read_file(root / file));
   std::string line;
   std::map<std::string, std::size_t> columns;
@@ -270,6 +274,10 @@ Listing list_visa(const fs::path& root) {
 
 Listing list_meta(const fs::path& root) {
   Listing listing;
+  if (!fs::is_regular_file(root / "meta.json")) {
+    listing.problems.push_back({"meta.json", "is missing, expected the listing of this layout"});
+    return listing;
+  }
   const Json meta = read_json(root / "meta.json");
   const auto problem = [&](const std::string& key, const std::string& reason) {
     listing.problems.push_back({"meta.json: " + key, reason});

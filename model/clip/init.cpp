@@ -235,9 +235,9 @@ ClipConfig clip_config(ClipSize size) {
 
 void write_random_clip(const fs::path& folder, const ClipConfig& config, std::uint64_t seed,
                        const fs::path& vocabulary_gz) {
-  if (fs::exists(folder) && !fs::is_empty(folder) && !fs::exists(folder / "config.json")) {
+  const bool written_before = fs::exists(folder / "config.json") && fs::exists(folder / "model.safetensors");
+  if (fs::exists(folder) && !written_before && !(fs::is_directory(folder) && fs::is_empty(folder)))
     throw UsageError("clip: " + folder.string(), "exists and is not a model folder: it is not overwritten");
-  }
   const torch::NoGradGuard no_grad;
   AtomicFolder output(folder);
   write_tokenizer_files(vocabulary_gz, output.path(), config.context_length);

@@ -123,7 +123,8 @@ std::string without_module(std::string name) {
 
 ImportedCheckpoint import_filo_checkpoint(const std::filesystem::path& path) {
   const std::string where = "import-checkpoint: " + path.string();
-  if (!std::filesystem::is_regular_file(path)) throw UsageError(where, "no such file");
+  if (!std::filesystem::is_regular_file(path))
+    throw UsageError(where, "no such file, expected one that FiLo's train.py saved");
   Archive archive(path, where);
   archive.expect_little_endian();
   ImportedCheckpoint checkpoint;

@@ -359,7 +359,10 @@ namespace {
 
 std::string read_gzip(const fs::path& path) {
   const std::string where = "tokenizer: " + path.string();
-  if (!fs::is_regular_file(path)) throw UsageError(where, "no such file: expected bpe_simple_vocab_16e6.txt.gz");
+  if (!fs::is_regular_file(path))
+    throw UsageError(where,
+                     "no such file, expected CLIP's vocabulary bpe_simple_vocab_16e6.txt.gz: tools/setup fetches it to "
+                     ".deps/bpe of the checkout, --vocabulary names another place");
   const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), gzclose);
   if (!file) throw UsageError(where, "cannot be opened");
   std::string text;

@@ -77,21 +77,6 @@ Schema experiment_schema(Profile profile, bool own_trials) {
   return Schema::record(std::move(fields));
 }
 
-Schema search_schema() {
-  return Schema::record(
-      {{"method", Schema::choice("random", {"random", "asha"})},
-       {"space", Schema::map(Schema::map(Schema::any(std::nullopt), std::nullopt, 1), std::nullopt, 1)},
-       {"metric", Schema::text("loss")},
-       {"mode", Schema::choice("min", {"min", "max"})},
-       {"max_trials", Schema::integer(std::nullopt, 1, most_trials)},
-       {"max_concurrent", Schema::integer(0, 0, 1e6)},
-       {"seed", Schema::integer(0, 0, 1e18)},
-       {"asha", Schema::record({{"reduction", Schema::integer(3, 2, 1000)},
-                                {"min", Schema::integer(1, 1, 1e6)},
-                                {"max", Schema::integer(0, 0, 1e6)},
-                                {"unit", Schema::choice("epoch", {"epoch", "step"})}})}});
-}
-
 Schema exclude_schema() { return Schema::list(Schema::map(Schema::any(std::nullopt), std::nullopt, 1), Json::array()); }
 
 }  // namespace filo

@@ -21,7 +21,6 @@ Schema settings_schema(Profile profile);
 // The whole file. `own_trials`: false for a file that only includes others. What stands in `folds`, `include` and
 // `search` and in the rows and the paper's values of a table is checked by their readers.
 Schema experiment_schema(Profile profile, bool own_trials);
-Schema search_schema();
 Schema exclude_schema();  // a list of conditions
 
 }  // namespace filo

@@ -22,6 +22,23 @@ const EnumNames<Kind> kinds = {{Kind::uniform, "uniform"},
                                {Kind::integer, "integer"},
                                {Kind::choice, "choice"}};
 
+Schema search_schema() {
+  const SearchSettings fallback;
+  const Schema asha = Schema::record({{"reduction", Schema::integer(fallback.reduction, 2, 1000)},
+                                      {"min", Schema::integer(fallback.min, 1, 1e6)},
+                                      {"max", Schema::integer(fallback.max, 0, 1e6)},
+                                      {"unit", Schema::choice(fallback.unit, {"epoch", "step"})}});
+  return Schema::record(
+      {{"method", methods.schema(fallback.method)},
+       {"space", Schema::map(Schema::map(Schema::any(std::nullopt), std::nullopt, 1), std::nullopt, 1)},
+       {"metric", Schema::text(fallback.metric)},
+       {"mode", Schema::choice("min", {"min", "max"})},
+       {"max_trials", Schema::integer(std::nullopt, 1, most_trials)},
+       {"max_concurrent", Schema::integer(fallback.max_concurrent, 0, 1e6)},
+       {"seed", Schema::integer(fallback.seed, 0, 1e18)},
+       {"asha", asha}});
+}
+
 // All but the space, which files and plans write differently.
 SearchSettings without_space(const Json& json) {
   const Json& asha = json.at("asha");

@@ -14,7 +14,7 @@ struct SearchRead {
 };
 
 // Nothing where the file has none. `main_epochs`: of train.main, where asha stops deciding unless told otherwise.
-// Throws UsageError where it is not what search_schema() says.
+// Throws UsageError where a key or a type is wrong; what else is goes to `problems`.
 std::optional<SearchRead> read_search(const SourceValue& experiment, int main_epochs, AxisKeys& keys,
                                       Problems& problems);
 

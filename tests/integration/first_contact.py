@@ -94,7 +94,7 @@ class FirstContact(unittest.TestCase):
         self.assertNotIn("made the workspace", self.run_in_folder(*add).stdout)
         self.assert_refused((FILO, "dataset", "verify", "wahsers", "--workspace", "w"), "did you mean washers?")
         self.assert_refused((FILO, "status", "frist", "--workspace", "w"), "frist")
-        self.assert_refused((FILO, "plan", "e.yaml", "--workspace", "w"), "boards", "washers")
+        self.assert_refused((FILO, "plan", "e.yaml", "--workspace", "w"), "boards", "filo dataset add")
 
     def test_a_folder_without_images_is_answered_with_what_was_expected(self):
         png(self.folder / "images/washer/good/1.png")
@@ -105,6 +105,23 @@ class FirstContact(unittest.TestCase):
             for part in parts:
                 self.assertIn(part, result.stderr)
             self.assertFalse((self.folder / "w").exists(), folder)
+
+    def test_a_layout_without_its_listing_is_named(self):
+        png(self.folder / "images/washer/good/1.png")
+        for layout, listing in (("visa", "split_csv/1cls.csv"), ("meta", "meta.json")):
+            result = self.run_in_folder(FILO, "dataset", "add", "images", "--name", "a", "--format", layout, "--workspace", "w")
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertIn(f"{listing}: is missing, expected", result.stderr)
+
+    def test_init_clip_overwrites_only_what_it_wrote(self):
+        """Guards a file, and a folder with a config.json of something else, from being replaced by weights."""
+        (self.folder / "empty").write_text("")
+        (self.folder / "project").mkdir()
+        (self.folder / "project/config.json").write_text("{}")
+        for out in ("empty", "project"):
+            self.assert_refused((WORKER, "init-clip", "--size", "tiny", "--out", out), out, "not overwritten")
+        self.assert_refused((WORKER, "init-clip", "--size", "tiny", "--out", "w", "--vocabulary", "v.gz"), "v.gz", "no such file",
+                            "bpe_simple_vocab_16e6.txt.gz", "--vocabulary")
 
     def test_names_that_are_not_utf8_are_problems_of_a_line_each(self):
         """Guards folders from other machines: each image is named, with the bytes that are wrong."""

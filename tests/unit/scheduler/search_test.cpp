@@ -176,7 +176,9 @@ TEST(Search, DecisionsStandWhenATrainingIsResumed) {
     EXPECT_EQ(after[i].reason, before[i].reason);
   }
   for (const auto& outcome : search_outcomes(workspace, search.plan, "test"))
-    if (outcome.trial->train == resumed) EXPECT_EQ(outcome.last, 0.7);
+    if (outcome.trial->train == resumed) {
+      EXPECT_EQ(outcome.last, 0.7);
+    }
 }
 
 // Guards: a training that is done is not asked to stop.

@@ -11,14 +11,12 @@
 //   model, cluster, descriptions KEY...   reads the input as such a file, shows these keys or what is wrong
 //   json SECTION KEY...                   the same of JSON, as a spec.json holds it; model, train, evaluate, resources
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <string>
 
+#include "../support/scratch_folder.hpp"
 #include "../support/transcript.hpp"
-#include "base/error.hpp"
-#include "base/files.hpp"
 #include "settings/cluster.hpp"
 #include "settings/descriptions.hpp"
 #include "settings/experiment/experiment.hpp"
@@ -40,21 +38,9 @@ std::string shown(const Json& json, const std::vector<std::string>& words) {
 
 class Cases {
  public:
-  Cases() {
-    std::string name = (fs::temp_directory_path() / "filo-settings-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw Error("test", "no temporary folder");
-    folder_ = name;
-  }
-  ~Cases() {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
-  Cases(const Cases&) = delete;
-  Cases& operator=(const Cases&) = delete;
-
   TranscriptCommands commands() {
     TranscriptCommands all = {
-        {"file", [this](const TranscriptBlock& block) { return write(block.words.at(0), block.input), ""; }},
+        {"file", [this](const TranscriptBlock& block) { return scratch_.write(block.words.at(0), block.input), ""; }},
         {"head", [this](const TranscriptBlock& block) { return head_ = block.input, ""; }},
         {"check", [this](const TranscriptBlock& block) { return count(load(block)); }},
         {"folds", [this](const TranscriptBlock& block) { return folds(load(block)); }},
@@ -64,14 +50,14 @@ class Cases {
         {"json", [](const TranscriptBlock& block) { return shown(section(block), block.words); }},
         {"model",
          [this](const TranscriptBlock& block) {
-           return shown(to_json(load_model_settings(write("model.yaml", block.input))), block.words);
+           return shown(to_json(load_model_settings(scratch_.write("model.yaml", block.input))), block.words);
          }},
         {"cluster",
          [this](const TranscriptBlock& block) {
-           return shown(to_json(load_cluster_settings(write("cluster.yaml", block.input))), block.words);
+           return shown(to_json(load_cluster_settings(scratch_.write("cluster.yaml", block.input))), block.words);
          }},
         {"descriptions", [this](const TranscriptBlock& block) {
-           return shown(to_json(load_descriptions(write("d.yaml", block.input))), block.words);
+           return shown(to_json(load_descriptions(scratch_.write("d.yaml", block.input))), block.words);
          }}};
     for (auto& [name, command] : all) command = without_folder(std::move(command));
     return all;
@@ -84,33 +70,25 @@ class Cases {
   Command without_folder(Command command) const {
     return [this, command = std::move(command)](const TranscriptBlock& block) {
       std::string text;
-      try {
-        text = command(block);
-      } catch (const std::exception& error) {
-        text = std::string("error: ") + error.what();
-      }
-      const std::string prefix = folder_.string() + "/";
+      if (const std::string error = error_of([&] { text = command(block); }); !error.empty()) text = "error: " + error;
+      const std::string prefix = scratch_.folder.string() + "/";
       for (auto at = text.find(prefix); at != std::string::npos; at = text.find(prefix)) text.erase(at, prefix.size());
       return text;
     };
-  }
-
-  std::string write(const std::string& name, const std::string& text) const {
-    write_file_atomically(folder_ / name, text);
-    return (folder_ / name).string();
   }
 
   // Also expands it and what it includes (what is wrong with a value of an axis is told there), and sees that its
   // resolved form reads back as the same experiment.
   Experiment load(const TranscriptBlock& block) const {
     const std::string file = block.value("file"), base = block.value("base");
-    const std::string path = file.empty() ? write("experiment.yaml", (block.has("alone") ? "" : head_) + block.input)
-                                          : (folder_ / file).string();
-    Experiment experiment = load_experiment(path, {.base = base.empty() ? "" : (folder_ / base).string()});
+    const std::string path = file.empty()
+                                 ? scratch_.write("experiment.yaml", (block.has("alone") ? "" : head_) + block.input)
+                                 : (scratch_.folder / file).string();
+    Experiment experiment = load_experiment(path, {.base = base.empty() ? "" : (scratch_.folder / base).string()});
     expand(experiment);
     for (const auto& part : experiment.included) expand(part);
     if (experiment.included.empty() &&
-        to_json(load_experiment(write("resolved.yaml", to_yaml(experiment)))) != to_json(experiment))
+        to_json(load_experiment(scratch_.write("resolved.yaml", to_yaml(experiment)))) != to_json(experiment))
       throw Error("test", "the resolved YAML reads back as another experiment");
     return experiment;
   }
@@ -153,7 +131,7 @@ class Cases {
     return {{"model", to_json(model_settings_from_json(json, "spec.json"))}};
   }
 
-  fs::path folder_;
+  ScratchFolder scratch_;
   std::string head_;
 };
 

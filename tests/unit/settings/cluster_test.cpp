@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "../support/scratch_folder.hpp"
 #include "base/error.hpp"
-#include "temporary_file.hpp"
 
 namespace filo {
 namespace {
@@ -12,7 +12,7 @@ namespace {
 using ::testing::HasSubstr;
 
 ClusterSettings load(const std::string& yaml) {
-  return load_cluster_settings(TemporaryFile("cluster.yaml", yaml).path());
+  return load_cluster_settings(ScratchFolder().write("cluster.yaml", yaml));
 }
 
 // Guards: generic.yaml documents every key, with its default.

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "temporary_file.hpp"
+#include "../support/scratch_folder.hpp"
 
 namespace filo {
 namespace {
@@ -18,7 +18,7 @@ classes:
   pcb1: {prompt_name: pcb, domain: electronics, descriptions: [missing part]}
 )";
 
-Descriptions load(const std::string& yaml) { return load_descriptions(TemporaryFile("d.yaml", yaml).path()); }
+Descriptions load(const std::string& yaml) { return load_descriptions(ScratchFolder().write("d.yaml", yaml)); }
 
 // Guards: a new product needs no code; the message is the entry to paste.
 TEST(Descriptions, MissingClassShowsTheEntryToAdd) {

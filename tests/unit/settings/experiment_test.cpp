@@ -5,8 +5,8 @@
 
 #include <filesystem>
 
+#include "../support/scratch_folder.hpp"
 #include "base/error.hpp"
-#include "temporary_file.hpp"
 
 namespace filo {
 namespace {
@@ -20,7 +20,7 @@ folds: [{train: mvtec, test: visa}, {train: visa, test: mvtec}]
 model: {clip: weights/clip-tiny}
 )";
 
-Experiment load(const std::string& yaml) { return load_experiment(TemporaryFile("experiment.yaml", yaml).path()); }
+Experiment load(const std::string& yaml) { return load_experiment(ScratchFolder().write("experiment.yaml", yaml)); }
 
 // Guards: axes multiply, the last one runs fastest, seeds are one of them.
 TEST(Experiment, AxesExpandByProduct) {

@@ -6,9 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "../support/scratch_folder.hpp"
 #include "base/error.hpp"
 #include "settings/yaml.hpp"
-#include "temporary_file.hpp"
 
 namespace filo {
 namespace {
@@ -17,7 +17,8 @@ using ::testing::HasSubstr;
 
 // Guards: what a complete file says, key for key, is what the defaults say.
 TEST(Settings, ACompleteModelIsReadAndEqualsTheDefaults) {
-  const TemporaryFile file("model.yaml", R"(
+  const ScratchFolder scratch;
+  const std::string file = scratch.write("model.yaml", R"(
 model:
   profile: paper
   clip: weights/clip-tiny
@@ -39,7 +40,7 @@ model:
 )");
   ModelSettings expected;
   expected.clip = "weights/clip-tiny";
-  EXPECT_EQ(to_json(load_model_settings(file.path())), to_json(expected));
+  EXPECT_EQ(to_json(load_model_settings(file)), to_json(expected));
 }
 
 TEST(Settings, JsonGoesThereAndBack) {

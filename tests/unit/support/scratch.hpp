@@ -1,38 +1,15 @@
-// What the scheduler's tests share: a folder that lives as long as the test, with weights and data sets in name only.
+// What the scheduler's tests share: a scratch folder with weights and data sets in name only.
 #pragma once
 
-#include <unistd.h>
-
-#include <cstdlib>
-#include <filesystem>
 #include <string>
 
-#include "base/error.hpp"
-#include "base/files.hpp"
 #include "scheduler/plan/plan_file.hpp"
+#include "scratch_folder.hpp"
 
 namespace filo {
 
-class Scratch {
+class Scratch : public ScratchFolder {
  public:
-  Scratch() {
-    std::string name = (std::filesystem::temp_directory_path() / "filo-scheduler-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw Error("test", "no temporary folder");
-    folder = name;
-  }
-  ~Scratch() {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
-  std::string write(const std::string& name, const std::string& text) const {
-    std::filesystem::create_directories((folder / name).parent_path());
-    write_file_atomically(folder / name, text);
-    return (folder / name).string();
-  }
-
   void add_clip(const std::string& name, const std::string& weights = "weights") const {
     write(name + "/config.json", R"({"vision_config": {"patch_size": 14, "num_hidden_layers": 24}})");
     write(name + "/model.safetensors", weights);
@@ -63,20 +40,7 @@ class Scratch {
                                      (folder / "clip").string() +
                                      ", image_size: 112, prompts: {descriptions: none}}\n" + more));
   }
-
-  std::filesystem::path folder;
 };
-
-// What() of what `action` throws; "" when it throws nothing.
-template <typename Action>
-std::string error_of(Action action) {
-  try {
-    action();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "";
-}
 
 inline void write_result(const Workspace& workspace, const std::string& key, StageKind kind, int attempt,
                          const Json& metrics = Json::object(), const Json& artifacts = Json::object()) {
