@@ -13,54 +13,13 @@ namespace filo {
 namespace {
 
 using ::testing::AnyOf;
-using ::testing::Contains;
 using ::testing::HasSubstr;
-using ::testing::UnorderedElementsAre;
 
 std::set<std::string> keys(const Plan& plan, StageKind kind) {
   std::set<std::string> found;
   for (const auto& stage : plan.stages)
     if (stage.kind == kind) found.insert(stage.key);
   return found;
-}
-
-// Guards: rows that differ only at evaluation share one training, and both folds share the features.
-TEST(Plan, SharesWhatIsTheSame) {
-  const Scratch scratch;
-  scratch.add_all();
-  const Plan plan =
-      make_plan(scratch.experiment("axes: {evaluate.gaussian_sigma: [2, 4], model.boxes.suppression: [0.7, 1]}\n"),
-                scratch.workspace());
-  EXPECT_EQ(plan.trials.size(), 8u);
-  EXPECT_EQ(keys(plan, StageKind::features).size(), 2u);
-  EXPECT_EQ(keys(plan, StageKind::train).size(), 2u);
-  EXPECT_EQ(keys(plan, StageKind::evaluate).size(), 8u);
-}
-
-std::vector<std::string> labels(const Plan& plan, StageKind kind) {
-  std::vector<std::string> found;
-  for (const auto& stage : plan.stages)
-    if (stage.kind == kind) found.push_back(stage.label);
-  return found;
-}
-
-// Guards: stages of a grid can be told apart, by what all trials that need them share and nothing else.
-TEST(Plan, LabelsTellStagesApart) {
-  const Scratch scratch;
-  scratch.add_all();
-  const Plan grid =
-      make_plan(scratch.experiment("axes: {evaluate.gaussian_sigma: [2, 4]}\nseeds: [0, 7]\n"), scratch.workspace());
-  EXPECT_THAT(labels(grid, StageKind::train), UnorderedElementsAre("train parts (seed=0)", "train parts (seed=7)",
-                                                                   "train boards (seed=0)", "train boards (seed=7)"));
-  EXPECT_THAT(labels(grid, StageKind::evaluate), Contains("evaluate parts on boards (gaussian_sigma=4.0, seed=7)"));
-  EXPECT_THAT(labels(grid, StageKind::features), UnorderedElementsAre("features parts", "features boards"));
-  const Plan named =
-      make_plan(scratch.experiment("include:\n  - {name: soft, evaluate.gaussian_sigma: 8}\n  - {name: hard, "
-                                   "evaluate.gaussian_sigma: 0}\n  - {name: few, model.prompts.vectors: 4}\n"),
-                scratch.workspace());
-  EXPECT_THAT(labels(named, StageKind::train),
-              UnorderedElementsAre("train parts", "train parts (few)", "train boards", "train boards (few)"));
-  EXPECT_THAT(labels(named, StageKind::evaluate), Contains("evaluate parts on boards (soft)"));
 }
 
 // Guards: each training is exported once, however many trials share it, and exports change no other stage.
@@ -85,18 +44,6 @@ TEST(Plan, ExportsEachTrainingOnce) {
   EXPECT_EQ(exported, trainings);
   EXPECT_EQ(keys(plan, StageKind::evaluate), keys(without, StageKind::evaluate));
   EXPECT_EQ(keys(without, StageKind::exported).size(), 0u);
-}
-
-// Guards: the settings that training sees make a training of their own.
-TEST(Plan, TrainsAgainForWhatTrainingSees) {
-  const Scratch scratch;
-  scratch.add_all();
-  for (const char* axis : {"model.prompts.filter: [true, false]", "train.main.epochs: [1, 2]", "train.seed: [1, 2]",
-                           "model.mdci.deformable: [true, false]", "model.prompts.vectors: [4, 8]"}) {
-    const Plan plan = make_plan(scratch.experiment("axes: {" + std::string(axis) + "}\n"), scratch.workspace());
-    EXPECT_EQ(keys(plan, StageKind::train).size(), 4u) << axis;
-    EXPECT_EQ(keys(plan, StageKind::features).size(), 2u) << axis;
-  }
 }
 
 // Guards: keys follow contents, not paths, names or resources.
@@ -157,27 +104,6 @@ TEST(Plan, IsSavedAndLoaded) {
   EXPECT_EQ(loaded.tables[0].rows, "train.seed");
   EXPECT_EQ(stage_key(read_json(workspace.spec_file(plan.stages[0].key))), plan.stages[0].key);
   EXPECT_THAT(error_of([&] { load_plan(workspace, "tost"); }), HasSubstr("did you mean test?"));
-}
-
-// Guards: mistakes that only weights and data sets show are told before anything runs.
-TEST(Plan, RefusesWhatCannotRun) {
-  const Scratch scratch;
-  scratch.add_clip("clip");
-  const auto message = [&](const std::string& more) {
-    return error_of([&] { make_plan(scratch.experiment(more), scratch.workspace()); });
-  };
-  EXPECT_THAT(message(""), HasSubstr("filo dataset add PATH --name parts"));
-  scratch.add_dataset("parts", "aaaaaaaaaaaaaaaa", "bolt");
-  scratch.add_dataset("boards", "aaaaaaaaaaaaaaaa", "bolt");
-  EXPECT_THAT(message(""), HasSubstr("found the same images under the names parts and boards"));
-  scratch.add_dataset("boards", "bbbbbbbbbbbbbbbb", "board");
-  EXPECT_THAT(message("axes: {model.image_size: [100]}\n"), HasSubstr("found 100, expected a multiple of 14"));
-  EXPECT_THAT(message("axes: {model.layers: [[6, 25]]}\n"), HasSubstr("found layer 25, expected at most 24"));
-  const std::string file = scratch.write(
-      "d.yaml", "states: {normal: ['{}'], abnormal: ['bad {}']}\nclasses: {bolt: {descriptions: [bent]}}\n");
-  EXPECT_THAT(message("axes: {model.prompts.descriptions: [" + file + "]}\n"),
-              HasSubstr("classes.board: found no entry"));
-  EXPECT_THAT(message("axes: {model.clip: [nowhere]}\n"), HasSubstr("nowhere/config.json: found no such file"));
 }
 
 // Guards: a large grid is planned while somebody waits (the design asks for 10,000 trials in 2 s on a quiet machine).

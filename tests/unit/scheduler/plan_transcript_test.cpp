@@ -83,7 +83,7 @@ TEST_P(PlanTranscript, IsAsWritten) {
     } catch (const std::exception& error) {
       return "error: " + replaced(error.what(), scratch.folder.string(), "SCRATCH");
     }
-    return block.has("summary") ? counts_text(plan) : plan_text(plan);
+    return replaced(block.has("summary") ? counts_text(plan) : plan_text(plan), scratch.folder.string(), "SCRATCH");
   };
   run_transcript(GetParam(), {{"dataset",
                                [&](const TranscriptBlock& block) {

@@ -257,7 +257,8 @@ class Story {
     const std::string stage = key(block.words.at(0));
     for (int attempt = workspace_.newest_attempt(stage); attempt > 0; --attempt)
       if (const auto end = workspace_.outcome(stage, attempt))
-        return std::to_string(attempt) + " " + end->outcome + " " + end->cause + ": " + end->reason;
+        return std::to_string(attempt) + " " + end->outcome + " " + end->cause +
+               (end->reason.empty() ? "" : ": " + end->reason);
     return "none";
   }
 
