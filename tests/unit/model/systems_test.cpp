@@ -371,8 +371,8 @@ TEST_P(FiloRelease, ReadsPositionsAsFiloDoes) {
 
 TEST_P(FiloRelease, HasNoFixedTemplate) {
   // Guards that `fixed_template` belongs to the paper only.
-  for (const auto& match : system()->test_forward(batch()).prompts[0])
-    EXPECT_EQ(match.prompt.family, PromptFamily::learnable);
+  const auto output = system()->test_forward(batch());
+  for (const auto& match : output.prompts[0]) EXPECT_EQ(match.prompt.family, PromptFamily::learnable);
 }
 
 TEST_P(FiloRelease, HasNoFewShotBranch) {
