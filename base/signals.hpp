@@ -1,4 +1,4 @@
-// Stop requests: the handlers only set a flag (DESIGN section 6); work looks at it at its own safe points.
+// Stop requests: the handlers only set a flag; work looks at it at its own safe points.
 #pragma once
 
 namespace filo {

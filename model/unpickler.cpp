@@ -222,7 +222,7 @@ class Machine {
     push(static_cast<std::int64_t>(value));
   }
 
-  // One case an opcode: longer than a screen, and read as a table.
+  // Over 60 lines: one case an opcode, read as a table.
   void step(unsigned char opcode) {
     using Kind = Container::Kind;
     switch (opcode) {
