@@ -457,7 +457,8 @@ class Api {
 
   Response cancel_experiment(const Request& request) {
     const auto [name, experiment] = find_experiment(request);
-    context_.actions.cancel_experiment(name, reason_of(request));
+    if (!context_.actions.cancel_experiment(name, reason_of(request)))
+      throw Problem(409, "the experiment is done already: nothing is left to cancel");
     return accepted(experiment->active);
   }
 

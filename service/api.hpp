@@ -18,9 +18,10 @@ namespace filo::service {
 // What requests may ask of the coordinator. Each writes a durable request into the workspace, which the next pass acts
 // on.
 struct Actions {
-  std::function<bool(const std::string& stage, const std::string& reason)> cancel_stage{};  // false: it is done
+  // Cancelling returns false when it is done: nothing was changed.
+  std::function<bool(const std::string& stage, const std::string& reason)> cancel_stage{};
   std::function<void(const std::string& stage)> retry_stage{};
-  std::function<void(const std::string& experiment, const std::string& reason)> cancel_experiment{};
+  std::function<bool(const std::string& experiment, const std::string& reason)> cancel_experiment{};
   std::function<void(const std::string& experiment)> retry_experiment{};
   std::function<void()> wake{};  // a pass soon
 };

@@ -167,8 +167,10 @@ Actions actions_in(const Workspace& workspace, Bell& bell) {
   return {.cancel_stage = [&](const std::string& key,
                               const std::string& reason) { return cancel_stage(workspace, key, reason); },
           .retry_stage = [&](const std::string& key) { workspace.retry(key); },
-          .cancel_experiment = [&](const std::string& name,
-                                   const std::string& reason) { cancel_experiment(workspace, name, reason); },
+          .cancel_experiment =
+              [&](const std::string& name, const std::string& reason) {
+                return cancel_experiment(workspace, name, reason).has_value();
+              },
           .retry_experiment = [&](const std::string& name) { retry_experiment(workspace, name); },
           .wake = [&] { bell.ring(); }};
 }

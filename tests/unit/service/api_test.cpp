@@ -68,6 +68,7 @@ class HttpApi : public ::testing::Test {
     context->actions.retry_stage = [&](const std::string& key) { asked = "retry " + key; };
     context->actions.cancel_experiment = [&](const std::string& name, const std::string& reason) {
       asked = "cancel " + name + " " + reason;
+      return !experiment_is_done;
     };
     context->actions.retry_experiment = [&](const std::string& name) { asked = "retry " + name; };
     router = make_router(*context);
@@ -361,6 +362,8 @@ TEST_F(HttpApi, ActionsBecomeRequests) {
   EXPECT_EQ(ask("POST", "/api/v1/stages/" + train + "/cancel", Json{{"reason", std::string(501, 'x')}}.dump()).status,
             400);
   EXPECT_EQ(ask("POST", "/api/v1/stages/ffffffffffffffff/retry").status, 404);
+  experiment_is_done = true;
+  EXPECT_EQ(ask("POST", "/api/v1/experiments/test/cancel").status, 409);
   EXPECT_EQ(ask("POST", "/api/v1/experiments/absent/cancel").status, 404);
   EXPECT_EQ(asked, "");
 }
