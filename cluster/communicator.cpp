@@ -14,7 +14,7 @@ void wait_quietly(Request& request) {
 
 }  // namespace
 
-Request& Request::operator=(Request&& other) {
+Request& Request::operator=(Request&& other) noexcept {
   if (this != &other) {
     wait_quietly(*this);
     state_ = std::move(other.state_);

@@ -34,7 +34,7 @@ class Request {
   Request() = default;
   explicit Request(std::unique_ptr<State> state) : state_(std::move(state)) {}
   Request(Request&&) = default;
-  Request& operator=(Request&& other);
+  Request& operator=(Request&& other) noexcept;
   ~Request();
 
   // MPI moves data only inside its calls: test() now and then lets a sum proceed behind other work.
