@@ -132,7 +132,7 @@ std::optional<std::string> about_missing_options(const CLI::App& command) {
 
 // About the option that CLI11's message begins with, where CLI11 does not say it in our words.
 std::string about_value(const CLI::ParseError& error, const CLI::App& command) {
-  const std::string text = error.what();
+  std::string text = error.what();
   for (const CLI::Option* option : command.get_options()) {
     const std::string& name = option->get_name();
     if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && text.starts_with(name + ":")) {

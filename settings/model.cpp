@@ -171,7 +171,7 @@ ModelSettings model_settings_from_json(const Json& json, const std::string& wher
 
 ModelSettings load_model_settings(const std::string& yaml_path) {
   SourceValue file = read_yaml(shipped_file(yaml_path));
-  if (file.is_absent()) file = {.kind = SourceValue::Kind::map, .line = 1};
+  if (file.is_absent()) file = {.kind = SourceValue::Kind::map, .line = 1, .fields = {}};
   const SourceValue* section = file.find("model");
   const SourceValue& model = section == nullptr ? file : *section;
   return model_settings_of(

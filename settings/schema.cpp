@@ -83,7 +83,7 @@ Json resolve_record(const Schema& schema, const SourceValue& value, const std::s
                    "found an unknown key, expected " + one_of(names) + did_you_mean(field.name, names));
     }
   Json resolved = Json::object();
-  const SourceValue empty{.kind = SourceValue::Kind::map, .line = value.line, .file = value.file};
+  const SourceValue empty{.kind = SourceValue::Kind::map, .line = value.line, .file = value.file, .fields = {}};
   for (const auto& field : schema.fields) {
     const SourceValue* found = value.find(field.name);
     if (found != nullptr && !found->is_absent()) {

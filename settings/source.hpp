@@ -21,7 +21,7 @@ struct SourceValue {
   int line = 0;                      // from 1; 0: not known (JSON)
   int file = 0;                      // which of the files that a value was put together from (Problems has their names)
   std::vector<SourceValue> items{};  // list
-  std::vector<Field> fields{};       // map, in the order written
+  std::vector<Field> fields;         // map, in the order written; no {}: a Field is not complete here
 
   bool is_absent() const { return kind == Kind::scalar && scalar.is_null(); }
   const SourceValue* find(const std::string& name) const;           // field of a map, or nullptr
@@ -37,7 +37,9 @@ struct SourceValue::Field {
   int line = 0;
   SourceValue value;
 
-  SourceValue place() const { return {.line = line, .file = value.file}; }  // where the name stands, for Problems
+  SourceValue place() const {
+    return {.line = line, .file = value.file, .fields = {}};
+  }  // where the name stands, for Problems
 };
 
 // `over` on top of `base`: maps field by field, anything else replaced.

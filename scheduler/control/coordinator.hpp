@@ -69,8 +69,8 @@ class Coordinator {
     std::shared_ptr<const Plan> plan;
   };
   struct Watched {
-    const Plan* plan;
-    Executor* executor;  // null: nothing of it is started
+    const Plan* plan = nullptr;
+    Executor* executor = nullptr;  // null: nothing of it is started
     ConcurrencyLimit concurrency;
     bool cancelled = false;
     bool foreground = false;

@@ -33,7 +33,7 @@ class Sections {
     for (std::size_t i = 0; i < section_count; ++i) {
       const SourceValue* written = experiment.source.find(section_names()[i]);
       bases_[i] = written == nullptr || written->is_absent()
-                      ? SourceValue{.kind = SourceValue::Kind::map, .line = experiment.source.line}
+                      ? SourceValue{.kind = SourceValue::Kind::map, .line = experiment.source.line, .fields = {}}
                       : *written;
     }
   }

@@ -30,6 +30,18 @@ class Install(unittest.TestCase):
         (cls.home / "stage/opt/filo").rename(cls.prefix)  # nothing may remember /opt/filo
         cls.empty = cls.home / "empty"
         cls.empty.mkdir()
+        cls.make_what_the_demo_needs()
+
+    @classmethod
+    def make_what_the_demo_needs(cls):
+        """Data sets in a workspace and random weights, by the installed programs."""
+        filo, worker = cls.prefix / "bin/filo", cls.prefix / "bin/filo-worker"
+        sizes = ("--size", 112, "--train", 1, "--good", 3, "--defective", 4)
+        for name, family in (("generated-parts", "parts"), ("generated-boards", "boards")):
+            run(filo, "dataset", "generate", "--family", family, "--out", f"data/{family}", "--seed", 1, *sizes, cwd=cls.empty)
+            run(filo, "dataset", "add", f"data/{family}", "--name", name, cwd=cls.empty)
+        vocabulary = SOURCE / ".deps/bpe/bpe_simple_vocab_16e6.txt.gz"
+        run(worker, "init-clip", "--size", "tiny", "--vocabulary", vocabulary, "--out", "demo/weights/clip-tiny", cwd=cls.empty)
 
     @classmethod
     def tearDownClass(cls):
@@ -65,13 +77,8 @@ class Install(unittest.TestCase):
         shown = self.filo("config", "show", "elsewhere/with-base.yaml").stdout
         self.assertIn("configs/descriptions/generated.yaml", shown)
 
-        sizes = ("--size", 112, "--train", 1, "--good", 3, "--defective", 4)
-        for name, family in (("generated-parts", "parts"), ("generated-boards", "boards")):
-            self.filo("dataset", "generate", "--family", family, "--out", f"data/{family}", "--seed", 1, *sizes)
-            self.filo("dataset", "add", f"data/{family}", "--name", name)
-        self.worker("init-clip", "--size", "tiny", "--vocabulary", SOURCE / ".deps/bpe/bpe_simple_vocab_16e6.txt.gz", "--out", "demo/weights/clip-tiny")
-        self.assertIn("6 stages", self.filo("plan", "configs/experiments/demo-smallest.yaml").stdout)
-        self.assertIn("6 stages", self.filo("plan", "elsewhere/mine.yaml").stdout)
+        for file in ("configs/experiments/demo-smallest.yaml", "elsewhere/mine.yaml"):
+            self.assertIn("6 distinct stages", self.filo("plan", file).stdout)
 
     def test_a_descriptions_file_that_is_nowhere_is_named_with_its_key(self):
         text = (SOURCE / "configs/experiments/demo-smallest.yaml").read_text()
