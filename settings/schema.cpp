@@ -162,37 +162,46 @@ void collect_dotted_keys(const Schema& schema, const std::string& key, std::vect
 }  // namespace
 
 Schema Schema::boolean(std::optional<bool> fallback) {
-  Schema schema{.type = Type::boolean};
+  Schema schema{.type = Type::boolean, .fields = {}};
   if (fallback) schema.fallback = *fallback;
   return schema;
 }
 
 Schema Schema::integer(std::optional<Json> fallback, double minimum, double maximum) {
-  return {.type = Type::integer, .fallback = std::move(fallback), .minimum = minimum, .maximum = maximum};
+  return {.type = Type::integer, .fallback = std::move(fallback), .minimum = minimum, .maximum = maximum, .fields = {}};
 }
 
 Schema Schema::number(std::optional<double> fallback, double minimum, double maximum, bool above_minimum) {
-  Schema schema{.type = Type::number, .minimum = minimum, .maximum = maximum, .above_minimum = above_minimum};
+  Schema schema{
+      .type = Type::number, .minimum = minimum, .maximum = maximum, .above_minimum = above_minimum, .fields = {}};
   if (fallback) schema.fallback = *fallback;
   return schema;
 }
 
 Schema Schema::text(std::optional<std::string> fallback) {
-  Schema schema{.type = Type::text};
+  Schema schema{.type = Type::text, .fields = {}};
   if (fallback) schema.fallback = *fallback;
   return schema;
 }
 
 Schema Schema::choice(std::string fallback, std::vector<std::string> choices) {
-  return {.type = Type::text, .fallback = Json(std::move(fallback)), .choices = std::move(choices)};
+  return {.type = Type::text, .fallback = Json(std::move(fallback)), .choices = std::move(choices), .fields = {}};
 }
 
 Schema Schema::list(Schema item, std::optional<Json> fallback, std::size_t least_items) {
-  return {.type = Type::list, .fallback = std::move(fallback), .least_items = least_items, .item = {std::move(item)}};
+  return {.type = Type::list,
+          .fallback = std::move(fallback),
+          .least_items = least_items,
+          .item = {std::move(item)},
+          .fields = {}};
 }
 
 Schema Schema::map(Schema value, std::optional<Json> fallback, std::size_t least_items) {
-  return {.type = Type::map, .fallback = std::move(fallback), .least_items = least_items, .item = {std::move(value)}};
+  return {.type = Type::map,
+          .fallback = std::move(fallback),
+          .least_items = least_items,
+          .item = {std::move(value)},
+          .fields = {}};
 }
 
 Schema Schema::record(std::vector<Field> fields) { return {.type = Type::record, .fields = std::move(fields)}; }

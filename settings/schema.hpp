@@ -33,7 +33,7 @@ struct Schema {
   std::vector<std::string> choices{};  // text
   std::size_t least_items = 0;         // list, map
   std::vector<Schema> item{};          // one element: of every item of a list, every value of a map
-  std::vector<Field> fields{};         // record, in the order they are printed
+  std::vector<Field> fields;           // record, in the order they are printed; no {}: a Field is not complete here
   ValueCheck check{};
   RecordCheck record_check{};
 
