@@ -206,7 +206,9 @@ Schema Schema::map(Schema value, std::optional<Json> fallback, std::size_t least
 
 Schema Schema::record(std::vector<Field> fields) { return {.type = Type::record, .fields = std::move(fields)}; }
 
-Schema Schema::any(std::optional<Json> fallback) { return {.type = Type::any, .fallback = std::move(fallback)}; }
+Schema Schema::any(std::optional<Json> fallback) {
+  return {.type = Type::any, .fallback = std::move(fallback), .fields = {}};
+}
 
 Schema Schema::plain_name() {
   return text(std::nullopt)
