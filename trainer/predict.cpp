@@ -12,6 +12,7 @@
 #include "trainer/device.hpp"
 #include "trainer/feature_batch.hpp"
 #include "trainer/interpretation.hpp"
+#include "workspace/layout.hpp"
 
 namespace filo {
 namespace {
@@ -46,18 +47,18 @@ ImageBoxes boxes_of_predict(const PredictOptions& options) {
 
 bool is_checkpoint(const std::filesystem::path& folder) {
   std::error_code error;
-  return std::filesystem::is_regular_file(folder / "settings.json", error) &&
-         std::filesystem::is_regular_file(folder / "params.safetensors", error);
+  return std::filesystem::is_regular_file(settings_file(folder), error) &&
+         std::filesystem::is_regular_file(parameters_file(folder), error);
 }
 
 // People name the stage's folder, or a file of the checkpoint.
 void check_is_checkpoint(const std::filesystem::path& folder) {
   if (is_checkpoint(folder)) return;
   std::string missing, near;
-  for (const char* file : {"settings.json", "params.safetensors"})
+  for (const char* file : {settings_name, parameters_name})
     if (std::error_code error; !std::filesystem::is_regular_file(folder / file, error))
       missing += (missing.empty() ? "" : " and no ") + std::string(file);
-  for (const auto& other : {folder / "checkpoint", folder / "bundle", folder.parent_path()})
+  for (const auto& other : {folder / artifact_name::checkpoint, folder / artifact_name::bundle, folder.parent_path()})
     if (near.empty() && is_checkpoint(other)) near = "; did you mean " + other.string() + "?";
   throw UsageError("predict: --checkpoint " + folder.string(),
                    (std::filesystem::exists(folder) ? "found no " + missing + " in it" : "found no such folder") +
