@@ -127,6 +127,7 @@ class HttpApi : public ::testing::Test {
   std::shared_ptr<const Plan> shared;
   std::vector<StageStatus> statuses;
   std::string evaluate, train, asked;
+  bool experiment_is_done = false;
   EventHub hub;
   http::ServerCounters requests;
   PassCounters passes;
