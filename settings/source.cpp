@@ -28,7 +28,8 @@ void SourceValue::set_dotted(const std::string& dotted, SourceValue value) {
   }
   auto field =
       std::find_if(fields.begin(), fields.end(), [&](const Field& candidate) { return candidate.name == name; });
-  if (field == fields.end()) field = fields.insert(fields.end(), Field{name, value.line, {.file = value.file}});
+  if (field == fields.end())
+    field = fields.insert(fields.end(), Field{name, value.line, {.file = value.file, .fields = {}}});
   if (dot == std::string::npos)
     field->value = std::move(value);
   else

@@ -1,8 +1,10 @@
 #include "base/installed.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <string>
 
 #include "base/files.hpp"
 
@@ -22,7 +24,7 @@ class ShippedFile : public testing::Test {
   }
   void TearDown() override { fs::remove_all(prefix_); }
 
-  const fs::path prefix_ = fs::path(testing::TempDir()) / "filo_shipped_file";
+  const fs::path prefix_ = fs::path(testing::TempDir()) / ("filo_shipped_file." + std::to_string(getpid()));
 };
 
 TEST_F(ShippedFile, LiesBesideAnInstalledProgram) {

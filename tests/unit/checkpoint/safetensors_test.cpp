@@ -85,7 +85,7 @@ TEST_F(Safetensors, AskingForAMissingTensorNamesTheNearest) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::AllOf(HasSubstr(path_.string()), HasSubstr("adapter.fc.1.weight"),
-                                             HasSubstr("'adapter.fc.0.weight'")));
+                                             HasSubstr("did you mean adapter.fc.0.weight?")));
   }
 }
 
