@@ -79,7 +79,7 @@ class FirstContact(unittest.TestCase):
         for kind in ("features", "boxes", "train", "evaluate", "export"):
             with self.subTest(kind=kind):
                 command = (WORKER, kind, "--workspace", "wrokspace", "--stage", "0123456789abcdef")
-                self.assert_refused(command, "wrokspace/stages/0123456789abcdef")
+                self.assert_refused(command, f"{self.folder}/wrokspace", "found no such folder", "--workspace")
 
     def test_a_file_in_place_of_a_workspace_is_named(self):
         (self.folder / "file").write_text("")

@@ -355,6 +355,8 @@ TEST_F(HttpApi, ActionsBecomeRequests) {
   EXPECT_EQ(asked, "retry " + train);
   EXPECT_EQ(ask("POST", "/api/v1/experiments/test/cancel").status, 202);
   EXPECT_THAT(asked, HasSubstr("cancel test "));
+  experiment_is_done = true;
+  EXPECT_EQ(ask("POST", "/api/v1/experiments/test/cancel").status, 409);
   EXPECT_EQ(ask("POST", "/api/v1/experiments/test/retry").status, 202);
   EXPECT_EQ(asked, "retry test");
   asked.clear();
@@ -363,8 +365,6 @@ TEST_F(HttpApi, ActionsBecomeRequests) {
   EXPECT_EQ(ask("POST", "/api/v1/stages/" + train + "/cancel", Json{{"reason", std::string(501, 'x')}}.dump()).status,
             400);
   EXPECT_EQ(ask("POST", "/api/v1/stages/ffffffffffffffff/retry").status, 404);
-  experiment_is_done = true;
-  EXPECT_EQ(ask("POST", "/api/v1/experiments/test/cancel").status, 409);
   EXPECT_EQ(ask("POST", "/api/v1/experiments/absent/cancel").status, 404);
   EXPECT_EQ(asked, "");
 }
