@@ -1,6 +1,7 @@
 #include "base/text.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <numeric>
 #include <vector>
 
@@ -34,6 +35,12 @@ std::string cut_text(std::string_view text, std::size_t bytes) {
   const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; };
   while (bytes > 0 && continues(text[bytes])) --bytes;
   return std::string(text.substr(0, bytes));
+}
+
+std::string formatted(double value, const char* format) {
+  char text[64];
+  std::snprintf(text, sizeof text, format, value);
+  return text;
 }
 
 }  // namespace filo

@@ -39,4 +39,7 @@ bool is_plain_name(std::string_view name);
 // At most the first `bytes` bytes of UTF-8 text, no character cut in two.
 std::string cut_text(std::string_view text, std::size_t bytes);
 
+// `value` as printf writes it ("%.1f s"); at most 63 characters.
+std::string formatted(double value, const char* format);
+
 }  // namespace filo

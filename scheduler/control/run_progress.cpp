@@ -1,7 +1,6 @@
 #include "scheduler/control/run_progress.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <ostream>
 #include <sstream>
 
@@ -17,12 +16,6 @@ constexpr int log_lines = 15;
 bool is_last(const Json& event) {
   return event["event"] == "progress" && event.contains("done") && event.contains("total") &&
          event["done"] == event["total"];
-}
-
-std::string seconds_text(double seconds) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f s", seconds);
-  return text;
 }
 
 }  // namespace
@@ -67,7 +60,7 @@ void RunProgress::print_change(const PlannedStage& stage, const StageStatus& sta
     const auto result = status.state == StageState::done ? workspace_.result(stage.key, stage.kind) : std::nullopt;
     if (result)
       line(count + stage.label + " (" + stage.key + "): done" +
-           (was_running ? " in " + seconds_text(result->seconds) : " before"));
+           (was_running ? " in " + formatted(result->seconds, "%.1f s") : " before"));
     if (status.state == StageState::failed)
       line(stage.label + " (" + stage.key + "): failed for good: " + status.reason);
     if (status.state == StageState::stopped || status.state == StageState::cancelled)

@@ -1,10 +1,10 @@
 #include "scheduler/control/search.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <map>
 #include <set>
 
+#include "base/text.hpp"
 #include "settings/metrics.hpp"
 #include "workspace/metric_history.hpp"
 
@@ -17,10 +17,7 @@ bool is_better(const SearchSettings& search, const std::optional<double>& a, con
 }
 
 std::string short_number(const std::optional<double>& value) {
-  if (!value) return "not a number";
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4g", *value);
-  return text;
+  return value ? formatted(*value, "%.4g") : "not a number";
 }
 
 std::string ordinal(std::size_t number) {

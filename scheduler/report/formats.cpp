@@ -1,7 +1,8 @@
 #include "scheduler/report/formats.hpp"
 
 #include <algorithm>
-#include <cstdio>
+
+#include "base/text.hpp"
 
 namespace filo {
 namespace {
@@ -19,11 +20,7 @@ std::string padded(const std::string& text, std::size_t to, bool right) {
   return right ? blanks + text : text + blanks;
 }
 
-std::string number(double value) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.1f", value);
-  return text;
-}
+std::string number(double value) { return formatted(value, "%.1f"); }
 
 // Ours alone, without the paper's.
 std::string own_text(const Cell& cell, const char* plus_minus = " ± ") {

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <sstream>
 
+#include "base/text.hpp"
 #include "scheduler/plan/axis_values.hpp"
 #include "scheduler/report/formats.hpp"
 #include "scheduler/report/report_tables.hpp"
@@ -45,11 +46,7 @@ std::vector<double> losses(const Workspace& workspace, const std::string& train_
   return values;
 }
 
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4g", value);
-  return text;
-}
+std::string number(double value) { return formatted(value, "%.4g"); }
 
 // One phase's curve; a line in a box with the largest and smallest value beside it.
 std::string curve_svg(const std::string& phase, const std::vector<double>& values) {

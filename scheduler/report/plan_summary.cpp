@@ -1,10 +1,10 @@
 #include "scheduler/report/plan_summary.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <sstream>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 #include "scheduler/plan/axis_values.hpp"
 #include "scheduler/plan/digests.hpp"
 #include "scheduler/report/estimate.hpp"
@@ -97,30 +97,19 @@ struct KindTotal {
 };
 
 std::string duration(double seconds) {
-  char text[32];
-  if (seconds < 120)
-    std::snprintf(text, sizeof text, "%.0f s", seconds);
-  else if (seconds < 7200)
-    std::snprintf(text, sizeof text, "%.0f min", seconds / 60);
-  else
-    std::snprintf(text, sizeof text, "%.1f h", seconds / 3600);
-  return text;
+  if (seconds < 120) return formatted(seconds, "%.0f s");
+  if (seconds < 7200) return formatted(seconds / 60, "%.0f min");
+  return formatted(seconds / 3600, "%.1f h");
 }
 
 std::string size_text(double bytes) {
-  char text[32];
   const char* units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
   std::size_t unit = 0;
   for (; bytes >= 1000 && unit < 5; bytes /= 1000) ++unit;
-  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
-  return text;
+  return formatted(bytes, unit == 0 ? "%.0f " : "%.1f ") + units[unit];
 }
 
-std::string hours_text(double hours) {
-  char text[32];
-  std::snprintf(text, sizeof text, hours < 10 ? "%.2g" : "%.0f", hours);
-  return hours == 0 ? "-" : text;
-}
+std::string hours_text(double hours) { return hours == 0 ? "-" : formatted(hours, hours < 10 ? "%.2g" : "%.0f"); }
 
 }  // namespace
 

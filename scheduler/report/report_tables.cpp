@@ -1,7 +1,6 @@
 #include "scheduler/report/report_tables.hpp"
 
-#include <cstdio>
-
+#include "base/text.hpp"
 #include "scheduler/control/search.hpp"
 #include "scheduler/report/formats.hpp"
 #include "settings/metrics.hpp"
@@ -10,12 +9,7 @@
 namespace filo {
 namespace {
 
-std::string value_text(const std::optional<double>& value) {
-  if (!value) return "-";
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4g", *value);
-  return text;
-}
+std::string value_text(const std::optional<double>& value) { return value ? formatted(*value, "%.4g") : "-"; }
 
 // A search's draws, best first, however many there are: who asks for the report wants to see which one.
 TextTable search_table(const Workspace& workspace, const Plan& plan, const std::string& experiment) {

@@ -9,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "base/text.hpp"
 #include "scheduler/executors/doctor/tools.hpp"
 #include "scheduler/executors/slurm_batch.hpp"
 #include "scheduler/executors/slurm_commands.hpp"
@@ -116,7 +117,7 @@ std::vector<Check> check_node(const fs::path& output_file, const std::string& wo
   if (stat(output_file.c_str(), &status) == 0 && node_clock > 0) {
     const double skew = std::abs(node_clock - static_cast<double>(status.st_ctim.tv_sec));
     if (skew > skew_bad_s)
-      checks.push_back({"node's clock", Verdict::warning, number(skew, "%.0f s") + " off the file server's",
+      checks.push_back({"node's clock", Verdict::warning, formatted(skew, "%.0f s") + " off the file server's",
                         "ask the administrator for NTP on the nodes"});
   }
   if (output.find("no worker") != std::string::npos)
@@ -146,7 +147,7 @@ std::vector<Check> check_job(SlurmCommands& commands, const ClusterSettings& set
   if (!job.has_ended()) {
     commands.cancel({label});
     return {{"test job", Verdict::warning,
-             "job " + label + " was still " + job.state + " (" + job.reason + ") after " + number(wait_s, "%.0f s") +
+             "job " + label + " was still " + job.state + " (" + job.reason + ") after " + formatted(wait_s, "%.0f s") +
                  ", and was cancelled",
              "the queue is long, or the resources do not exist: try again with --wait 600"}};
   }
@@ -183,7 +184,8 @@ Check check_controller(SlurmCommands& commands) {
   if (!ping.ok || ping.output.find(" UP") == std::string::npos)
     return {"controller", Verdict::bad, shortened(ping.timed_out ? "no answer in time" : ping.output),
             "wait until slurmctld is back (jobs that run go on), or ask the administrator"};
-  return {"controller", Verdict::good, first_line(ping.output) + ", answers in " + number(seconds * 1000, "%.0f ms")};
+  return {"controller", Verdict::good,
+          first_line(ping.output) + ", answers in " + formatted(seconds * 1000, "%.0f ms")};
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 
 #include "base/error.hpp"
 #include "base/process.hpp"
@@ -20,12 +19,6 @@ std::string shortened(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   std::replace(text.begin(), text.end(), '\n', ';');
   return text.size() > 300 ? cut_text(text, 300) + "..." : text;
-}
-
-std::string number(double value, const char* format) {
-  char text[64];
-  std::snprintf(text, sizeof text, format, value);
-  return text;
 }
 
 bool two_ranks_came_up(const std::string& output) { return output.find("/2: ") != std::string::npos; }

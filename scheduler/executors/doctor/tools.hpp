@@ -17,7 +17,6 @@ bool two_ranks_came_up(const std::string& output);
 
 std::string first_line(const std::string& text);
 std::string shortened(std::string text);  // one line of at most 300 bytes
-std::string number(double value, const char* format);
 
 struct CommandResult {
   bool ok = false;

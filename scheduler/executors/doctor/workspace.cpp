@@ -9,6 +9,7 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/host.hpp"
+#include "base/text.hpp"
 #include "scheduler/executors/doctor/tools.hpp"
 
 namespace filo {
@@ -51,7 +52,7 @@ Check check_atomic_writes(const fs::path& folder) {
     return {"atomic writes", Verdict::bad, "rename, link or mkdir is not atomic here",
             "use a workspace on another file system"};
   const std::string found =
-      "rename, link and mkdir are atomic; a durable write takes " + number(seconds * 1000, "%.1f ms");
+      "rename, link and mkdir are atomic; a durable write takes " + formatted(seconds * 1000, "%.1f ms");
   if (seconds > slow_fsync_s)
     return {"atomic writes", Verdict::warning, found, "a pass over many stages will be slow: use a faster file system"};
   return {"atomic writes", Verdict::good, found};
@@ -65,7 +66,7 @@ Check check_clock(const fs::path& folder) {
   const double server = static_cast<double>(status.st_mtim.tv_sec) + static_cast<double>(status.st_mtim.tv_nsec) * 1e-9;
   const double here = wall_time_s();
   const double skew = std::abs(here - server);
-  const std::string found = "the file server's clock is " + number(skew, "%.1f s") + " off this machine's";
+  const std::string found = "the file server's clock is " + formatted(skew, "%.1f s") + " off this machine's";
   const std::string mend = "set both clocks by NTP: claims are judged by their age";
   if (skew > skew_bad_s) return {"clock", Verdict::bad, found, mend};
   if (skew > skew_warning_s) return {"clock", Verdict::warning, found, mend};
@@ -77,7 +78,7 @@ Check check_space(const fs::path& folder) {
   if (statvfs(folder.c_str(), &status) != 0)
     return {"free space", Verdict::warning, "the file system does not tell", "see that there is room"};
   const double gigabytes = static_cast<double>(status.f_bavail) * static_cast<double>(status.f_frsize) / 1e9;
-  const std::string found = number(gigabytes, "%.1f GB free");
+  const std::string found = formatted(gigabytes, "%.1f GB free");
   if (status.f_files > 0 && status.f_favail < 100000)
     return {"free space", Verdict::warning, found + ", " + std::to_string(status.f_favail) + " inodes free",
             "each stage takes some 20 files: remove old workspaces, or ask for more inodes"};

@@ -53,5 +53,12 @@ TEST(CutText, CutsBetweenCharacters) {
   EXPECT_EQ(cut_text("", 0), "");
 }
 
+// Guards numbers in messages and tables: printf's own words, cut where there would be too many.
+TEST(Formatted, IsWhatPrintfWrites) {
+  EXPECT_EQ(formatted(1.25, "%.1f s"), "1.2 s");
+  EXPECT_EQ(formatted(0.00012345, "%.4g"), "0.0001234");
+  EXPECT_EQ(formatted(1e300, "%.0f").size(), 63u);
+}
+
 }  // namespace
 }  // namespace filo
