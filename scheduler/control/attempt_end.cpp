@@ -31,15 +31,15 @@ ResourceSettings resources_of_next(const Executor& executor, const PlannedStage&
   return executor.allowed(grown(stage.resources, counts.timeouts, counts.out_of_memory));
 }
 
-AttemptOutcome end_of(const Workspace& workspace, const PlannedStage& stage, const StageRecord& facts,
+AttemptOutcome end_of(const Workspace& workspace, const PlannedStage& stage, const StageRecord& record,
                       const Executor& executor, const Job& job) {
   const std::string cause = to_string(job.cause);
-  if (facts.done) return {"done", cause, ""};
-  if (facts.request && facts.request->action == "cancel") return {"cancelled", cause, facts.request->reason};
+  if (record.done) return {"done", cause, ""};
+  if (record.request && record.request->action == "cancel") return {"cancelled", cause, record.request->reason};
   if (job.cause == EndCause::exited && job.exit_code == exit_stopped_early)
     return {"stopped", cause, "stopped early with a snapshot"};
   if (job.asked_to_stop) return {"stopped", cause, "stopped on request"};
-  const ResourceSettings had = resources_of_next(executor, stage, facts.counts);
+  const ResourceSettings had = resources_of_next(executor, stage, record.counts);
   switch (job.cause) {
     case EndCause::timeout:
       return {"failed", cause, "ran longer than its time of " + had.time + at(job)};

@@ -9,7 +9,7 @@
 namespace filo {
 
 // Of an attempt whose job has ended: outcome, cause, and a reason for people (the worker's own, where it told one).
-AttemptOutcome end_of(const Workspace& workspace, const PlannedStage& stage, const StageRecord& facts,
+AttemptOutcome end_of(const Workspace& workspace, const PlannedStage& stage, const StageRecord& record,
                       const Executor& executor, const Job& job);
 
 // What the stage's next attempt gets: more than the last, where that ran out of time or memory.

@@ -18,11 +18,11 @@ std::string who(const Json& claim) {
 }
 
 // Of an attempt that no executor lists and nobody may be running.
-AttemptOutcome end_of_unlisted(const StageRecord& facts, bool was_claimed) {
-  const std::string number = std::to_string(facts.attempt);
+AttemptOutcome end_of_unlisted(const StageRecord& record, bool was_claimed) {
+  const std::string number = std::to_string(record.attempt);
   const std::string vanished = to_string(EndCause::vanished);
-  if (facts.done) return {"done", vanished, ""};
-  if (facts.request && facts.request->action == "cancel") return {"cancelled", vanished, facts.request->reason};
+  if (record.done) return {"done", vanished, ""};
+  if (record.request && record.request->action == "cancel") return {"cancelled", vanished, record.request->reason};
   return {
       "lost", vanished,
       was_claimed ? "the process that ran attempt " + number + " is gone" : "attempt " + number + " was never started"};
@@ -89,41 +89,41 @@ class Pass {
 
   StageStatus step(const StageAssignment& assignment) {
     const PlannedStage& stage = *assignment.stage;
-    StageRecord facts = facts_of(workspace_, options_.index, stage);
-    StageStatus status{.key = stage.key, .attempt = facts.attempt};
-    if (is_underway(stage, facts, status)) {
-      status.counts = facts.counts;
+    StageRecord record = record_of(workspace_, options_.index, stage);
+    StageStatus status{.key = stage.key, .attempt = record.attempt};
+    if (is_underway(stage, record, status)) {
+      status.counts = record.counts;
       if (assignment.concurrency != nullptr) ++underway_[assignment.concurrency];
       return status;
     }
-    rules_.apply(stage, facts, status);
-    status.seconds = facts.seconds;
-    if (status.state == StageState::queued) try_start(assignment, facts, status);
+    rules_.apply(stage, record, status);
+    status.seconds = record.seconds;
+    if (status.state == StageState::queued) try_start(assignment, record, status);
     return status;
   }
 
   // Whether the newest attempt runs, here or elsewhere; records its end when it does not and nobody has.
-  bool is_underway(const PlannedStage& stage, StageRecord& facts, StageStatus& status) {
-    const ListedJob* listed = listed_job(stage.key, facts.attempt);
+  bool is_underway(const PlannedStage& stage, StageRecord& record, StageStatus& status) {
+    const ListedJob* listed = listed_job(stage.key, record.attempt);
     if (listed != nullptr && listed->job.state != JobState::ended) {
-      follow(*listed, facts, status);
+      follow(*listed, record, status);
       return true;
     }
-    if (facts.attempt == 0) return false;
-    if (!facts.ended && listed != nullptr) {
-      record(stage, facts, end_of(workspace_, stage, facts, *listed->executor, listed->job));
-    } else if (!facts.ended) {
-      const auto claim = workspace_.claim(stage.key, facts.attempt);
-      if (claim && may_be_running(stage.key, facts.attempt, *claim)) {
+    if (record.attempt == 0) return false;
+    if (!record.ended && listed != nullptr) {
+      end_attempt(stage, record, end_of(workspace_, stage, record, *listed->executor, listed->job));
+    } else if (!record.ended) {
+      const auto claim = workspace_.claim(stage.key, record.attempt);
+      if (claim && may_be_running(stage.key, record.attempt, *claim)) {
         status.state = StageState::running;
         status.reason =
-            "run by " + who(*claim) + (facts.request ? ", which has yet to " + facts.request->action + " it" : "");
+            "run by " + who(*claim) + (record.request ? ", which has yet to " + record.request->action + " it" : "");
         return true;
       }
-      record(stage, facts, end_of_unlisted(facts, claim.has_value()));
+      end_attempt(stage, record, end_of_unlisted(record, claim.has_value()));
     }
     // Ended before: a pass was cut short between recording the end and forgetting the job.
-    if (listed != nullptr) listed->executor->forget(stage.key, facts.attempt);
+    if (listed != nullptr) listed->executor->forget(stage.key, record.attempt);
     return false;
   }
 
@@ -136,13 +136,13 @@ class Pass {
     return job.attempt == attempt ? &found->second : nullptr;
   }
 
-  void follow(const ListedJob& listed, const StageRecord& facts, StageStatus& status) {
+  void follow(const ListedJob& listed, const StageRecord& record, StageStatus& status) {
     const auto& [executor, job] = listed;
     status.state = job.state == JobState::running ? StageState::running : StageState::queued;
     status.where = job.where;
-    if (!facts.request) return;
-    const std::string& reason = facts.request->reason;
-    const bool cancel = facts.request->action == "cancel";
+    if (!record.request) return;
+    const std::string& reason = record.request->reason;
+    const bool cancel = record.request->action == "cancel";
     if (cancel)
       executor->kill(job.stage, job.attempt);
     else
@@ -161,22 +161,22 @@ class Pass {
     return claim_holds(claim, workspace_.claim_age_s(key, attempt));
   }
 
-  void record(const PlannedStage& stage, StageRecord& facts, const AttemptOutcome& end) {
+  void end_attempt(const PlannedStage& stage, StageRecord& record, const AttemptOutcome& end) {
     if (end.outcome == "done" && stage.kind == StageKind::train) collect_checkpoint(workspace_, stage.key);
-    workspace_.write_outcome(stage.key, facts.attempt, end);
+    workspace_.write_outcome(stage.key, record.attempt, end);
     options_.at_point("end recorded");
-    add_action(stage.key, "attempt " + std::to_string(facts.attempt) + " " + end.outcome +
+    add_action(stage.key, "attempt " + std::to_string(record.attempt) + " " + end.outcome +
                               (end.reason.empty() ? "" : ": " + end.reason));
-    facts = read_stage_record(workspace_, stage.key, stage.kind);
+    record = read_stage_record(workspace_, stage.key, stage.kind);
   }
 
-  void try_start(const StageAssignment& assignment, const StageRecord& facts, StageStatus& status) {
+  void try_start(const StageAssignment& assignment, const StageRecord& record, StageStatus& status) {
     if (!options_.start_new || assignment.executor == nullptr) return;
     Asked& asked = asked_.at(assignment.executor);
     if (!asked.answered) return;
     if (assignment.concurrency != nullptr && underway_[assignment.concurrency] >= assignment.concurrency->limit) return;
     StartRequest request{.stage = assignment.stage,
-                         .resources = resources_of_next(*assignment.executor, *assignment.stage, facts.counts)};
+                         .resources = resources_of_next(*assignment.executor, *assignment.stage, record.counts)};
     if (!assignment.executor->reserve(request.resources)) return;
     if (assignment.concurrency != nullptr) ++underway_[assignment.concurrency];
     request.attempt = status.attempt = workspace_.make_attempt(status.key);

@@ -51,16 +51,16 @@ bool is_settled(const std::vector<StageStatus>& statuses) {
 
 void StateRules::note(const PlannedStage& stage, StageState state) { known_[key_number(stage.key)] = {&stage, state}; }
 
-void StateRules::apply(const PlannedStage& stage, const StageRecord& facts, StageStatus& status) const {
-  status.counts = facts.counts;
-  status.reason = facts.last_reason;
-  if (facts.done) return settle(status, StageState::done, "");
-  if (facts.request) {
-    const bool cancel = facts.request->action == "cancel";
-    return settle(status, cancel ? StageState::cancelled : StageState::stopped, facts.request->reason);
+void StateRules::apply(const PlannedStage& stage, const StageRecord& record, StageStatus& status) const {
+  status.counts = record.counts;
+  status.reason = record.last_reason;
+  if (record.done) return settle(status, StageState::done, "");
+  if (record.request) {
+    const bool cancel = record.request->action == "cancel";
+    return settle(status, cancel ? StageState::cancelled : StageState::stopped, record.request->reason);
   }
-  if (facts.cancelled) return settle(status, StageState::cancelled, facts.last_reason);
-  if (const std::string why = given_up(facts, stage.resources.attempts); !why.empty())
+  if (record.cancelled) return settle(status, StageState::cancelled, record.last_reason);
+  if (const std::string why = given_up(record, stage.resources.attempts); !why.empty())
     return settle(status, StageState::failed, why);
   for (const auto& input : stage.inputs) {
     const auto& [needed, state] = known_.at(key_number(input));
@@ -78,7 +78,7 @@ void StateRules::apply(const PlannedStage& stage, const StageRecord& facts, Stag
   status.state = StageState::queued;
 }
 
-StageRecord facts_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage) {
+StageRecord record_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage) {
   return index != nullptr ? index->record(stage.key, stage.kind) : read_stage_record(workspace, stage.key, stage.kind);
 }
 
@@ -86,16 +86,16 @@ std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, S
   StateRules rules(plan.stages.size());
   std::vector<StageStatus> statuses;
   for (const auto& stage : plan.stages) {
-    const StageRecord facts = facts_of(workspace, index, stage);
-    StageStatus status{.key = stage.key, .attempt = facts.attempt};
-    rules.apply(stage, facts, status);
-    status.seconds = facts.seconds;
-    if (facts.attempt > 0 && !facts.ended && !facts.done) {
-      const auto claim = workspace.claim(stage.key, facts.attempt);
-      if (claim && claim_holds(*claim, workspace.claim_age_s(stage.key, facts.attempt)))
+    const StageRecord record = record_of(workspace, index, stage);
+    StageStatus status{.key = stage.key, .attempt = record.attempt};
+    rules.apply(stage, record, status);
+    status.seconds = record.seconds;
+    if (record.attempt > 0 && !record.ended && !record.done) {
+      const auto claim = workspace.claim(stage.key, record.attempt);
+      if (claim && claim_holds(*claim, workspace.claim_age_s(stage.key, record.attempt)))
         status.state = StageState::running;
       else
-        status.reason = "attempt " + std::to_string(facts.attempt) + " no longer runs";
+        status.reason = "attempt " + std::to_string(record.attempt) + " no longer runs";
     }
     rules.note(stage, status.state);
     statuses.push_back(std::move(status));

@@ -42,7 +42,7 @@ class StateRules {
   explicit StateRules(std::size_t stages) { known_.reserve(stages); }
 
   // Fills in the state, reason and counts. Queued: nothing is in the way of starting it.
-  void apply(const PlannedStage& stage, const StageRecord& facts, StageStatus& status) const;
+  void apply(const PlannedStage& stage, const StageRecord& record, StageStatus& status) const;
   // The state that it has in the end: what decides of those that need it.
   void note(const PlannedStage& stage, StageState state);
 
@@ -51,7 +51,7 @@ class StateRules {
 };
 
 // By the index, if there is one, else by the stage's folder.
-StageRecord facts_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage);
+StageRecord record_of(const Workspace& workspace, StageIndex* index, const PlannedStage& stage);
 
 // The states by the files alone, for `filo status`, from any machine: what has a claim that holds (claim_holds) runs.
 std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, StageIndex* index = nullptr);
