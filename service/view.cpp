@@ -15,17 +15,10 @@ StageState trial_state(const ExperimentView& experiment, std::size_t trial) {
   const auto& statuses = *experiment.statuses;
   const auto& stages = experiment.plan->plan.stages;
   const auto [train, evaluate] = experiment.plan->trials[trial];
-  StageState state = filo::trial_state(statuses[train], statuses[evaluate]);
-  if (statuses[evaluate].state != StageState::waiting) return state;
-  for (const std::uint32_t needing : {train, evaluate})
-    for (const auto& input : stages[needing].inputs) {
-      const auto found = experiment.plan->position.find(input);
-      if (found == experiment.plan->position.end()) continue;
-      const StageState needed = statuses[found->second].state;
-      if (needed == StageState::running || (needed == StageState::queued && state == StageState::waiting))
-        state = needed;
-    }
-  return state;
+  return filo::trial_state(stages[train], stages[evaluate], [&](std::string_view key) {
+    const auto found = experiment.plan->position.find(key);
+    return found == experiment.plan->position.end() ? nullptr : &statuses[found->second];
+  });
 }
 
 std::vector<View::Found> View::find(std::string_view key) const {

@@ -46,7 +46,7 @@ struct ExperimentView {
   std::uint64_t revision = 0;  // grows with every change
 };
 
-// The state of a trial, as `filo status` counts it; and while its training waits too, how far what they need has come.
+// The state of a trial, as `filo status` counts it.
 StageState trial_state(const ExperimentView& experiment, std::size_t trial);
 
 struct View {

@@ -35,12 +35,16 @@ Counts count(const std::vector<StageStatus>& statuses) {
 }
 
 Counts count_trials(const Plan& plan, const std::vector<StageStatus>& statuses) {
-  std::unordered_map<std::uint64_t, const StageStatus*> of;
-  of.reserve(statuses.size());
-  for (const auto& status : statuses) of.emplace(key_number(status.key), &status);
+  std::unordered_map<std::string_view, std::size_t> positions;
+  positions.reserve(plan.stages.size());
+  for (std::size_t i = 0; i < plan.stages.size(); ++i) positions.emplace(plan.stages[i].key, i);
+  const auto status_of = [&](std::string_view key) {
+    const auto found = positions.find(key);
+    return found == positions.end() ? nullptr : &statuses[found->second];
+  };
   Counts counts;
   for (const auto& trial : plan.trials)
-    ++counts[trial_state(*of.at(key_number(trial.train)), *of.at(key_number(trial.evaluate)))];
+    ++counts[trial_state(plan.stages[positions.at(trial.train)], plan.stages[positions.at(trial.evaluate)], status_of)];
   return counts;
 }
 
@@ -160,11 +164,20 @@ std::string QueueView::update(const Workspace& workspace, const Plan& plan, std:
   return answer.problem;
 }
 
-StageState trial_state(const StageStatus& train, const StageStatus& evaluate) {
-  if (evaluate.state == StageState::blocked && is_settled(train.state) && train.state != StageState::done)
-    return train.state;
-  if (evaluate.state == StageState::waiting && !is_settled(train.state)) return train.state;
-  return evaluate.state;
+StageState trial_state(const PlannedStage& train, const PlannedStage& evaluate, const StatusOf& status_of) {
+  const StageState trained = status_of(train.key)->state;
+  const StageState evaluated = status_of(evaluate.key)->state;
+  if (evaluated == StageState::blocked && is_settled(trained) && trained != StageState::done) return trained;
+  if (evaluated != StageState::waiting) return evaluated;
+  StageState state = is_settled(trained) ? evaluated : trained;
+  for (const PlannedStage* stage : {&train, &evaluate})
+    for (const auto& input : stage->inputs) {
+      const StageStatus* needed = status_of(input);
+      if (needed == nullptr) continue;
+      if (needed->state == StageState::running || (needed->state == StageState::queued && state == StageState::waiting))
+        state = needed->state;
+    }
+  return state;
 }
 
 Json status_json(const Workspace& workspace, const Plan& plan, const std::vector<StageStatus>& statuses) {

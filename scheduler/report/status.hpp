@@ -2,17 +2,23 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "scheduler/control/reconcile.hpp"
 
 namespace filo {
 
-// The state of a trial: its evaluation's, or, while that waits, how far its training has come.
-StageState trial_state(const StageStatus& train, const StageStatus& evaluate);
+// A stage's status by its key; null for a key that is not of the plan.
+using StatusOf = std::function<const StageStatus*(std::string_view key)>;
+
+// The state of a trial: its evaluation's; while that waits, how far its training has come; and while that waits too,
+// how far what they need has come.
+StageState trial_state(const PlannedStage& train, const PlannedStage& evaluate, const StatusOf& status_of);
 
 // Jobs of clusters as their queues have them, for who only looks. Each cluster is asked every 10 s at most.
 class QueueView {
