@@ -184,7 +184,6 @@ Json attempts_json(const Workspace& workspace, const std::string& key) {
                         {"claim", optional_file(workspace.claim_file(key, attempt))},
                         {"end", optional_file(workspace.outcome_file(key, attempt))},
                         {"ended", modified(workspace.outcome_file(key, attempt))},
-                        {"host", nullptr},
                         {"log_bytes", size_of(workspace.log_file(key, attempt))},
                         {"events_bytes", size_of(workspace.events_file(key, attempt))}});
   }
