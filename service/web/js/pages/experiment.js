@@ -16,6 +16,12 @@ function canBeCancelled({active, stages}) {
   return left.some((state) => stages.states[state]);
 }
 
+// What was given up; and what nobody looks after though it is not done.
+function canBeRetried({active, stages}) {
+  const left = active ? [] : ['waiting', 'queued'];
+  return ['failed', 'stopped', 'cancelled', 'blocked', ...left].some((state) => stages.states[state]);
+}
+
 function actionsOf(name) {
   const path = experimentPath(name);
   const cancel = {
@@ -69,7 +75,7 @@ export function experimentPage(name) {
   tables.className = 'tables';
   const settings = h('pre', {class: 'text', tabindex: 0});
   const [cancel, retry] = actionsOf(name);
-  cancel.hidden = true;
+  cancel.hidden = retry.hidden = true;
   main.replaceChildren(
     trail(),
     h('h1', {}, name),
@@ -96,6 +102,7 @@ export function experimentPage(name) {
         await Promise.all([json(path), jsonIfNew(path + '/grid'), jsonIfNew(path + '/tables')]);
       replaceIfChanged(summary, summaryOf(experiment));
       cancel.hidden = !canBeCancelled(experiment);
+      retry.hidden = !canBeRetried(experiment);
       showChips(experiment.trials);
       grid.show(cells);
       replaceIfChanged(tables, h('h2', {}, 'Tables'), found.tables.map(resultTable));
