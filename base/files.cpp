@@ -34,15 +34,24 @@ fs::path temporary_beside(const fs::path& path) {
 
 fs::path parent_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
-// A durable temporary file with the pieces one after another, removed unless released.
+// `told`: the path that an error names.
+FileDescriptor open_as(const fs::path& path, int flags, int mode, const fs::path& told) {
+  int fd;
+  do fd = open(path.c_str(), flags | O_CLOEXEC, mode);
+  while (fd < 0 && errno == EINTR);
+  if (fd < 0) fail(told, "cannot be opened");
+  return FileDescriptor(fd);
+}
+
+// A durable temporary file with the pieces one after another, removed unless released. Errors name the final path.
 class TemporaryFile {
  public:
   TemporaryFile(const fs::path& final_path, std::span<const std::string_view> pieces, int mode = 0644)
       : path_(temporary_beside(final_path)) {
-    FileDescriptor file = open_file(path_, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC, mode);
+    FileDescriptor file = open_as(path_, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC, mode, final_path);
     try {
-      for (const std::string_view piece : pieces) write_all(file.get(), piece, path_);
-      if (fsync(file.get()) != 0) fail(path_, "fsync failed");
+      for (const std::string_view piece : pieces) write_all(file.get(), piece, final_path);
+      if (fsync(file.get()) != 0) fail(final_path, "fsync failed");
     } catch (...) {
       unlink(path_.c_str());
       throw;
@@ -83,13 +92,7 @@ void FileDescriptor::reset() {
   fd_ = -1;
 }
 
-FileDescriptor open_file(const fs::path& path, int flags, int mode) {
-  int fd;
-  do fd = open(path.c_str(), flags | O_CLOEXEC, mode);
-  while (fd < 0 && errno == EINTR);
-  if (fd < 0) fail(path, "cannot be opened");
-  return FileDescriptor(fd);
-}
+FileDescriptor open_file(const fs::path& path, int flags, int mode) { return open_as(path, flags, mode, path); }
 
 void write_all(int fd, std::string_view bytes, const fs::path& path) {
   while (!bytes.empty()) {
@@ -177,7 +180,7 @@ AtomicFolder::AtomicFolder(fs::path final_path) : final_(std::move(final_path)),
   std::error_code error;
   fs::create_directories(parent_of(final_), error);
   if (error) throw Error("files: " + parent_of(final_).string(), "folder cannot be created: " + error.message());
-  if (mkdir(temporary_.c_str(), 0755) != 0) fail(temporary_, "folder cannot be created");
+  if (mkdir(temporary_.c_str(), 0755) != 0) fail(final_, "folder cannot be created");
 }
 
 AtomicFolder::~AtomicFolder() {

@@ -37,6 +37,7 @@ void add_serve_command(CLI::App& program) {
         add_number(command, "--poll", options->poll_s,
                    "Seconds between looks at a cluster's queue while nothing happens (one squeue each)", 0.1, 3600.0);
         return [options, workspace] {
+          service::parse_listen(options->listen);  // refused before a workspace is made
           install_stop_handlers();
           options->version = FILO_VERSION;
           options->show_token = isatty(STDOUT_FILENO) != 0;

@@ -101,7 +101,8 @@ TEST_F(Files, AFailedWriteLeavesTheOldFileAndNothingElse) {
 
 // Guards a missing parent folder: an error, and the folder is not made behind the caller's back.
 TEST_F(Files, WritingIntoAMissingFolderIsAnError) {
-  EXPECT_THAT(message_of([&] { write_file_atomically(folder_ / "no" / "f", "x"); }), HasSubstr("cannot be opened"));
+  EXPECT_THAT(message_of([&] { write_file_atomically(folder_ / "no" / "f", "x"); }),
+              HasSubstr("/no/f: cannot be opened"));
   EXPECT_EQ(entries(), 0u);
 }
 
