@@ -100,7 +100,7 @@ std::string memory_text(std::uint64_t bytes) {
 }
 
 std::string time_text(std::int64_t seconds) {
-  const std::int64_t capped = std::min<std::int64_t>(seconds, 9999LL * 3600 + 59 * 60 + 59);
+  const std::int64_t capped = std::min<std::int64_t>(seconds, 9999LL * 3600 + 59LL * 60 + 59);
   char text[32];
   std::snprintf(text, sizeof text, "%02d:%02d:%02d", static_cast<int>(capped / 3600),
                 static_cast<int>(capped / 60 % 60), static_cast<int>(capped % 60));

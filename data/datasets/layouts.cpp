@@ -308,8 +308,8 @@ Listing list_meta(const fs::path& root) {
         };
         const auto image_path = text("img_path"), class_text = text("cls_name");
         const std::string mask = text("mask_path").value_or(""), specie = text("specie_name").value_or("");
-        const bool labelled = entry.is_object() && entry.contains("anomaly") && entry["anomaly"].is_number_integer() &&
-                              (entry["anomaly"] == 0 || entry["anomaly"] == 1);
+        const Json anomaly = entry.is_object() ? entry.value("anomaly", Json()) : Json();
+        const bool labelled = anomaly == Json(0) || anomaly == Json(1);
         if (!image_path) {
           problem(key + ".img_path", "is missing or not text");
         } else if (!labelled) {

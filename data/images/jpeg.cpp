@@ -16,9 +16,9 @@ constexpr int exif_marker = JPEG_APP0 + 1;
 constexpr int max_scans = 1000;  // a progressive file of a few kB can ask for millions of passes over a large image
 
 struct JpegState {
-  jpeg_error_mgr errors;
-  jpeg_progress_mgr progress;
-  std::jmp_buf jump;
+  jpeg_error_mgr errors{};
+  jpeg_progress_mgr progress{};
+  std::jmp_buf jump{};
   char message[JMSG_LENGTH_MAX] = {};
 };
 

@@ -47,8 +47,8 @@ void corner_weights(const Sample<T>& sample, T scale, T weights[4]) {
 // Indices of one row and tap in the offset and mask tensors, and the sample there.
 template <typename T>
 struct Tap {
-  std::int64_t offset_y, offset_x, mask;
-  T scale;
+  std::int64_t offset_y = 0, offset_x = 0, mask = 0;
+  T scale = 0;
   Sample<T> sample;
 };
 
@@ -132,13 +132,12 @@ void scatter_columns(const DeformConvShape& shape, const DeformConvInput<T>& in,
   }
 }
 
-#define FILO_INSTANTIATE(T, Column)                                                                        \
-  template void gather_columns<T, Column>(const DeformConvShape&, const DeformConvInput<T>&, std::int64_t, \
-                                          std::int64_t, std::int64_t, std::int64_t, Column*);
-FILO_INSTANTIATE(float, float)
-FILO_INSTANTIATE(float, Bfloat16)
-FILO_INSTANTIATE(double, double)
-#undef FILO_INSTANTIATE
+template void gather_columns<float, float>(const DeformConvShape&, const DeformConvInput<float>&, std::int64_t,
+                                           std::int64_t, std::int64_t, std::int64_t, float*);
+template void gather_columns<float, Bfloat16>(const DeformConvShape&, const DeformConvInput<float>&, std::int64_t,
+                                              std::int64_t, std::int64_t, std::int64_t, Bfloat16*);
+template void gather_columns<double, double>(const DeformConvShape&, const DeformConvInput<double>&, std::int64_t,
+                                             std::int64_t, std::int64_t, std::int64_t, double*);
 template void scatter_columns<float>(const DeformConvShape&, const DeformConvInput<float>&, std::int64_t, std::int64_t,
                                      std::int64_t, std::int64_t, const float*, const DeformConvGradients<float>&);
 template void scatter_columns<double>(const DeformConvShape&, const DeformConvInput<double>&, std::int64_t,

@@ -10,7 +10,7 @@ constexpr int vector_bytes = 64;
 
 template <typename T>
 struct Vector {
-  typedef T Type __attribute__((vector_size(vector_bytes), aligned(sizeof(T)), may_alias));
+  using Type __attribute__((vector_size(vector_bytes), aligned(sizeof(T)), may_alias)) = T;
   static constexpr std::int64_t lanes = vector_bytes / sizeof(T);
 };
 

@@ -70,7 +70,7 @@ LocalExecutor::LocalExecutor(const Workspace& workspace, fs::path worker, LocalC
       slots_(workspace, std::move(capacity), claim_) {}
 
 LocalExecutor::~LocalExecutor() {
-  end_children();
+  LocalExecutor::end_children();  // its own, whatever is derived from it
   const auto deadline = std::chrono::steady_clock::now() + until_sigkill;
   for (auto& [id, entry] : running_)
     while (!entry.process.poll() && std::chrono::steady_clock::now() < deadline)

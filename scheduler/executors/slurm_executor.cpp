@@ -31,8 +31,8 @@ std::string random_name() {
 
 }  // namespace
 
-SlurmExecutor::SlurmExecutor(const Workspace& workspace, const ClusterSettings& settings, fs::path worker,
-                             fs::path folder)
+SlurmExecutor::SlurmExecutor(const Workspace& workspace, const ClusterSettings& settings, const fs::path& worker,
+                             const fs::path& folder)
     : workspace_(workspace),
       settings_(settings),
       worker_(settings.worker.empty() ? worker.string() : settings.worker),

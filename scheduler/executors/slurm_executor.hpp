@@ -29,8 +29,8 @@ namespace filo {
 class SlurmExecutor : public Executor {
  public:
   // `worker`: filo-worker on the nodes, where the settings do not say; `folder`: where jobs start.
-  SlurmExecutor(const Workspace& workspace, const ClusterSettings& settings, std::filesystem::path worker,
-                std::filesystem::path folder = std::filesystem::current_path());
+  SlurmExecutor(const Workspace& workspace, const ClusterSettings& settings, const std::filesystem::path& worker,
+                const std::filesystem::path& folder = std::filesystem::current_path());
   ~SlurmExecutor() override;  // sends what stop() and kill() gathered
 
   std::string name() const override { return "slurm " + settings_.name; }

@@ -240,7 +240,7 @@ StageIndex::~StageIndex() { save(); }
 
 void StageIndex::load() {
   entries_.reserve(database_->rows());
-  database_->each_row([&](std::string key, std::string_view identity, std::string_view record) {
+  database_->each_row([&](const std::string& key, std::string_view identity, std::string_view record) {
     Entry entry;
     if (identity.size() != sizeof entry.identity) throw Error("index", "a row is cut short");
     std::memcpy(&entry.identity, identity.data(), sizeof entry.identity);
