@@ -39,7 +39,8 @@ Schema descriptions_schema(std::size_t least) {
                                  {"abnormal", Schema::list(state(), std::nullopt, 1)}})},
       {"classes", Schema::map(Schema::record({{"prompt_name", prompt_name},
                                               {"domain", domain},
-                                              {"descriptions", Schema::list(phrase(), std::nullopt, least)}}),
+                                              {"descriptions", Schema::list(phrase(), std::nullopt, least)},
+                                              {"detector_phrases", Schema::list(phrase(), Json::array())}}),
                               std::nullopt, 1)},
   });
 }
@@ -56,7 +57,8 @@ Descriptions checked(const SourceValue& value, const std::string& file, std::siz
     if (prompt_name.empty()) prompt_name = default_prompt_name(name);
     descriptions.classes[name] = {.prompt_name = prompt_name,
                                   .domain = entry.at("domain"),
-                                  .descriptions = entry.at("descriptions").get<std::vector<std::string>>()};
+                                  .descriptions = entry.at("descriptions").get<std::vector<std::string>>(),
+                                  .detector_phrases = entry.at("detector_phrases").get<std::vector<std::string>>()};
   }
   return descriptions;
 }
@@ -93,15 +95,31 @@ Descriptions generic_descriptions(const std::vector<std::string>& class_names) {
   descriptions.source = Json::object();
   descriptions.path = "descriptions: none";
   for (const auto& name : class_names)
-    descriptions.classes[name] = {.prompt_name = default_prompt_name(name), .domain = "industrial", .descriptions = {}};
+    descriptions.classes[name] = {
+        .prompt_name = default_prompt_name(name), .domain = "industrial", .descriptions = {}, .detector_phrases = {}};
   return descriptions;
+}
+
+std::string to_yaml(const Descriptions& descriptions) {
+  const auto texts = [](const std::vector<std::string>& list) { return Json(list).dump(); };  // YAML too
+  std::string yaml = "source: " + descriptions.source.dump() +
+                     "\n\nstates:\n  normal: " + texts(descriptions.normal_states) +
+                     "\n  abnormal: " + texts(descriptions.abnormal_states) + "\n\nclasses:\n";
+  for (const auto& [name, entry] : descriptions.classes) {
+    yaml += "  " + name + ":\n    prompt_name: " + Json(entry.prompt_name).dump() +
+            "\n    domain: " + Json(entry.domain).dump() + "\n    descriptions: " + texts(entry.descriptions) + "\n";
+    if (!entry.detector_phrases.empty()) yaml += "    detector_phrases: " + texts(entry.detector_phrases) + "\n";
+  }
+  return yaml;
 }
 
 Json to_json(const Descriptions& descriptions) {
   Json classes = Json::object();
-  for (const auto& [name, entry] : descriptions.classes)
+  for (const auto& [name, entry] : descriptions.classes) {
     classes[name] = {
         {"prompt_name", entry.prompt_name}, {"domain", entry.domain}, {"descriptions", entry.descriptions}};
+    if (!entry.detector_phrases.empty()) classes[name]["detector_phrases"] = entry.detector_phrases;
+  }
   return {{"source", descriptions.source},
           {"states", {{"normal", descriptions.normal_states}, {"abnormal", descriptions.abnormal_states}}},
           {"classes", classes}};

@@ -14,6 +14,10 @@ struct ClassDescription {
   std::string prompt_name;                // the [cls] of the prompts; defaults to the class's name with '_' read as ' '
   std::string domain;                     // the [domain] of the fixed template; default "industrial"
   std::vector<std::string> descriptions;  // "cracked rim", ...
+  // What a detector of boxes is asked for; empty: the descriptions.
+  std::vector<std::string> detector_phrases{};
+
+  const std::vector<std::string>& phrases() const { return detector_phrases.empty() ? descriptions : detector_phrases; }
 };
 
 struct Descriptions {
@@ -30,7 +34,8 @@ struct Descriptions {
 // Throws UsageError "file:line: ..." on an unknown key, a wrong type, an empty list, a state without {}.
 // The path of the file stands in `path`.
 Descriptions load_descriptions(const std::string& yaml_path);
-Json to_json(const Descriptions& descriptions);  // what a stage's spec carries, so that a run is self-contained
+std::string to_yaml(const Descriptions& descriptions);  // the file itself
+Json to_json(const Descriptions& descriptions);         // what a stage's spec carries, so that a run is self-contained
 Descriptions descriptions_from_json(const Json& json, const std::string& where);
 
 // What `descriptions: none` means: WinCLIP's generic states, and for each class its name and no fine-grained defect.
