@@ -42,11 +42,15 @@ void run_boxes(Stage& stage) {
                                                  spec.boxes.digest + "; plan again (filo run)");
   const auto boxes = read_boxes(spec.boxes.path);
   expect_images_of(dataset, boxes, spec.boxes.path);
-  std::size_t count = 0;
-  for (const auto& [image, list] : boxes) count += list.size();
+  std::size_t count = 0, phrases = 0;
+  for (const auto& [image, list] : boxes) {
+    count += list.size();
+    for (const Box& box : list) phrases += box.phrase.has_value();
+  }
   const std::filesystem::path file = stage.workspace().boxes_file(stage.key());
   write_json(file, to_json(boxes));
-  stage.finish({{"images", boxes.size()}, {"boxes", count}}, {{artifact_name::boxes, file.filename().string()}});
+  stage.finish({{"images", boxes.size()}, {"boxes", count}, {"phrases", phrases}},
+               {{artifact_name::boxes, file.filename().string()}});
 }
 
 }  // namespace filo

@@ -144,8 +144,11 @@ torch::Tensor filo_release_suppress(const torch::Tensor& map, const std::vector<
                                     double lambda) {
   const std::int64_t size = map.size(1);
   const torch::Tensor mask = inside_of_images(map, boxes, [size](float low, float high) {
-    const auto pixels = static_cast<float>(size);
-    return std::pair(clamped_pixel(low * pixels, size), clamped_pixel(high * pixels, size));
+    const auto bound = [size](float edge) {
+      const auto pixel = static_cast<std::int64_t>(edge * static_cast<float>(size));
+      return clamped_pixel(static_cast<double>(pixel < 0 ? pixel + size : pixel), size);
+    };
+    return std::pair(bound(low), bound(high));
   });
   return torch::where(torch::logical_or(mask, map == 1), map, map * lambda);
 }

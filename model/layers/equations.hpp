@@ -46,7 +46,8 @@ torch::Tensor few_shot_map(const std::vector<torch::Tensor>& distances, int size
 // A pixel is inside where its centre is.
 torch::Tensor suppress_outside_boxes(const torch::Tensor& map, const std::vector<std::vector<Box>>& boxes,
                                      double lambda);
-// FiLo's: corners truncated to whole pixels, and a score of exactly 1 counts as inside.
+// FiLo's: corners truncated to whole pixels that bound a Python slice, in which a negative one counts from the other
+// end (a box a pixel or more over the left or top edge is lost, as a rule), and a score of exactly 1 counts as inside.
 torch::Tensor filo_release_suppress(const torch::Tensor& map, const std::vector<std::vector<Box>>& boxes,
                                     double lambda);
 

@@ -9,11 +9,12 @@ namespace filo {
 namespace {
 
 void expect_box(const Box& box, std::size_t image) {
-  const bool in_order = box.x0 >= 0 && box.y0 >= 0 && box.x0 < box.x1 && box.y0 < box.y1 && box.x1 <= 1 && box.y1 <= 1;
+  const bool in_order =
+      -1 <= box.x0 && box.x0 < box.x1 && box.x1 <= 2 && -1 <= box.y0 && box.y0 < box.y1 && box.y1 <= 2;
   if (in_order) return;
   throw UsageError("model: image " + std::to_string(image) + ": box [" + std::to_string(box.x0) + ", " +
                        std::to_string(box.y0) + ", " + std::to_string(box.x1) + ", " + std::to_string(box.y1) + "]",
-                   "outside the image or upside down, expected 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1");
+                   "far outside the image or upside down, expected x0 < x1 and y0 < y1, from -1 to 2");
 }
 
 }  // namespace

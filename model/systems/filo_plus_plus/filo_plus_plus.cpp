@@ -62,9 +62,9 @@ TensorMap initial_parameters(const ModelSettings& settings, const ClipModel& cli
 }
 
 std::vector<int> positions_of_boxes(const std::vector<Box>& boxes) {
-  if (boxes.empty()) return {center_position};
   std::set<int> positions;
-  for (const Box& box : boxes) positions.insert(position_of(box));
+  for (const Box& box : cut_to_image(boxes)) positions.insert(position_of(box));
+  if (positions.empty()) return {center_position};
   return {positions.begin(), positions.end()};
 }
 

@@ -10,7 +10,7 @@
 #include "model/layers/summed_conv.hpp"
 #include "model/linear.hpp"
 #include "model/systems/clip_stages.hpp"
-#include "model/systems/filo_release/positions.hpp"
+#include "model/systems/filo_release/boxes.hpp"
 #include "model/systems/prompt_encoder.hpp"
 
 namespace filo {
@@ -63,6 +63,7 @@ class FiloRelease final : public System {
               std::uint64_t seed)
       : System(settings, initial_parameters(settings, *clip, seed)),
         clip_(std::move(clip)),
+        descriptions_(descriptions),
         prompts_(without_fixed_prompts(settings.prompts), descriptions, clip_),
         normal_learner_(prompt_learner(parameters(), "normal_prompt_learner", "ctx")),
         abnormal_learner_(prompt_learner(parameters(), "abnormal_prompt_learner", "ctx")) {}
@@ -110,7 +111,8 @@ class FiloRelease final : public System {
   using Positions = std::vector<std::vector<int>>;
   ForwardOutput train_main(const ImageBatch& batch, const TrainingOptions& options) const;
   ForwardOutput train_adapter(const ImageBatch& batch, const TrainingOptions& options) const;
-  Positions testing_positions(const ImageBatch& batch) const;
+  std::vector<std::vector<Box>> matching_boxes(const ImageBatch& batch) const;
+  Positions testing_positions(const ImageBatch& batch, const std::vector<std::vector<Box>>& boxes) const;
   TextFeatures encode_text(const ImageBatch& batch, const torch::Tensor& global, const Positions& positions,
                            Precision precision, bool matches) const;
   torch::Tensor adapted(const torch::Tensor& global) const;
@@ -118,6 +120,7 @@ class FiloRelease final : public System {
   torch::Tensor convolved(const torch::Tensor& patches, std::size_t vv_stage) const;
 
   std::shared_ptr<const ClipModel> clip_;
+  Descriptions descriptions_;
   PromptEncoder prompts_;
   PromptLearner normal_learner_, abnormal_learner_;
 };
@@ -163,7 +166,8 @@ ForwardOutput FiloRelease::test_forward(const ImageBatch& batch, const TestingOp
   expect_batch(batch, clip_->config());
   ForwardOutput output;
   const torch::Tensor global = adapted(batch.global);
-  TextFeatures text = encode_text(batch, global, testing_positions(batch), Precision::fp32, /*matches=*/true);
+  const std::vector<std::vector<Box>> boxes = matching_boxes(batch);
+  TextFeatures text = encode_text(batch, global, testing_positions(batch, boxes), Precision::fp32, /*matches=*/true);
   output.text_normal = text.normal;
   output.text_abnormal = text.abnormal;
   output.prompts = std::move(text.prompts);
@@ -174,18 +178,26 @@ ForwardOutput FiloRelease::test_forward(const ImageBatch& batch, const TestingOp
   output.map = filo_release_gaussian_filter(output.map, options.gaussian_sigma);
   output.score = (output.logits.select(1, 1) * temperature + output.map.flatten(1).amax(1)) / 2;
   const double lambda = settings().boxes.suppression;
-  if (!batch.boxes.empty() && lambda != 1) output.map = filo_release_suppress(output.map, batch.boxes, lambda);
+  if (!boxes.empty() && lambda != 1) output.map = filo_release_suppress(output.map, boxes, lambda);
   return output;
 }
 
-FiloRelease::Positions FiloRelease::testing_positions(const ImageBatch& batch) const {
+// Empty without a source of boxes, as the batch's.
+std::vector<std::vector<Box>> FiloRelease::matching_boxes(const ImageBatch& batch) const {
+  std::vector<std::vector<Box>> boxes;
+  for (std::size_t image = 0; image < batch.boxes.size(); ++image)
+    boxes.push_back(filo_release_matches(batch.boxes[image], descriptions_.of(batch.classes[image]).phrases()));
+  return boxes;
+}
+
+FiloRelease::Positions FiloRelease::testing_positions(const ImageBatch& batch,
+                                                      const std::vector<std::vector<Box>>& boxes) const {
   Positions positions;
-  for (std::size_t image = 0; image < batch.classes.size(); ++image) {
-    const std::vector<Box> boxes = batch.boxes.empty() ? std::vector<Box>() : batch.boxes[image];
-    positions.push_back(settings().prompts.positions == PositionSource::all
-                            ? every_position()
-                            : filo_release_positions(boxes, settings().image_size));
-  }
+  for (std::size_t image = 0; image < batch.classes.size(); ++image)
+    positions.push_back(
+        settings().prompts.positions == PositionSource::all
+            ? every_position()
+            : filo_release_positions(boxes.empty() ? std::vector<Box>() : boxes[image], settings().image_size));
   return positions;
 }
 

@@ -279,14 +279,32 @@ TEST(BoxesTest, PositionIsTheRegionOfTheCentre) {
   EXPECT_EQ(position_name(position_of({0, 0, 1, 1, 1, ""})), "center");
 }
 
+// Guards a detector's boxes over the edges.
+TEST(BoxesTest, AreCutToTheImage) {
+  const auto cut =
+      cut_to_image({{-0.2f, 0.5f, 0.5f, 1.5f, 0.5f}, {-0.5f, 0, -0.1f, 1, 0.5f}, {0.1f, 0.2f, 0.3f, 0.4f, 1}});
+  ASSERT_EQ(cut.size(), 2u);
+  EXPECT_EQ(cut[0].x0, 0);
+  EXPECT_EQ(cut[0].y1, 1);
+  EXPECT_EQ(cut[0].x1, 0.5f);
+  EXPECT_EQ(cut[1].x0, 0.1f);
+}
+
 TEST(BoxesTest, FileIsReadBackAndBadBoxesNameTheirIndex) {
   const Json good =
       Json::parse(R"({"a.png": [{"box": [0.1, 0.2, 0.3, 0.4], "score": 0.5, "phrase": "crack"}], "b.png": []})");
   const auto boxes = boxes_from_json(good, "boxes.json");
   EXPECT_EQ(boxes.at("a.png")[0].phrase, "crack");
   EXPECT_EQ(boxes_from_json(to_json(boxes), "again").size(), 2u);
-  for (const char* bad : {R"([0.3, 0.2, 0.1, 0.4])", R"([0.1, 0.2, 1.3, 0.4])", R"([0.1, 0.2, 0.3])",
-                          R"([0.1, null, 0.3, 0.4])", R"([-0.1, 0.2, 0.3, 0.4])", R"("box")"}) {
+  // What is not told is not the empty text.
+  const auto phrase = [](const char* more) {
+    const Json list = Json::parse(R"([{"box": [0.1, 0.2, 0.3, 0.4], "score": 0.5)" + std::string(more) + "}]");
+    return boxes_from_json(to_json(boxes_from_json({{"a.png", list}}, "boxes.json")), "again").at("a.png")[0].phrase;
+  };
+  EXPECT_EQ(phrase(""), std::nullopt);
+  EXPECT_EQ(phrase(R"(, "phrase": "")"), "");
+  for (const char* bad : {R"([0.3, 0.2, 0.1, 0.4])", R"([10, 20, 130, 40])", R"([0.1, 0.2, 0.3])",
+                          R"([0.1, null, 0.3, 0.4])", R"([-1.1, 0.2, 0.3, 0.4])", R"("box")"}) {
     Json json = good;
     json["a.png"].push_back({{"box", Json::parse(bad)}, {"score", 0.5}});
     try {

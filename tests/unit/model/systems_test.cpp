@@ -1,4 +1,5 @@
 // Every system by the same assertions, and what is each one's own.
+#include "model/systems/filo_release/boxes.hpp"
 #include "model/systems/system.hpp"
 
 #include <gmock/gmock.h>
@@ -137,7 +138,7 @@ TEST_P(EverySystem, ABatchOfSeveralClassesEqualsItsImagesOneByOne) {
   // Guards ragged batches: prompts, positions and filtering of one image do not touch another's.
   const auto made = system();
   ImageBatch images = batch();
-  images.boxes = {{{0, 0, 0.2f, 0.2f, 0.9f, ""}}, {}, {{0.7f, 0.7f, 1, 1, 0.5f, ""}, {0, 0.7f, 0.2f, 1, 0.6f, ""}}};
+  images.boxes = {{{0, 0, 0.2f, 0.2f, 0.9f, {}}}, {}, {{0.7f, 0.7f, 1, 1, 0.5f, {}}, {0, 0.7f, 0.2f, 1, 0.6f, {}}}};
   const torch::NoGradGuard no_grad;
   const auto together = made->test_forward(images);
   for (std::int64_t image = 0; image < 3; ++image) {
@@ -257,11 +258,11 @@ TEST_P(EverySystem, BadInputIsNamed) {
   EXPECT_THAT(message([](ImageBatch& b) { b.classes[1] = "gear"; }), HasSubstr("gear"));
   EXPECT_THAT(message([](ImageBatch& b) { b.boxes = {{}, {}}; }), HasSubstr("boxes"));
   EXPECT_THAT(message([](ImageBatch& b) {
-                b.boxes = {{}, {{0.5f, 0.1f, 0.2f, 0.3f, 1, ""}}, {}};
+                b.boxes = {{}, {{0.5f, 0.1f, 0.2f, 0.3f, 1, {}}}, {}};
               }),
               HasSubstr("image 1"));
   EXPECT_THAT(message([](ImageBatch& b) {
-                b.boxes = {{}, {{0.5f, 0.1f, 1.2f, 0.3f, 1, ""}}, {}};
+                b.boxes = {{}, {{0.5f, 0.1f, 120, 0.3f, 1, {}}}, {}};
               }),
               HasSubstr("outside"));
 }
@@ -304,7 +305,7 @@ TEST_P(FiloPlusPlus, WithCoOpTextsOfOneClassDifferOnlyByTheFilter) {
 TEST_P(FiloPlusPlus, BoxesPickThePositionsAndSuppressTheRest) {
   // Guards equation 4's suppression, and prompts at the boxes' positions only.
   ImageBatch images = batch({"metal_nut"});
-  images.boxes = {{{0, 0, 0.5f, 0.5f, 1, ""}}};
+  images.boxes = {{{0, 0, 0.5f, 0.5f, 1, {}}}};
   TestingOptions options;
   options.gaussian_sigma = 0;
   ModelSettings changed = settings();
@@ -315,6 +316,23 @@ TEST_P(FiloPlusPlus, BoxesPickThePositionsAndSuppressTheRest) {
   EXPECT_TRUE(torch::equal(output.map[0].narrow(0, 0, 21).narrow(1, 0, 21), whole.narrow(0, 0, 21).narrow(1, 0, 21)));
   EXPECT_TRUE(torch::allclose(output.map[0].narrow(0, 21, 21), whole.narrow(0, 21, 21) * 0.5));
   for (const auto& match : output.prompts[0]) EXPECT_EQ(match.prompt.position, match.prompt.abnormal ? 0 : -1);
+}
+
+TEST_P(FiloPlusPlus, CutsBoxesAtTheEdges) {
+  // Guards a detector's boxes that lie over an edge: their part in the image counts, and nothing of the rest.
+  ModelSettings settings_here = settings();
+  settings_here.boxes.suppression = 0.5;
+  const auto made = system(settings_here);
+  const auto output = [&](const std::vector<Box>& boxes) {
+    ImageBatch images = batch({"metal_nut"});
+    images.boxes = {boxes};
+    return made->test_forward(images);
+  };
+  const auto cut = output({{0.6f, 0, 1, 0.5f, 1, {}}});
+  const auto over = output({{0.6f, -0.9f, 1.8f, 0.5f, 1, {}}});
+  EXPECT_TRUE(torch::equal(over.map, cut.map));
+  EXPECT_TRUE(torch::equal(over.text_abnormal, cut.text_abnormal));
+  EXPECT_TRUE(torch::equal(output({{1.1f, 0, 1.5f, 1, 1, {}}}).map, output({}).map));
 }
 
 TEST_P(FiloPlusPlus, AnImageThatIsItsOwnMemoryAddsNoDistance) {
@@ -363,10 +381,26 @@ TEST_P(FiloRelease, ReadsPositionsAsFiloDoes) {
     return found;
   };
   EXPECT_EQ(positions({}), (std::set<int>{4}));
-  EXPECT_EQ(positions({{0, 0, 0.2f, 0.2f, 0.359f, ""}, {0.8f, 0.8f, 1, 1, 0.351f, ""}}), (std::set<int>{8}));
-  EXPECT_EQ(positions({{0, 0, 0.2f, 0.2f, 0.36f, ""}, {0.8f, 0.8f, 1, 1, 0.351f, ""}}), (std::set<int>{0}));
+  EXPECT_EQ(positions({{0, 0, 0.2f, 0.2f, 0.359f, {}}, {0.8f, 0.8f, 1, 1, 0.351f, {}}}), (std::set<int>{8}));
+  EXPECT_EQ(positions({{0, 0, 0.2f, 0.2f, 0.36f, {}}, {0.8f, 0.8f, 1, 1, 0.351f, {}}}), (std::set<int>{0}));
   // Of 42 pixels the thirds are 0..14, 15..27 and 28..41: a centre at 14.5 is in none.
-  EXPECT_EQ(positions({{0, 0, 29.0f / 42, 29.0f / 42, 0.5f, ""}}).size(), 9u);
+  EXPECT_EQ(positions({{0, 0, 29.0f / 42, 29.0f / 42, 0.5f, {}}}).size(), 9u);
+}
+
+TEST_P(FiloRelease, DropsBoxesWhosePhraseMatchesNothing) {
+  // Guards the published test's choice of boxes: a description or a general word in the phrase, case told apart; a box
+  // whose phrase is not told stays.
+  const std::vector<std::string> phrases = {"bent edge", "Uneven texture"};
+  const auto stays = [&](std::optional<std::string> phrase) {
+    return !filo_release_matches({{0, 0, 0.2f, 0.2f, 0.5f, std::move(phrase)}}, phrases).empty();
+  };
+  EXPECT_TRUE(stays("a bent edge"));
+  EXPECT_TRUE(stays("broken thing"));
+  EXPECT_TRUE(stays("Uneven texture"));
+  EXPECT_TRUE(stays(std::nullopt));
+  EXPECT_FALSE(stays("uneven texture"));
+  EXPECT_FALSE(stays("bent"));
+  EXPECT_FALSE(stays(""));
 }
 
 TEST_P(FiloRelease, HasNoFixedTemplate) {

@@ -1,5 +1,7 @@
-#include "model/systems/filo_release/positions.hpp"
+#include "model/systems/filo_release/boxes.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "model/text/prompts.hpp"
@@ -16,7 +18,19 @@ int third_of(float centre, int size) {
   return -1;
 }
 
+constexpr std::array general_words = {"anomaly", "damage", "broken", "defect", "contamination"};
+
 }  // namespace
+
+std::vector<Box> filo_release_matches(const std::vector<Box>& boxes, const std::vector<std::string>& phrases) {
+  std::vector<Box> matching;
+  for (const Box& box : boxes) {
+    const auto occurs = [&](const auto& words) { return box.phrase->find(words) != std::string::npos; };
+    if (!box.phrase || std::ranges::any_of(phrases, occurs) || std::ranges::any_of(general_words, occurs))
+      matching.push_back(box);
+  }
+  return matching;
+}
 
 std::vector<int> filo_release_positions(const std::vector<Box>& boxes, int size) {
   const Box* best = nullptr;
