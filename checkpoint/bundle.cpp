@@ -3,7 +3,7 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/hash.hpp"
-#include "checkpoint/files.hpp"
+#include "workspace/checkpoint_files.hpp"
 
 namespace filo {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/json.hpp"
-#include "checkpoint/files.hpp"
+#include "workspace/checkpoint_files.hpp"
 
 namespace filo {
 

@@ -2,6 +2,8 @@
 
 #include <caffe2/serialize/inline_container.h>
 
+#include <fstream>
+#include <string_view>
 #include <utility>
 
 #include "base/error.hpp"
@@ -50,6 +52,14 @@ class TorchFile::Archive {
 
  private:
   std::unique_ptr<caffe2::serialize::PyTorchStreamReader> open(const std::filesystem::path& path) const {
+    // What torch.save wrote before PyTorch 1.6 begins with a pickled number of 80 bits.
+    constexpr std::string_view legacy = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+    std::string beginning(legacy.size(), '\0');
+    std::ifstream(path, std::ios::binary).read(beginning.data(), static_cast<std::streamsize>(beginning.size()));
+    if (beginning == legacy)
+      throw UsageError(where_,
+                       "is in the format that torch.save had before PyTorch 1.6, expected its zip: save it anew with "
+                       "torch.save(torch.load(FILE, map_location=\"cpu\", weights_only=True), NEW)");
     return guarded([&] { return std::make_unique<caffe2::serialize::PyTorchStreamReader>(path.string()); });
   }
 

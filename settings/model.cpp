@@ -17,6 +17,8 @@ const EnumNames<PositionSource> positions = {
     {PositionSource::boxes, "boxes"}, {PositionSource::all, "all"}, {PositionSource::none, "none"}};
 const EnumNames<BoxSource> box_sources = {
     {BoxSource::none, "none"}, {BoxSource::file, "file"}, {BoxSource::grounding_dino, "grounding-dino"}};
+const EnumNames<ClipActivation> activations = {
+    {ClipActivation::weights, "weights"}, {ClipActivation::gelu, "gelu"}, {ClipActivation::quick_gelu, "quick_gelu"}};
 
 // A switch that a profile does not leave open.
 Schema always(bool value, const std::string& reason) {
@@ -94,9 +96,12 @@ Profile profile_of(const SourceValue* model) {
 Schema model_schema(Profile profile) {
   const ModelSettings fallback;
   const bool release = profile == Profile::filo_release;
+  Schema activation = activations.schema(ClipActivation::weights);
+  if (release) activation.fallback = Json();
   Schema schema = Schema::record({
       {"profile", profiles.schema(fallback.profile)},
       {"clip", Schema::text("")},
+      {"clip_activation", activation},
       {"image_size", Schema::integer(fallback.image_size, 1, 16384)},
       {"layers", layers_schema()},
       {"vv_from", Schema::integer(fallback.vv_from, 1, 1000)},
@@ -117,6 +122,9 @@ ModelSettings model_settings_of(const Json& json) {
   return {
       .profile = profiles.value(json.at("profile")),
       .clip = json.at("clip"),
+      .clip_activation = json.at("clip_activation").is_null()
+                             ? std::nullopt
+                             : std::optional(activations.value(json.at("clip_activation"))),
       .image_size = json.at("image_size"),
       .layers = json.at("layers").get<std::vector<int>>(),
       .vv_from = json.at("vv_from"),
@@ -138,9 +146,17 @@ ModelSettings model_settings_of(const Json& json) {
   };
 }
 
+ClipActivation clip_activation_of(const ModelSettings& settings, int clip_image_size) {
+  if (settings.clip_activation) return *settings.clip_activation;
+  return settings.image_size == clip_image_size ? ClipActivation::weights : ClipActivation::gelu;
+}
+
+Json to_json(ClipActivation activation) { return activations.name(activation); }
+
 Json to_json(const ModelSettings& settings) {
   return {{"profile", profiles.name(settings.profile)},
           {"clip", settings.clip},
+          {"clip_activation", settings.clip_activation ? to_json(*settings.clip_activation) : Json()},
           {"image_size", settings.image_size},
           {"layers", settings.layers},
           {"vv_from", settings.vv_from},
@@ -166,7 +182,9 @@ Json to_json(const ModelSettings& settings) {
 
 ModelSettings model_settings_from_json(const Json& json, const std::string& where) {
   const SourceValue value = source_value(json);
-  return model_settings_of(resolve(model_schema(profile_of(&value)), value, "model", where));
+  ModelSettings settings = model_settings_of(resolve(model_schema(profile_of(&value)), value, "model", where));
+  if (!json.contains("clip_activation")) settings.clip_activation = ClipActivation::weights;
+  return settings;
 }
 
 ModelSettings load_model_settings(const std::string& yaml_path) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ enum class Profile { paper, filo_release };
 enum class PromptMethod { coop, cocoop, none };
 enum class PositionSource { boxes, all, none };
 enum class BoxSource { none, file, grounding_dino };
+enum class ClipActivation { weights, gelu, quick_gelu };  // as the weights' config says; x Phi(x); x sigmoid(1.702 x)
 
 struct PromptSettings {
   PromptMethod method = PromptMethod::cocoop;
@@ -46,7 +48,9 @@ struct BoxSettings {
 
 struct ModelSettings {
   Profile profile = Profile::paper;
-  std::string clip;      // Hugging Face folder
+  std::string clip;  // Hugging Face folder
+  // Of both towers. Unset: the profile's own, see clip_activation_of(); only filo-release leaves it open.
+  std::optional<ClipActivation> clip_activation = ClipActivation::weights;
   int image_size = 518;  // pixels, a multiple of the patch
   std::vector<int> layers = {6, 12, 18, 24};
   int vv_from = 7;
@@ -55,10 +59,17 @@ struct ModelSettings {
   BoxSettings boxes;
 };
 
-// In the shape of the YAML, every key present.
+// What model.clip_activation comes to over weights that were trained at `clip_image_size` pixels. FiLo's published
+// loader builds both towers with exact GELU, whatever the weights say, unless the image has the weights' own size.
+ClipActivation clip_activation_of(const ModelSettings& settings, int clip_image_size);
+Json to_json(ClipActivation activation);
+
+// In the shape of the YAML, every key present; clip_activation null where it is unset.
 Json to_json(const ModelSettings& settings);
 
-// The inverse. Checked against the same schema as YAML: throws UsageError naming `where` and the key.
+// The inverse. Checked against the same schema as YAML: throws UsageError naming `where` and the key. Without
+// clip_activation it is `weights`: versions that did not know it ran on that, and specs leave it out
+// (workspace/spec.hpp).
 ModelSettings model_settings_from_json(const Json& json, const std::string& where);
 
 // A YAML file that holds the `model:` part of an experiment: either its keys at top level or under `model:` (the

@@ -13,6 +13,7 @@ Schema train_schema() {
   const TrainSettings fallback;
   const auto rate = [](double value) { return Schema::number(value, 0, 1e6, true); };
   return Schema::record({
+      {"checkpoint", Schema::text(fallback.checkpoint)},
       {"main", Schema::record({{"epochs", Schema::integer(fallback.main_epochs, 0, 100000)},
                                {"learning_rate", Schema::record({{"prompts", rate(fallback.learning_rate_prompts)},
                                                                  {"mdci", rate(fallback.learning_rate_mdci)}})}})},
@@ -29,6 +30,7 @@ TrainSettings train_settings_of(const Json& json) {
   const Json& main = json.at("main");
   const Json& adapter = json.at("adapter");
   return {
+      .checkpoint = json.at("checkpoint"),
       .main_epochs = main.at("epochs"),
       .learning_rate_prompts = main.at("learning_rate").at("prompts"),
       .learning_rate_mdci = main.at("learning_rate").at("mdci"),
@@ -42,14 +44,17 @@ TrainSettings train_settings_of(const Json& json) {
 }
 
 Json to_json(const TrainSettings& settings) {
-  return {{"main",
-           {{"epochs", settings.main_epochs},
-            {"learning_rate", {{"prompts", settings.learning_rate_prompts}, {"mdci", settings.learning_rate_mdci}}}}},
-          {"adapter", {{"epochs", settings.adapter_epochs}, {"learning_rate", settings.learning_rate_adapter}}},
-          {"batch_size", settings.batch_size},
-          {"precision", precisions.name(settings.precision)},
-          {"seed", settings.seed},
-          {"snapshot_every_steps", settings.snapshot_every_steps}};
+  Json json = {
+      {"main",
+       {{"epochs", settings.main_epochs},
+        {"learning_rate", {{"prompts", settings.learning_rate_prompts}, {"mdci", settings.learning_rate_mdci}}}}},
+      {"adapter", {{"epochs", settings.adapter_epochs}, {"learning_rate", settings.learning_rate_adapter}}},
+      {"batch_size", settings.batch_size},
+      {"precision", precisions.name(settings.precision)},
+      {"seed", settings.seed},
+      {"snapshot_every_steps", settings.snapshot_every_steps}};
+  if (!settings.checkpoint.empty()) json["checkpoint"] = settings.checkpoint;
+  return json;
 }
 
 TrainSettings train_settings_from_json(const Json& json, const std::string& where) {

@@ -14,6 +14,9 @@ struct Schema;
 enum class Precision { fp32, bf16 };
 
 struct TrainSettings {
+  // A checkpoint's folder, which takes the place of a training: nothing is trained, and the rest here has no effect but
+  // for the seed. {train} in it stands for the fold's data sets, as in "mvtec" or "mvtec+visa". "": train.
+  std::string checkpoint;
   int main_epochs = 15;
   double learning_rate_prompts = 1e-3;
   double learning_rate_mdci = 1e-4;  // MDCI kernels and the linear layers
@@ -25,7 +28,8 @@ struct TrainSettings {
   int snapshot_every_steps = 50;
 };
 
-// In the shape of the YAML, every key present; the inverse throws UsageError naming `where` and the key.
+// In the shape of the YAML, every key present but `checkpoint` where there is none; the inverse throws UsageError
+// naming `where` and the key.
 Json to_json(const TrainSettings& settings);
 TrainSettings train_settings_from_json(const Json& json, const std::string& where);
 

@@ -98,7 +98,7 @@ Json bench_step(const BenchStepOptions& options) {
   const Descriptions descriptions = settings.prompts.descriptions == "none"
                                         ? generic_descriptions({options.class_name})
                                         : load_descriptions(settings.prompts.descriptions);
-  const auto clip = ClipModel::load(options.clip, torch::kCPU, ClipTowers::text);  // as training does
+  const auto clip = load_clip(settings, options.clip, torch::kCPU, ClipTowers::text);  // as training does
   const auto system = make_system(settings, descriptions, clip, 0);
   const TrainingPhase phase = system->training_phases({}).front();
 

@@ -6,7 +6,6 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/signals.hpp"
-#include "checkpoint/files.hpp"
 #include "data/datasets/dataset.hpp"
 #include "data/shards/shards.hpp"
 #include "model/systems/system.hpp"
@@ -16,6 +15,7 @@
 #include "trainer/interpretation.hpp"
 #include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
+#include "workspace/checkpoint_files.hpp"
 
 namespace filo {
 namespace {
@@ -68,7 +68,8 @@ class Evaluation {
         dataset_(load_dataset_of(stage, spec.dataset)),
         reader_(stage.workspace().features_folder(stage.input(spec_input::features))),
         boxes_(load_boxes_of(stage, spec.model)),
-        clip_(load_clip_of(stage, spec.clip, spec.evaluate.shots > 0 ? ClipTowers::both : ClipTowers::text)),
+        clip_(
+            load_clip_of(stage, spec.clip, spec.model, spec.evaluate.shots > 0 ? ClipTowers::both : ClipTowers::text)),
         system_(make_system(spec.model, spec.descriptions, clip_, spec.seed)),
         classes_(images_by_class(reader_)),
         total_(reader_.size() * (spec.evaluate.compare_untrained ? 2 : 1)) {}

@@ -1,9 +1,9 @@
 #include "base/files.hpp"
 #include "checkpoint/bundle.hpp"
-#include "checkpoint/files.hpp"
 #include "settings/clip_digest.hpp"
 #include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
+#include "workspace/checkpoint_files.hpp"
 
 namespace filo {
 

@@ -127,7 +127,7 @@ void encode(Stage& stage, const Work& work, const Images& mine, ShardWriter& wri
 void run_features(Stage& stage) {
   const FeaturesSpec spec = features_spec_from_json(stage.spec(), stage.spec_file());
   const Dataset dataset = load_dataset_of(stage, spec.dataset);
-  const auto clip = load_clip_of(stage, spec.clip);
+  const auto clip = load_clip_of(stage, spec.clip, spec.model);
   const FeatureLayout layout = feature_layout(clip->config(), spec);
   const Json key = features_key(spec);
   const Images wanted = test_split(dataset);
@@ -140,8 +140,8 @@ void run_features(Stage& stage) {
   const Images mine = missing_images_of_rank(wanted, finished, communicator.rank(), communicator.world_size());
   communicator.barrier();  // nobody adds a shard before everybody has listed them
 
-  const Work work = {dataset,         *clip,         wanted_features(spec.profile, spec.layers, spec.vv_from),
-                     spec.image_size, wanted.size(), finished.size()};
+  const Work work = {dataset,       *clip,          wanted_features(spec.model), spec.model.image_size,
+                     wanted.size(), finished.size()};
   {
     ShardWriter writer(folder, layout, key, communicator.rank(), samples_per_shard);
     encode(stage, work, mine, writer);

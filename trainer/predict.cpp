@@ -5,13 +5,13 @@
 #include <algorithm>
 
 #include "base/error.hpp"
-#include "checkpoint/files.hpp"
 #include "data/images/image.hpp"
 #include "model/systems/system.hpp"
 #include "settings/clip_digest.hpp"
 #include "trainer/device.hpp"
 #include "trainer/feature_batch.hpp"
 #include "trainer/interpretation.hpp"
+#include "workspace/checkpoint_files.hpp"
 #include "workspace/layout.hpp"
 
 namespace filo {
@@ -91,11 +91,12 @@ Json predict(const PredictOptions& options) {
                                         ? load_descriptions(*options.descriptions)
                                         : descriptions_from_json(settings["descriptions"], settings_path.string());
   const std::filesystem::path clip_folder = clip_folder_of(options, model_settings);
-  if (const std::string digest = clip_digest(clip_folder); digest != settings["clip"].value("digest", ""))
+  const std::string trained_over = settings["clip"].value("digest", "");  // "": an import that was given no weights
+  if (const std::string digest = trained_over.empty() ? "" : clip_digest(clip_folder); digest != trained_over)
     throw UsageError("predict: " + clip_folder.string(), "these weights (digest " + digest +
                                                              ") are not the ones the checkpoint was trained over (" +
-                                                             settings["clip"].value("digest", "") + ")");
-  const auto clip = ClipModel::load(clip_folder, compute_device());
+                                                             trained_over + ")");
+  const auto clip = load_clip(model_settings, clip_folder, compute_device());
   const auto system = make_system(model_settings, descriptions, clip, 0);
   const std::filesystem::path parameters = parameters_file(options.checkpoint);
   system->load_parameters(load_tensors(parameters), parameters.string());

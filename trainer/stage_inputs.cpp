@@ -5,6 +5,20 @@
 #include "trainer/device.hpp"
 
 namespace filo {
+namespace {
+
+// Boxes stages of versions that did not count phrases wrote "" for a phrase that their file did not tell.
+std::map<std::string, std::vector<Box>> read_boxes_of(const Stage& stage, const std::string& key) {
+  auto boxes = read_boxes(stage.workspace().boxes_file(key));
+  const auto result = stage.workspace().result(key, StageKind::boxes);
+  if (result && result->metrics.contains("phrases")) return boxes;
+  for (auto& [image, list] : boxes)
+    for (Box& box : list)
+      if (box.phrase == "") box.phrase.reset();
+  return boxes;
+}
+
+}  // namespace
 
 Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference) {
   Dataset dataset = load_dataset(stage.workspace().root(), reference.name);
@@ -22,9 +36,10 @@ void check_clip_of(const ClipReference& reference) {
                                                  reference.digest + "; plan again (filo run)");
 }
 
-std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference, ClipTowers towers) {
+std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference,
+                                              const ModelSettings& model, ClipTowers towers) {
   if (stage.is_root()) check_clip_of(reference);
-  return ClipModel::load(reference.path, compute_device(), towers);
+  return load_clip(model, reference.path, compute_device(), towers);
 }
 
 std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& model) {
@@ -37,8 +52,7 @@ std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& m
   const std::size_t folders = stage.all_inputs(spec_input::features).size();
   if (!wanted) return std::vector<ImageBoxes>(folders);
   std::vector<ImageBoxes> boxes;
-  for (const std::string& key : stage.all_inputs(spec_input::boxes))
-    boxes.push_back(read_boxes(stage.workspace().boxes_file(key)));
+  for (const std::string& key : stage.all_inputs(spec_input::boxes)) boxes.push_back(read_boxes_of(stage, key));
   if (boxes.size() != folders)
     throw UsageError("worker: " + stage.spec_file().string() + ": inputs",
                      "found " + std::to_string(boxes.size()) + " boxes stages, expected one for each of " +
@@ -47,22 +61,23 @@ std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& m
 }
 
 Json features_key(const FeaturesSpec& spec) {
-  ModelSettings model;
-  model.profile = spec.profile;
-  return {{"clip", spec.clip.digest},      {"dataset", spec.dataset.digest}, {"profile", to_json(model).at("profile")},
-          {"image_size", spec.image_size}, {"layers", spec.layers},          {"vv_from", spec.vv_from}};
+  const Json model = to_json(spec.model);
+  Json key = {{"clip", spec.clip.digest}, {"dataset", spec.dataset.digest}};
+  for (const char* member : spec_member::of_features) key[member] = model.at(member);
+  if (spec.model.clip_activation == ClipActivation::weights) key.erase("clip_activation");  // as in the spec
+  return key;
 }
 
 FeatureLayout feature_layout(const ClipConfig& clip, const FeaturesSpec& spec) {
   FeatureLayout layout;
-  const int side = spec.image_size / clip.patch;
+  const int side = spec.model.image_size / clip.patch;
   layout.global_size = clip.projection;
   layout.patches = side * side;
   layout.width = clip.vision.width;
-  layout.qkv_layers = spec.layers;
-  for (const int layer : spec.layers)
-    if (layer >= spec.vv_from) layout.vv_layers.push_back(layer);
-  layout.mask_size = spec.image_size;
+  layout.qkv_layers = spec.model.layers;
+  for (const int layer : spec.model.layers)
+    if (layer >= spec.model.vv_from) layout.vv_layers.push_back(layer);
+  layout.mask_size = spec.model.image_size;
   return layout;
 }
 

@@ -22,9 +22,9 @@ Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference);
 // Throws Error when the weights' digest is not the one the stage was planned with. Reads them all.
 void check_clip_of(const ClipReference& reference);
 
-// Loads the frozen CLIP to compute_device(); checks it first, on the root.
+// Loads the frozen CLIP that `model` runs over to compute_device(); checks it first, on the root.
 std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference,
-                                              ClipTowers towers = ClipTowers::both);
+                                              const ModelSettings& model, ClipTowers towers = ClipTowers::both);
 
 // Boxes by image; an image that is not named has none. Unset: the model goes without boxes altogether.
 using ImageBoxes = std::optional<std::map<std::string, std::vector<Box>>>;

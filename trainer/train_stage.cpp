@@ -1,10 +1,12 @@
+#include "base/error.hpp"
 #include "base/files.hpp"
-#include "checkpoint/files.hpp"
+#include "base/hash.hpp"
 #include "data/shards/shards.hpp"
 #include "model/systems/system.hpp"
 #include "trainer/loop.hpp"
 #include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
+#include "workspace/checkpoint_files.hpp"
 
 namespace filo {
 namespace {
@@ -16,32 +18,52 @@ std::vector<std::filesystem::path> feature_folders(const Stage& stage) {
   return folders;
 }
 
-void write_checkpoint(const Stage& stage, const TrainSpec& spec, const System& system) {
+void write_checkpoint(const Stage& stage, const System& system, const Json& settings) {
   if (stage.is_root()) {
     AtomicFolder folder(stage.workspace().checkpoint_folder(stage.key()));
-    save_tensors(parameters_file(folder.path()), system.parameters(), {{"profile", to_json(spec.model).at("profile")}});
-    write_json(settings_file(folder.path()),
-               {{"model", to_json(spec.model)},
-                {"train", to_json(spec.train)},
-                {"clip", to_json(spec.clip)},
-                {"descriptions", to_json(spec.descriptions)},
-                {"trained_on", datasets_member(spec_member::dataset, spec.datasets).second},
-                {"world_size", stage.communicator().world_size()}});
+    save_tensors(parameters_file(folder.path()), system.parameters(), {{"profile", settings["model"]["profile"]}});
+    write_json(settings_file(folder.path()), settings);
     folder.commit();
   }
   stage.communicator().barrier();
 }
 
+// Takes a checkpoint that is there: read, checked against the model, written as if it had been trained here.
+void run_import(Stage& stage) {
+  const ImportSpec spec = import_spec_from_json(stage.spec(), stage.spec_file());
+  const std::filesystem::path parameters = parameters_file(spec.checkpoint.path);
+  if (const std::string digest = sha256_hex_of_file(parameters); digest != spec.checkpoint.digest)
+    throw Error("train: " + parameters.string(), "its digest is " + digest + ", but this stage was planned for " +
+                                                     spec.checkpoint.digest + "; plan again (filo run)");
+  Json settings = read_json(settings_file(spec.checkpoint.path));
+  const auto clip = load_clip_of(stage, spec.clip, spec.model, ClipTowers::text);
+  const auto system = make_system(
+      spec.model, descriptions_from_json(settings.at("descriptions"), settings_file(spec.checkpoint.path).string()),
+      clip, 0);
+  system->load_parameters(load_tensors(parameters), parameters.string());
+  settings["model"] = to_json(spec.model);
+  settings["clip"] = to_json(spec.clip);
+  write_checkpoint(stage, *system, settings);
+  stage.finish(Json::object(), {{artifact_name::checkpoint, artifact_name::checkpoint}});
+}
+
 }  // namespace
 
 void run_train(Stage& stage) {
+  if (stage.spec().contains(spec_member::checkpoint)) return run_import(stage);
   const TrainSpec spec = train_spec_from_json(stage.spec(), stage.spec_file());
   const ShardReader reader(feature_folders(stage));
   const std::vector<ImageBoxes> boxes = load_boxes_of(stage, spec.model);
-  const auto clip = load_clip_of(stage, spec.clip, ClipTowers::text);
+  const auto clip = load_clip_of(stage, spec.clip, spec.model, ClipTowers::text);
   const auto system = make_system(spec.model, spec.descriptions, clip, spec.train.seed);
   train(stage, spec.train, *system, reader, boxes);
-  write_checkpoint(stage, spec, *system);
+  write_checkpoint(stage, *system,
+                   {{"model", to_json(spec.model)},
+                    {"train", to_json(spec.train)},
+                    {"clip", to_json(spec.clip)},
+                    {"descriptions", to_json(spec.descriptions)},
+                    {"trained_on", datasets_member(spec_member::dataset, spec.datasets).second},
+                    {"world_size", stage.communicator().world_size()}});
   stage.finish(Json::object(), {{artifact_name::checkpoint, artifact_name::checkpoint}});
 }
 

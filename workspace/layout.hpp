@@ -10,7 +10,7 @@ namespace filo {
 
 // What stages leave behind, under the names that result.json lists it by. A folder has the same name.
 namespace artifact_name {
-inline constexpr const char* checkpoint = "checkpoint";  // of a training: a folder, see checkpoint/files.hpp
+inline constexpr const char* checkpoint = "checkpoint";  // of a training: a folder, see workspace/checkpoint_files.hpp
 inline constexpr const char* bundle = "bundle";          // of an export: a checkpoint with the weights it needs
 inline constexpr const char* heat_maps = "heat_maps";    // of an evaluation: CLASS/IMAGE.png
 inline constexpr const char* interpretations = "interpretations";  // likewise; lies in interpretations.json

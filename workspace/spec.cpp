@@ -1,5 +1,7 @@
 #include "workspace/spec.hpp"
 
+#include <string_view>
+
 #include "base/error.hpp"
 
 namespace filo {
@@ -50,12 +52,17 @@ class SpecReader {
 };
 
 constexpr const char* boxes_source = "file";
+constexpr std::string_view clip_activation = "clip_activation";
 
 }  // namespace
 
 Json to_json(const DatasetReference& dataset) { return {{"name", dataset.name}, {"digest", dataset.digest}}; }
 
 Json to_json(const ClipReference& clip) { return {{"path", clip.path}, {"digest", clip.digest}}; }
+
+Json to_json(const CheckpointReference& checkpoint) {
+  return {{"path", checkpoint.path}, {"digest", checkpoint.digest}};
+}
 
 Json to_json(const BoxesReference& boxes) {
   return {{"source", boxes_source}, {"path", boxes.path}, {"digest", boxes.digest}};
@@ -65,14 +72,11 @@ FeaturesSpec features_spec_from_json(const Json& spec, const fs::path& where) {
   const SpecReader reader(spec, where);
   // The members that features share with `model:` are checked by the same schema.
   Json model = Json::object();
-  for (const char* key : spec_member::of_features) model[key] = reader.at(key);
-  const ModelSettings checked = model_settings_from_json(model, where.string());
+  for (const char* key : spec_member::of_features)
+    if (key != clip_activation || spec.contains(key)) model[key] = reader.at(key);
   return {.dataset = reader.dataset(reader.at(spec_member::dataset)),
           .clip = reader.clip(),
-          .profile = checked.profile,
-          .image_size = checked.image_size,
-          .layers = checked.layers,
-          .vv_from = checked.vv_from};
+          .model = model_settings_from_json(model, where.string())};
 }
 
 BoxesSpec boxes_spec_from_json(const Json& spec, const fs::path& where) {
@@ -91,6 +95,14 @@ TrainSpec train_spec_from_json(const Json& spec, const fs::path& where) {
           .descriptions = reader.descriptions(),
           .datasets = reader.datasets(spec_member::dataset),
           .clip = reader.clip()};
+}
+
+ImportSpec import_spec_from_json(const Json& spec, const fs::path& where) {
+  const SpecReader reader(spec, where);
+  const Json& checkpoint = reader.at(spec_member::checkpoint);
+  return {.model = reader.model(),
+          .clip = reader.clip(),
+          .checkpoint = {reader.text(checkpoint, "path"), reader.text(checkpoint, "digest")}};
 }
 
 EvaluateSpec evaluate_spec_from_json(const Json& spec, const fs::path& where) {
@@ -140,6 +152,7 @@ Json model_of_evaluation(const ModelSettings& model, const std::string& clip) {
   Json json = to_json(model);
   json["clip"] = clip;
   json["boxes"].erase("file");
+  if (model.clip_activation == ClipActivation::weights) json.erase(std::string(clip_activation));
   return json;
 }
 

@@ -3,13 +3,17 @@
 // renamed or written differently has everybody's finished stages run again.
 //
 //   all       kind, format (1), inputs {NAME: key of the stage that is needed}
-//   features  dataset, clip, profile, image_size, layers, vv_from
+//   features  dataset, clip, profile, image_size, layers, vv_from, clip_activation
 //   boxes     dataset, boxes {source: "file", path, digest}
 //   train     dataset or datasets, clip, model, train, descriptions    inputs: features, boxes; of the second data set
 //                                                                      features.2, boxes.2, and so on
+//             of a checkpoint that is there: clip, model, checkpoint {path, digest}
 //   evaluate  dataset, train_dataset or train_datasets, clip, model, evaluate, descriptions, seed
 //                                                                      inputs: features, train, boxes
 //   export    clip, formats ["bundle"]                                 inputs: train
+//
+// clip_activation, here and in model, is left out where it is the weights' own: stages of versions that did not know it
+// keep their keys.
 #pragma once
 
 #include <cstdint>
@@ -38,12 +42,13 @@ inline constexpr const char* clip = "clip";
 inline constexpr const char* boxes = "boxes";
 inline constexpr const char* model = "model";
 inline constexpr const char* train = "train";
+inline constexpr const char* checkpoint = "checkpoint";
 inline constexpr const char* evaluate = "evaluate";
 inline constexpr const char* descriptions = "descriptions";
 inline constexpr const char* seed = "seed";
 inline constexpr const char* formats = "formats";
-// Members of `model:` that stand in a features stage's spec by themselves.
-inline constexpr const char* of_features[] = {"profile", "image_size", "layers", "vv_from"};
+// Members of `model:` that stand in a features stage's spec by themselves; the last one may be left out.
+inline constexpr const char* of_features[] = {"profile", "image_size", "layers", "vv_from", "clip_activation"};
 }  // namespace spec_member
 
 // Names of inputs.
@@ -57,7 +62,7 @@ inline constexpr int spec_format = 1;
 
 struct DatasetReference {
   std::string name;
-  std::string digest;  // what is meant; the name only says where it is
+  std::string digest;  // what is meant; the name only says where it is. "": what a given checkpoint was trained on
 };
 struct ClipReference {
   std::string path;
@@ -67,17 +72,19 @@ struct BoxesReference {
   std::string path;
   std::string digest;  // SHA-256 of the file
 };
+struct CheckpointReference {
+  std::string path;
+  std::string digest;  // SHA-256 of its params.safetensors
+};
 Json to_json(const DatasetReference& dataset);
 Json to_json(const ClipReference& clip);
 Json to_json(const BoxesReference& boxes);
+Json to_json(const CheckpointReference& checkpoint);
 
 struct FeaturesSpec {
   DatasetReference dataset;
   ClipReference clip;
-  Profile profile = Profile::paper;
-  int image_size = 0;
-  std::vector<int> layers;
-  int vv_from = 0;
+  ModelSettings model;  // spec_member::of_features; the rest is as it is by default
 };
 struct BoxesSpec {
   DatasetReference dataset;
@@ -89,6 +96,11 @@ struct TrainSpec {
   Descriptions descriptions;
   std::vector<DatasetReference> datasets;
   ClipReference clip;
+};
+struct ImportSpec {  // a `train` that takes a checkpoint
+  ModelSettings model;
+  ClipReference clip;
+  CheckpointReference checkpoint;
 };
 struct EvaluateSpec {
   ModelSettings model;
@@ -107,6 +119,7 @@ struct ExportSpec {
 FeaturesSpec features_spec_from_json(const Json& spec, const std::filesystem::path& where);
 BoxesSpec boxes_spec_from_json(const Json& spec, const std::filesystem::path& where);
 TrainSpec train_spec_from_json(const Json& spec, const std::filesystem::path& where);
+ImportSpec import_spec_from_json(const Json& spec, const std::filesystem::path& where);
 EvaluateSpec evaluate_spec_from_json(const Json& spec, const std::filesystem::path& where);
 ExportSpec export_spec_from_json(const Json& spec, const std::filesystem::path& where);
 
@@ -120,7 +133,8 @@ std::string input_name(const std::string& name, std::size_t index);
 // {"dataset", {...}} of one, {"datasets", [...]} of several.
 std::pair<std::string, Json> datasets_member(const std::string& name, const std::vector<DatasetReference>& datasets);
 
-// The member `model` of a training's and of an evaluation's spec, `clip` being the weights' absolute path. model.boxes
+// The member `model` of a training's and of an evaluation's spec, `clip` being the weights' absolute path and
+// clip_activation set. model.boxes
 // .file is in neither (the stage that reads it stands among the inputs); what acts at evaluation only is not in a
 // training's, so that trials that differ in it share the training.
 Json model_of_training(const ModelSettings& model, const std::string& clip);

@@ -49,6 +49,7 @@ Json key_view(Json spec) {
   erase(&spec, {"model"}, "clip");
   erase(&spec, {"model", "prompts"}, "descriptions");
   erase(&spec, {"boxes"}, "path");
+  erase(&spec, {"checkpoint"}, "path");
   erase(&spec, {"dataset"}, "name");
   erase(&spec, {"train_dataset"}, "name");
   for (const char* list : {"datasets", "train_datasets"})

@@ -3,15 +3,18 @@
 
 #include "app/filo/commands.hpp"
 #include "app/filo/experiment_option.hpp"
+#include "scheduler/plan/clip_activation.hpp"
 
 namespace filo {
 namespace {
 
 int show(const ExperimentOption& option, bool json) {
-  const Experiment experiment = option.read();
+  Experiment experiment = option.read();
   const auto check = [](const Variant&) {};  // what the axes make of it is checked too
   for_each_variant(experiment, check);
   for (const auto& part : experiment.included) for_each_variant(part, check);
+  fill_in_clip_activation(experiment.resolved);
+  for (auto& part : experiment.included) fill_in_clip_activation(part.resolved);
   std::cout << (json ? to_json(experiment).dump(2) + "\n" : to_yaml(experiment));
   return 0;
 }

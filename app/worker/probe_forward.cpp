@@ -17,7 +17,7 @@ struct InitOptions {
 
 int probe_init(const InitOptions& options) {
   const auto settings = load_model_settings(options.spec);
-  const auto clip = read_input([&] { return ClipModel::load(options.model); });
+  const auto clip = read_input([&] { return load_clip(settings, options.model); });
   save_tensors(options.out, make_system(settings, generic_descriptions({}), clip, options.seed)->parameters());
   return 0;
 }
@@ -49,22 +49,15 @@ torch::Tensor read_pixels(const ForwardProbe& options, int image_size) {
 // One list of boxes, or a list of B lists, in the images' order; or {IMAGE: [...]}, in the order of the names.
 std::vector<std::vector<Box>> read_image_boxes(const std::string& path, std::size_t images) {
   const Json json = read_json(path);
-  Json by_image = json;
-  if (json.is_array()) {
-    const bool lists = !json.empty() && json[0].is_array();
-    by_image = Json::object();
-    const auto key = [](std::size_t image) {
-      const std::string digits = std::to_string(image);
-      return std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0') + digits;
-    };
-    if (lists) {
-      for (std::size_t image = 0; image < json.size(); ++image) by_image[key(image)] = json[image];
-    } else {
-      by_image[key(0)] = json;
-    }
-  }
   std::vector<std::vector<Box>> boxes;
-  for (auto& [image, list] : boxes_from_json(by_image, "probe: " + path)) boxes.push_back(std::move(list));
+  if (json.is_object()) {
+    for (auto& [image, list] : boxes_from_json(json, path)) boxes.push_back(std::move(list));
+  } else if (json.is_array() && !json.empty() && json[0].is_array()) {
+    for (std::size_t i = 0; i < json.size(); ++i)
+      boxes.push_back(box_list_from_json(json[i], path + "[" + std::to_string(i) + "]"));
+  } else {
+    boxes.push_back(box_list_from_json(json, path));
+  }
   if (boxes.size() != images) {
     throw UsageError("probe: " + path, std::to_string(boxes.size()) + " lists of boxes, expected one for each of " +
                                            std::to_string(images) + " images");
@@ -169,7 +162,7 @@ ForwardOutput run_forward(const ForwardProbe& options, const System& system, con
 int probe_forward(const ForwardProbe& options) {
   if (options.gradients && options.mask.empty()) throw UsageError("probe: --gradients", "expected --mask with it");
   const auto settings = load_model_settings(options.spec);
-  const auto clip = read_input([&] { return ClipModel::load(options.model); });
+  const auto clip = read_input([&] { return load_clip(settings, options.model); });
   const auto system = make_system(settings, descriptions_of(settings, options), clip, 0);
   read_input([&] { return system->load_parameters(load_tensors(options.params), "probe: " + options.params); });
 

@@ -252,7 +252,7 @@ std::shared_ptr<const ClipModel> ClipModel::load(const fs::path& folder, torch::
   model->device_ = device;
   model->config_ =
       open_clip && !has_config ? deduce_open_clip_config(reader, "clip: " + path.string()) : load_clip_config(folder);
-  model->tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::load(folder));
+  model->tokenizer_ = std::make_shared<const Tokenizer>(Tokenizer::load(folder));
   if (model->tokenizer_->vocabulary_size() > model->config_.vocabulary) {
     throw UsageError("clip: " + folder.string(),
                      "the tokenizer has " + std::to_string(model->tokenizer_->vocabulary_size()) +
@@ -263,6 +263,22 @@ std::shared_ptr<const ClipModel> ClipModel::load(const fs::path& folder, torch::
   model->text_ = std::move(towers.text);
   if (wanted == ClipTowers::both) model->vision_ = std::move(towers.vision);
   return model;
+}
+
+std::shared_ptr<const ClipModel> ClipModel::with_activation(ClipActivation activation) const {
+  const auto model = std::shared_ptr<ClipModel>(new ClipModel(*this));
+  if (activation == ClipActivation::weights) return model;
+  const Activation wanted = activation == ClipActivation::gelu ? Activation::gelu : Activation::quick_gelu;
+  for (TowerConfig* tower :
+       {&model->config_.vision, &model->config_.text, &model->vision_.config, &model->text_.config})
+    tower->activation = wanted;
+  return model;
+}
+
+std::shared_ptr<const ClipModel> load_clip(const ModelSettings& settings, const fs::path& folder, torch::Device device,
+                                           ClipTowers towers) {
+  const auto clip = ClipModel::load(folder, device, towers);
+  return clip->with_activation(clip_activation_of(settings, clip->config().image_size));
 }
 
 torch::Tensor activate(const torch::Tensor& x, Activation activation) {

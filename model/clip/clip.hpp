@@ -104,6 +104,8 @@ class ClipModel {
   // expected), NaN.
   static std::shared_ptr<const ClipModel> load(const std::filesystem::path& folder, torch::Device device = torch::kCPU,
                                                ClipTowers towers = ClipTowers::both);
+  // The same weights under another activation, of both towers. `weights`: this model's own.
+  std::shared_ptr<const ClipModel> with_activation(ClipActivation activation) const;
 
   const ClipConfig& config() const { return config_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
@@ -137,11 +139,15 @@ class ClipModel {
  private:
   ClipModel() = default;
   ClipConfig config_;
-  std::unique_ptr<Tokenizer> tokenizer_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
   TextTower text_;
   VisionTower vision_;
   torch::Device device_ = torch::kCPU;
 };
+
+// The CLIP that a system of these settings runs over: the folder's weights, with the activation that they name.
+std::shared_ptr<const ClipModel> load_clip(const ModelSettings& settings, const std::filesystem::path& folder,
+                                           torch::Device device = torch::kCPU, ClipTowers towers = ClipTowers::both);
 
 enum class ClipSize { tiny, base, large };
 

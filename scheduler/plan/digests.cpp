@@ -41,13 +41,23 @@ std::string remembered_clip_digest(const Workspace& workspace, const fs::path& f
   return digest;
 }
 
-int positive(const Json& config, const char* key, const fs::path& path) {
+void expect_positive(const Json& config, const char* key, const fs::path& path) {
   const Json vision = config.is_object() ? config.value("vision_config", Json::object()) : Json::object();
   const Json value = vision.is_object() ? vision.value(key, Json()) : Json();
   if (!value.is_number_integer() || value.get<std::int64_t>() < 1 || value.get<std::int64_t>() > 100000)
     throw UsageError("scheduler: " + path.string() + ": vision_config." + key,
                      "found " + value.dump() + ", expected a positive whole number");
-  return value.get<int>();
+}
+
+// What model/clip/config.cpp reads, defaults included; what is no activation is refused there.
+std::optional<ClipActivation> activation_of(const Json& config) {
+  const auto tower = [&](const char* section) {
+    const Json part = config.value(section, Json::object());
+    return part.is_object() ? part.value("hidden_act", Json("quick_gelu")) : Json();
+  };
+  for (const ClipActivation activation : {ClipActivation::gelu, ClipActivation::quick_gelu})
+    if (tower("vision_config") == to_json(activation) && tower("text_config") == to_json(activation)) return activation;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -82,11 +92,11 @@ DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
   return info;
 }
 
-ClipSizes clip_sizes(const std::string& folder) {
+ClipSizes clip_sizes(const fs::path& folder) {
   ClipSizes sizes;
   Json config;
   try {
-    config = read_json(fs::path(folder) / "config.json");
+    config = read_json(folder / "config.json");
   } catch (const Error&) {
     return sizes;
   }
@@ -96,13 +106,16 @@ ClipSizes clip_sizes(const std::string& folder) {
       size = value.get<int>();
   };
   if (!config.is_object()) return sizes;
+  sizes.image_size = 224;  // transformers' default
   read("vision_config", "patch_size", sizes.patch);
+  read("vision_config", "image_size", sizes.image_size);
   read("vision_config", "num_hidden_layers", sizes.layers);
   read("vision_config", "hidden_size", sizes.width);
   read("vision_config", "intermediate_size", sizes.mlp);
   read("text_config", "num_hidden_layers", sizes.text_layers);
   read("text_config", "hidden_size", sizes.text_width);
   read("", "projection_dim", sizes.projection);
+  sizes.activation = activation_of(config);
   return sizes;
 }
 
@@ -110,10 +123,8 @@ ClipInfo clip_info(const Workspace& workspace, const std::string& folder) {
   const fs::path path = fs::absolute(folder).lexically_normal();
   check_clip_folder(path);
   const Json config = read_json(path / "config.json");
-  return {.path = path.string(),
-          .digest = remembered_clip_digest(workspace, path),
-          .patch = positive(config, "patch_size", path / "config.json"),
-          .layers = positive(config, "num_hidden_layers", path / "config.json")};
+  for (const char* key : {"patch_size", "num_hidden_layers"}) expect_positive(config, key, path / "config.json");
+  return {.path = path.string(), .digest = remembered_clip_digest(workspace, path), .sizes = clip_sizes(path)};
 }
 
 }  // namespace filo

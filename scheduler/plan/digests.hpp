@@ -1,9 +1,12 @@
 // What a plan has to know of things outside the experiment file: data sets' and weights' digests, and their sizes.
 #pragma once
 
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "settings/model.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {
@@ -19,23 +22,24 @@ struct DatasetInfo {
 // From WORKSPACE/datasets/NAME.json. Throws UsageError that says which command adds the data set.
 DatasetInfo dataset_info(const Workspace& workspace, const std::string& name);
 
-struct ClipInfo {
-  std::string path;    // absolute
-  std::string digest;  // clip_digest() (settings/clip_digest.hpp)
-  int patch = 0;       // pixels
-  int layers = 0;      // of the vision tower
-};
-
-// The sizes that the costs of a stage follow from; those of ViT-L/14@336 where config.json does not say.
+// The sizes that the costs of a stage follow from; those of ViT-L/14@336 where there is no config.json to say.
 struct ClipSizes {
-  int patch = 14;  // pixels
+  int patch = 14, image_size = 336;  // pixels
   int layers = 24, width = 1024, mlp = 4096;
   int text_layers = 12, text_width = 768;
   int projection = 768;
+  std::optional<ClipActivation> activation = ClipActivation::quick_gelu;  // or gelu; unset where the towers differ
 };
-ClipSizes clip_sizes(const std::string& folder);
+ClipSizes clip_sizes(const std::filesystem::path& folder);
 
-// The digest is remembered in WORKSPACE/cache by path, size and modification time. Throws UsageError on missing files.
+struct ClipInfo {
+  std::string path;    // absolute
+  std::string digest;  // clip_digest() (settings/clip_digest.hpp)
+  ClipSizes sizes;
+};
+
+// The digest is remembered in WORKSPACE/cache by path, size and modification time. Throws UsageError on missing files,
+// and on a config.json without the vision tower's patch and layers.
 ClipInfo clip_info(const Workspace& workspace, const std::string& folder);
 
 }  // namespace filo

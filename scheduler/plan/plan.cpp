@@ -5,6 +5,7 @@
 
 #include "base/error.hpp"
 #include "scheduler/plan/axis_values.hpp"
+#include "scheduler/plan/clip_activation.hpp"
 #include "scheduler/plan/spec_parts.hpp"
 #include "workspace/spec.hpp"
 
@@ -21,6 +22,7 @@ class Planner {
   Plan make(const Experiment& experiment) {
     plan_.name = experiment.name;
     plan_.experiment = to_json(experiment);
+    fill_in_clip_activation(plan_.experiment);
     add_experiment(experiment);
     for (const auto& part : experiment.included) add_experiment(part);
     return std::move(plan_);
@@ -32,14 +34,16 @@ class Planner {
     parts_.begin(experiment);
     plan_.tables.insert(plan_.tables.end(), experiment.tables.begin(), experiment.tables.end());
     if (experiment.search) plan_.searches[experiment.name] = *experiment.search;
-    for (const auto& fold : experiment.folds) check_fold(fold);
+    for (const auto& fold : experiment.folds) check_fold(fold, !experiment.base.train.checkpoint.empty());
     for_each_variant(experiment, [&](const Variant& variant) {
       for (const std::size_t fold : variant.folds) add_trial(fold, variant);
     });
   }
 
-  void check_fold(const Fold& fold) {
-    std::vector<std::string> names = fold.train;
+  // `given`: a checkpoint takes the training's place, and what it was trained on need not be here.
+  void check_fold(const Fold& fold, bool given) {
+    std::vector<std::string> names;
+    if (!given) names = fold.train;
     names.push_back(fold.test);
     std::map<std::string, std::string> name_of;  // by digest
     for (const auto& name : names) {
@@ -64,6 +68,7 @@ class Planner {
   }
 
   std::string add_train(const Fold& fold, const Variant& variant, const ModelParts& model) {
+    if (!variant.settings.train.checkpoint.empty()) return add_checkpoint(fold, variant, model);
     const SpecPart train = parts_.train(variant);
     const std::string label = "train " + trained_on(fold);
     std::string made_of = label + " " + identity(model.train_model) + identity(train) + identity(model.clip);
@@ -83,6 +88,19 @@ class Planner {
     });
   }
 
+  // Reads one file and writes it: one process, whatever training takes.
+  std::string add_checkpoint(const Fold& fold, const Variant& variant, const ModelParts& model) {
+    const std::string path = with_names(variant.settings.train.checkpoint, "{train}", trained_on(fold));
+    Variant small = variant;
+    small.settings.resources.ranks = 1;
+    small.settings.resources.gpus = 0;
+    return known_or("checkpoint " + path + " " + identity(model.train_model) + identity(model.clip), StageKind::train,
+                    "take " + path, small, [&] {
+                      return std::vector<SpecPart>{model.train_model, model.clip, parts_.checkpoint(path, variant),
+                                                   parts_.any(spec_member::inputs, Json::object())};
+                    });
+  }
+
   std::string add_evaluate(const Fold& fold, const Variant& variant, const ModelParts& model,
                            const std::string& train) {
     Json inputs = {{spec_input::features, add_features(fold.test, variant, model)}, {spec_input::train, train}};
@@ -91,7 +109,7 @@ class Planner {
         StageKind::evaluate, "evaluate " + trained_on(fold) + " on " + fold.test,
         {model.model, parts_.evaluate(variant), parts_.seed(variant), model.clip,
          parts_.descriptions({fold.test}, variant.settings.model), parts_.datasets(spec_member::dataset, {fold.test}),
-         parts_.datasets(spec_member::train_dataset, fold.train),
+         parts_.datasets(spec_member::train_dataset, fold.train, !variant.settings.train.checkpoint.empty()),
          StageSpec::part(spec_member::inputs, std::move(inputs))},
         variant.settings.resources);
   }
@@ -120,9 +138,7 @@ class Planner {
   }
 
   std::string add_boxes(const std::string& dataset, const Variant& variant) {
-    std::string path = variant.settings.model.boxes.file;
-    for (auto at = path.find("{data}"); at != std::string::npos; at = path.find("{data}", at + dataset.size()))
-      path.replace(at, 6, dataset);
+    const std::string path = with_names(variant.settings.model.boxes.file, "{data}", dataset);
     return known_or("boxes " + dataset + " " + path, StageKind::boxes, "boxes " + dataset, variant, [&] {
       return std::vector<SpecPart>{parts_.boxes(path), parts_.datasets(spec_member::dataset, {dataset}),
                                    parts_.any(spec_member::inputs, Json::object())};
@@ -155,6 +171,12 @@ class Planner {
 
   static std::string identity(const SpecPart& one) {
     return std::to_string(reinterpret_cast<std::uintptr_t>(one.get())) + " ";
+  }
+
+  static std::string with_names(std::string path, std::string_view hole, const std::string& names) {
+    for (auto at = path.find(hole); at != std::string::npos; at = path.find(hole, at + names.size()))
+      path.replace(at, hole.size(), names);
+    return path;
   }
 
   static std::string trained_on(const Fold& fold) {

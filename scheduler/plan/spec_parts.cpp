@@ -3,7 +3,9 @@
 #include "base/error.hpp"
 #include "base/hash.hpp"
 #include "base/installed.hpp"
+#include "scheduler/plan/clip_activation.hpp"
 #include "settings/descriptions.hpp"
+#include "workspace/checkpoint_files.hpp"
 #include "workspace/spec.hpp"
 
 namespace filo {
@@ -15,12 +17,12 @@ void check_against_weights(const Experiment& experiment, const ModelSettings& mo
   const auto refuse = [&](const std::string& key, const std::string& problem) {
     throw UsageError(experiment.place(key), problem);
   };
-  if (model.image_size % clip.patch != 0)
+  if (model.image_size % clip.sizes.patch != 0)
     refuse("model.image_size", "found " + std::to_string(model.image_size) + ", expected a multiple of " +
-                                   std::to_string(clip.patch) + ", the patch of " + clip.path);
-  if (model.layers.back() > clip.layers)
+                                   std::to_string(clip.sizes.patch) + ", the patch of " + clip.path);
+  if (model.layers.back() > clip.sizes.layers)
     refuse("model.layers", "found layer " + std::to_string(model.layers.back()) + ", expected at most " +
-                               std::to_string(clip.layers) + ", the vision layers of " + clip.path);
+                               std::to_string(clip.sizes.layers) + ", the vision layers of " + clip.path);
   if (!model.mdci.kernels.empty() && model.vv_from > model.layers.back())
     refuse("model.vv_from", "found " + std::to_string(model.vv_from) + ", expected at most the last of model.layers, " +
                                 std::to_string(model.layers.back()) + ": MDCI reads the V-V path");
@@ -44,6 +46,16 @@ Json select_descriptions(const std::string& source, const DatasetInfo& dataset) 
   selected.classes.clear();
   for (const auto& name : dataset.classes) selected.classes[name] = all.of(name);
   return to_json(selected);
+}
+
+// The settings that learnable parameters fit, or were made for, by their dotted keys.
+Json what_parameters_depend_on(ModelSettings model, const ClipSizes& weights) {
+  model.clip_activation = planned_activation(model, weights);
+  Json json = to_json(model);
+  Json kept = {{"prompts.method", json["prompts"]["method"]}, {"prompts.vectors", json["prompts"]["vectors"]}};
+  for (const char* key : {"profile", "clip_activation", "image_size", "layers", "vv_from", "mdci"})
+    kept[key] = json[key];
+  return kept;
 }
 
 }  // namespace
@@ -72,17 +84,20 @@ const ModelParts& SpecParts::model(const Variant& variant) {
   return found->second;
 }
 
-ModelParts SpecParts::make_model(const ModelSettings& model) {
-  const ClipInfo& weights = clip(model.clip);
-  check_against_weights(*experiment_, model, weights);
+ModelParts SpecParts::make_model(const ModelSettings& given) {
+  const ClipInfo& weights = clip(given.clip);
+  check_against_weights(*experiment_, given, weights);
   ModelParts parts;
-  parts.train_boxes = training_uses_boxes(model);
-  parts.evaluate_boxes = evaluation_uses_boxes(model);
+  parts.train_boxes = training_uses_boxes(given);
+  parts.evaluate_boxes = evaluation_uses_boxes(given);
+  ModelSettings model = given;
+  model.clip_activation = planned_activation(given, weights.sizes);
   parts.clip = any(spec_member::clip, to_json(ClipReference{weights.path, weights.digest}));
   const Json json = model_of_evaluation(model, weights.path);
   parts.model = any(spec_member::model, json);
   parts.train_model = any(spec_member::model, model_of_training(model, weights.path));
-  for (const char* key : spec_member::of_features) parts.features.push_back(any(key, json.at(key)));
+  for (const char* key : spec_member::of_features)
+    if (json.contains(key)) parts.features.push_back(any(key, json.at(key)));
   return parts;
 }
 
@@ -105,9 +120,9 @@ SpecPart SpecParts::seed(const Variant& variant) {
   return section(spec_member::seed, variant.sections[1], [&] { return Json(variant.settings.train.seed); });
 }
 
-SpecPart SpecParts::datasets(const std::string& name, const std::vector<std::string>& datasets) {
+SpecPart SpecParts::datasets(const std::string& name, const std::vector<std::string>& datasets, bool by_name) {
   std::vector<DatasetReference> references;
-  for (const auto& one : datasets) references.push_back({one, dataset(one).digest});
+  for (const auto& one : datasets) references.push_back({one, by_name ? "" : dataset(one).digest});
   auto [member, value] = datasets_member(name, references);
   return any(member, std::move(value));
 }
@@ -132,15 +147,43 @@ SpecPart SpecParts::descriptions(const std::vector<std::string>& datasets, const
 }
 
 SpecPart SpecParts::boxes(const std::string& path) {
-  std::string& digest = boxes_digests_[path];
-  if (digest.empty()) {
-    std::error_code error;
-    if (!fs::is_regular_file(path, error))
-      throw UsageError(experiment_->place("model.boxes.file"),
-                       "found " + path + ", which is no file; expected boxes as JSON: {IMAGE: [{box, score, phrase}]}");
-    digest = sha256_hex_of_file(path);
-  }
-  return any(spec_member::boxes, to_json(BoxesReference{fs::absolute(path).lexically_normal().string(), digest}));
+  std::error_code error;
+  if (!fs::is_regular_file(path, error))
+    throw UsageError(experiment_->place("model.boxes.file"),
+                     "found " + path + ", which is no file; expected boxes as JSON: {IMAGE: [{box, score, phrase}]}");
+  return any(spec_member::boxes,
+             to_json(BoxesReference{fs::absolute(path).lexically_normal().string(), file_digest(path)}));
+}
+
+SpecPart SpecParts::checkpoint(const std::string& path, const Variant& variant) {
+  const auto refuse = [&](const std::string& found, const std::string& expected) {
+    throw UsageError(experiment_->place("train.checkpoint"), "found " + path + ", " + found + ", expected " + expected);
+  };
+  std::error_code error;
+  for (const auto& file : {settings_file(path), parameters_file(path)})
+    if (!fs::is_regular_file(file, error))
+      refuse("without " + file.filename().string(),
+             "a checkpoint's folder, as a training or `filo-worker import-checkpoint FILE` leaves it");
+  const std::string where = settings_file(path).string();
+  const Json settings = read_json(where);
+  for (const char* key : {"model", "clip"})
+    if (!settings.is_object() || !settings.contains(key) || !settings.at(key).is_object())
+      refuse("whose settings.json has no " + std::string(key), "a checkpoint's");
+  const ClipInfo& weights = clip(variant.settings.model.clip);
+  const Json own = what_parameters_depend_on(model_settings_from_json(settings.at("model"), where), weights.sizes);
+  const Json wanted = what_parameters_depend_on(variant.settings.model, weights.sizes);
+  for (const auto& [key, value] : wanted.items())
+    if (own.at(key) != value) refuse("whose model." + key + " is " + own.at(key).dump(), value.dump() + " as here");
+  if (const std::string digest = text_of(settings.at("clip"), "digest"); !digest.empty() && digest != weights.digest)
+    refuse("which belongs to weights of digest " + digest, weights.digest + " of " + weights.path);
+  return any(spec_member::checkpoint, to_json(CheckpointReference{fs::absolute(path).lexically_normal().string(),
+                                                                  file_digest(parameters_file(path))}));
+}
+
+const std::string& SpecParts::file_digest(const std::string& path) {
+  std::string& digest = file_digests_[path];
+  if (digest.empty()) digest = sha256_hex_of_file(path);
+  return digest;
 }
 
 SpecPart SpecParts::any(const std::string& name, Json value) {

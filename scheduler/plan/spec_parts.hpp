@@ -46,10 +46,13 @@ class SpecParts {
   SpecPart seed(const Variant& variant);
 
   // `name`: {...} of one, `name`s: [...] of several.
-  SpecPart datasets(const std::string& name, const std::vector<std::string>& datasets);
+  // `by_name`: without their digests; they need not be in the workspace.
+  SpecPart datasets(const std::string& name, const std::vector<std::string>& datasets, bool by_name = false);
   // Of the classes of these data sets, and no others.
   SpecPart descriptions(const std::vector<std::string>& datasets, const ModelSettings& model);
   SpecPart boxes(const std::string& path);  // throws UsageError when there is no such file
+  // Throws UsageError when the folder holds no checkpoint, or one of other settings or weights than the variant's.
+  SpecPart checkpoint(const std::string& path, const Variant& variant);
   SpecPart any(const std::string& name, Json value);
 
  private:
@@ -57,7 +60,8 @@ class SpecParts {
   SpecPart section(const std::string& name, std::size_t number, Make make);
   const ClipInfo& clip(const std::string& folder);
   const Json& descriptions_of(const std::string& source, const DatasetInfo& dataset);
-  ModelParts make_model(const ModelSettings& model);
+  ModelParts make_model(const ModelSettings& given);
+  const std::string& file_digest(const std::string& path);
 
   const Workspace& workspace_;
   const Experiment* experiment_ = nullptr;
@@ -65,7 +69,7 @@ class SpecParts {
   std::map<std::string, ClipInfo> clips_;
   std::map<std::pair<std::string, std::string>, Json> descriptions_;  // by source and data set
   std::unordered_map<std::string, SpecPart> described_;               // by source and data sets
-  std::map<std::string, std::string> boxes_digests_;                  // by path
+  std::map<std::string, std::string> file_digests_;                   // by path
   std::unordered_map<std::string, SpecPart> parts_;                   // by name and value
   std::unordered_map<std::string, SpecPart> sections_;                // of experiment_, by name and number
   std::unordered_map<std::size_t, ModelParts> models_;                // likewise

@@ -100,19 +100,18 @@ double parameters(const ModelSettings& model, const ClipSizes& clip) {
 }  // namespace
 
 StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, double images, double anomalous) {
-  const auto settings_of = [&](Json json) { return model_settings_from_json(json, "spec"); };
   if (kind == StageKind::boxes) return {};
   if (kind == StageKind::exported) return {.flop = 0, .bytes = weight_bytes(clip)};
   if (kind == StageKind::features) {
-    Json json = Json::object();
-    for (const char* key : spec_member::of_features) json[key] = spec.at(key);
-    const ModelSettings model = settings_of(json);
+    const ModelSettings model = features_spec_from_json(spec, "spec").model;
     const double stages = static_cast<double>(model.layers.size()) + vv_stages(model);
     const double size = model.image_size;
     return {.flop = images * vision_flop(model, clip),
             .bytes = images * (stages * patches(model, clip) * clip.width * 2 + size * size + clip.projection * 4.0)};
   }
-  const ModelSettings model = settings_of(spec.at(spec_member::model));
+  const ModelSettings model = model_settings_from_json(spec.at(spec_member::model), "spec");
+  if (kind == StageKind::train && spec.contains(spec_member::checkpoint))
+    return {.flop = 0, .bytes = 4 * parameters(model, clip)};
   const double image = text_flop(model, clip, spec.at(spec_member::descriptions)) + maps_flop(model, clip);
   if (kind == StageKind::train) {
     const TrainSettings train = train_settings_from_json(spec.at(spec_member::train), "spec");

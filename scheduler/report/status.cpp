@@ -9,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "scheduler/executors/slurm_executor.hpp"
+#include "scheduler/plan/clip_activation.hpp"
 
 namespace filo {
 namespace {
@@ -186,6 +187,7 @@ Json status_json(const Workspace& workspace, const Plan& plan, const std::vector
                {"settled", is_settled(statuses)},
                {"counts", counts_json(count(statuses))},
                {"trials", counts_json(count_trials(plan, statuses))},
+               {"notice", results_of_other_activation(plan)},
                {"stages", Json::array()}};
   if (const auto active = workspace.active(plan.name))
     json["active"] = {{"executor", active->executor},
@@ -214,6 +216,7 @@ std::string status_text(const Workspace& workspace, const Plan& plan, const std:
                      " trials: " + counts_text(count_trials(plan, statuses)) + "\n  " +
                      std::to_string(statuses.size()) + " stages: " + counts_text(counts) + "\n" +
                      active_text(workspace.active(plan.name));
+  if (const std::string notice = results_of_other_activation(plan); !notice.empty()) text += "  " + notice + "\n";
   std::vector<std::size_t> told(statuses.size());
   for (std::size_t i = 0; i < told.size(); ++i) told[i] = i;
   const std::size_t shown = most == 0 ? told.size() : std::min(most, told.size());

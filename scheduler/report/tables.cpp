@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "scheduler/plan/axis_values.hpp"
+#include "scheduler/plan/clip_activation.hpp"
 #include "settings/metrics.hpp"
 
 namespace filo {
@@ -222,6 +223,8 @@ std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<Trial
                       .experiment_note = ""};
     tables.push_back(TableMaker(table, experiment, results).make());
   }
+  if (const std::string notice = results_of_other_activation(plan); !notice.empty())
+    for (ResultTable& table : tables) table.notes.push_back(notice);
   return tables;
 }
 

@@ -1,6 +1,7 @@
 """FiLo's .pth files as torch.save writes them; a pickle that wants to run something is refused and runs nothing."""
 
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -31,13 +32,27 @@ def state_dict(prefix=""):
 
 def check(folder, saved, state):
     torch.save(saved, folder / "c.pth")
-    worker("import-checkpoint", folder / "c.pth", "--out", folder / "out")
-    ours = load_file(folder / "out/params.safetensors")
+    worker("import-checkpoint", folder / "c.pth", "--model", folder / "model.yaml")
+    ours = load_file(folder / "c/params.safetensors")
     theirs = {name.removeprefix("module."): value for name, value in state.items()}
     theirs = {name: value for name, value in theirs.items() if not name.startswith(("clip_model.", "extra."))}
     assert sorted(ours) == sorted(theirs), sorted(ours)
     for name, value in theirs.items():
         assert torch.equal(ours[name], value.float()), name
+
+
+def check_settings(folder):
+    settings = json.loads((folder / "c/settings.json").read_text())
+    assert settings["model"]["prompts"]["vectors"] == 4, settings
+    assert settings["model"]["mdci"]["kernels"] == [], settings
+    assert settings["clip"]["digest"] == "" and settings["imported"]["file"].endswith("c.pth"), settings
+    assert "bottle" in settings["descriptions"]["classes"], settings
+    message = worker("import-checkpoint", folder / "c.pth", expect=2)
+    assert "found decoder_linear of 2 layers, expected 4" in message and "--model" in message, message
+    (folder / "there").mkdir()
+    (folder / "there/mine.txt").write_text("mine")
+    message = worker("import-checkpoint", folder / "c.pth", "--model", folder / "model.yaml", "--out", folder / "there", expect=2)
+    assert "is no checkpoint" in message and (folder / "there/mine.txt").exists(), message
 
 
 class Hostile:
@@ -67,6 +82,7 @@ def check_refusals(folder):
     refused(folder, lambda path: torch.save([1], path), "dictionary")
     refused(folder, lambda path: path.write_bytes(b"nonsense"), "not a file of torch.save")
     refused(folder, lambda path: path.write_bytes(pickle.dumps({"a": 1})), "not a file of torch.save")
+    refused(folder, lambda path: torch.save({"filo": state_dict()}, path, _use_new_zipfile_serialization=False), "before PyTorch 1.6")
     buffer = io.BytesIO()
     torch.save({"filo": state_dict()}, buffer)
     refused(folder, lambda path: path.write_bytes(buffer.getvalue()[:-200]), "not a file of torch.save")
@@ -82,8 +98,11 @@ def check_refusals(folder):
 
 def main():
     with Folder() as folder:
+        (folder / "model.yaml").write_text(json.dumps({"profile": "filo-release", "layers": [1, 2], "vv_from": 2, "mdci": {"deformable": False},
+                                                       "prompts": {"fixed_template": False, "filter": False}}))
         check(folder, {"filo": state_dict()}, state_dict())
         check(folder, state_dict("module."), state_dict("module."))
+        check_settings(folder)
         check_refusals(folder)
     print("import-checkpoint: equal")
 

@@ -59,7 +59,8 @@ class PaddedTextEncoder:
 
     def mlp(self, x, layer):
         h = self.linear(x, f"encoder.layers.{layer}.mlp.fc1")
-        return self.linear(h * torch.sigmoid(1.702 * h), f"encoder.layers.{layer}.mlp.fc2")
+        h = h * torch.sigmoid(1.702 * h) if self.config.hidden_act == "quick_gelu" else F.gelu(h)
+        return self.linear(h, f"encoder.layers.{layer}.mlp.fc2")
 
 
 def unit(x):
@@ -90,7 +91,8 @@ def paper_positions(spec, boxes):
         return [None]
     if mode == "all":
         return POSITIONS
-    found = {region((b["box"][0] + b["box"][2]) / 2, (b["box"][1] + b["box"][3]) / 2) for b in boxes or []}
+    inside = [[min(max(side, 0), 1) for side in b["box"]] for b in boxes or []]
+    found = {region((b[0] + b[2]) / 2, (b[1] + b[3]) / 2) for b in inside if b[0] < b[2] and b[1] < b[3]}
     return [p for p in POSITIONS if p in found] or ["center"]
 
 
@@ -152,13 +154,12 @@ def suppress(x, boxes, factor, truncate):
     size, inside = x.shape[-1], torch.zeros(x.shape[-2:], dtype=torch.bool)
     for box in boxes:
         x0, y0, x1, y1 = (v * size for v in box["box"])
+        if truncate:  # negative bounds count from the end, as the published code has it
+            inside[int(y0) : int(y1), int(x0) : int(x1)] = True
+            continue
         for row in range(size):
             for column in range(size):
-                if truncate:
-                    hit = int(y0) <= row < int(y1) and int(x0) <= column < int(x1)
-                else:
-                    hit = y0 <= row + 0.5 < y1 and x0 <= column + 0.5 < x1
-                inside[row, column] |= hit
+                inside[row, column] |= y0 <= row + 0.5 < y1 and x0 <= column + 0.5 < x1
     return torch.where(inside, x, x * factor)
 
 
@@ -245,6 +246,9 @@ def forward_release(spec, descriptions, encoder, parameters, features, cls, boxe
         context = parameters[prefix + "ctx"] + shift(parameters, prefix, g)
         text[kind] = unit(encoder(context, [encoder.suffix(t) for t in texts[kind]]))
     asked = list(range(9))
+    if boxes is not None:
+        words = descriptions["classes"][cls]["descriptions"] + ["anomaly", "damage", "broken", "defect", "contamination"]
+        boxes = [box for box in boxes if any(word in box.get("phrase", word) for word in words)]
     if not training and spec["prompts"]["positions"] != "all":
         best, best_score, centre = None, 0, (size // 2, size // 2)
         for box in boxes or []:
@@ -281,7 +285,7 @@ def forward_release(spec, descriptions, encoder, parameters, features, cls, boxe
     if training:
         return out
     m = torch.stack([gaussian((a - n + 1) / 2, 4.0, 1, "reflect") for n, a in maps]).mean(0)
-    return out | {"score": (products[1] + m.max()) / 2, "map": suppress(m, boxes, 0.7, True)}
+    return out | {"score": (products[1] + m.max()) / 2, "map": suppress(m, boxes, 0.7, True), "undamped": m}
 
 
 def losses_paper(outputs, masks):

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/tensors.hpp"
+#include "settings/model.hpp"
 
 namespace filo {
 
@@ -23,5 +24,9 @@ struct ImportedCheckpoint {
 // (model/torch_file.hpp). Throws UsageError naming the file and what is wrong: not a state dict, a parameter that is
 // not a floating point tensor or is not finite, a name twice, or no learnable parameter of FiLo's among the names.
 ImportedCheckpoint import_filo_checkpoint(const std::filesystem::path& path);
+
+// Puts into `model` what the parameters' names and shapes tell: how many vectors, which kernels. Throws UsageError when
+// they are of another number of layers than model.layers (and vv_from) has.
+void apply_shapes(const TensorMap& parameters, ModelSettings& model, const std::string& where);
 
 }  // namespace filo

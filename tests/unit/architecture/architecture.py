@@ -25,7 +25,7 @@ BELOW = {
     "workspace": {"base", "settings", "settings/experiment"},
     "workspace/index": {"base", "workspace"},
     "cluster": {"base"},
-    "checkpoint": {"base"},
+    "checkpoint": {"base", "settings", "workspace"},
     "data": {"base", "settings", "workspace"},
     "data/images": DATA,
     "data/datasets": DATA | {"data/images"},

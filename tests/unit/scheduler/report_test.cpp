@@ -6,6 +6,7 @@
 #include "scheduler/report/formats.hpp"
 #include "scheduler/report/logs.hpp"
 #include "scheduler/report/plan_summary.hpp"
+#include "scheduler/report/status.hpp"
 #include "tests/unit/support/scratch.hpp"
 
 namespace filo {
@@ -149,6 +150,26 @@ TEST(PlanSummary, BytesOfFeaturesAreThoseOfTheShards) {
       scratch.workspace(), make_plan(scratch.experiment("axes: {model.image_size: [518]}\n"), scratch.workspace()));
   const double image = 7 * 1369 * 1024 * 2 + 518 * 518 + 768 * 4;
   EXPECT_EQ(summary["kinds"][0]["bytes"].get<double>(), 4 * image);
+}
+
+// Guards people who compare with FiLo's published numbers from results of versions that ran it on quick_gelu.
+TEST(Report, ResultsOfAnotherActivationAreSaidToBe) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Workspace workspace = scratch.workspace();
+  Plan plan = make_plan(scratch.experiment(), workspace);
+  const auto said = [&](const std::string& profile, int image_size) {
+    plan.experiment = {{"model", {{"profile", profile}, {"image_size", image_size}, {"clip", "/nowhere"}}}};
+    const std::string status = status_text(workspace, plan, observe(workspace, plan), 0);
+    const std::string report = report_text(workspace, plan, ReportFormat::markdown);
+    EXPECT_EQ(status.find("exact GELU") == std::string::npos, report.find("exact GELU") == std::string::npos);
+    return status.find("exact GELU") != std::string::npos;
+  };
+  EXPECT_TRUE(said("filo-release", 518));
+  EXPECT_FALSE(said("filo-release", 336));  // the weights' own size: the loader keeps what they say
+  EXPECT_FALSE(said("paper", 518));
+  plan.experiment = make_plan(scratch.experiment(), workspace).experiment;
+  EXPECT_TRUE(plan.experiment["model"].contains("clip_activation"));
 }
 
 TEST(Logs, StagesAreFoundByTheirFirstDigits) {

@@ -46,9 +46,15 @@ TEST(Spec, OfFeaturesAndBoxesIsReadBack) {
   Json json = {{"dataset", to_json(DatasetReference{"parts", "d"})}, {"clip", to_json(ClipReference{"/weights", "c"})}};
   const Json model = to_json(ModelSettings{});
   for (const char* name : spec_member::of_features) json[name] = model.at(name);
-  const FeaturesSpec features = features_spec_from_json(json, where);
-  EXPECT_EQ(features.image_size, 518);
-  EXPECT_EQ(features.layers, (std::vector<int>{6, 12, 18, 24}));
+  json["clip_activation"] = "gelu";
+  FeaturesSpec features = features_spec_from_json(json, where);
+  EXPECT_EQ(features.model.image_size, 518);
+  EXPECT_EQ(features.model.layers, (std::vector<int>{6, 12, 18, 24}));
+  EXPECT_EQ(features.model.clip_activation, ClipActivation::gelu);
+  // Left out, of a system that would choose another: what it was before there was a choice.
+  json.erase("clip_activation");
+  json["profile"] = "filo-release";
+  EXPECT_EQ(features_spec_from_json(json, where).model.clip_activation, ClipActivation::weights);
 
   json["boxes"] = to_json(BoxesReference{"/boxes.json", "b"});
   EXPECT_EQ(boxes_spec_from_json(json, where).boxes.path, "/boxes.json");
