@@ -92,6 +92,57 @@ TEST_F(Coordination, SharedStagesRunOnce) {
   EXPECT_EQ(executors["other"]->starts.size(), 1u);
 }
 
+// Guards every running job of the workspace from a second submission that writes the cluster file's path otherwise.
+TEST_F(Coordination, OneClusterHasOneExecutor) {
+  scratch.write("clusters/slurm.yaml", "name: slurm\n");
+  scratch.write("copies/slurm.yaml", "name: slurm\n");
+  scratch.write("others/slurm.yaml", "name: slurm\npartition: long\n");
+  const auto add_on = [&](const std::string& name, const std::string& file, const std::string& more) {
+    const Plan plan = add(name, more);
+    workspace.write_active(
+        {.name = name, .executor = "slurm", .cluster = (scratch.folder / "clusters" / file).string()});
+    return plan;
+  };
+  const Plan one = add_on("one", "slurm.yaml", "");
+  add_on("two", "./slurm.yaml", "train: {seed: 1}\n");
+  add_on("three", "../copies/slurm.yaml", "train: {seed: 2}\n");
+  int made = 0;
+  FakeExecutor* first = nullptr;
+  Coordinator all(
+      workspace,
+      [&](const ActiveExperiment&) {
+        auto executor = std::make_unique<FakeExecutor>("me", "slurm of a name");
+        if (made++ == 0) first = executor.get();
+        return executor;
+      },
+      {});
+  EXPECT_TRUE(all.pass().troubles.empty());
+  ASSERT_NE(first, nullptr);
+  EXPECT_EQ(first->calls, 1);
+  EXPECT_EQ(first->running(), 2u);  // the features of all three
+
+  add_on("four", "../others/slurm.yaml", "train: {seed: 3}\n");
+  const auto pass = all.pass();
+  ASSERT_EQ(pass.troubles.size(), 1u);
+  EXPECT_THAT(pass.troubles[0], HasSubstr("four: scheduler: "));
+  EXPECT_THAT(pass.troubles[0], HasSubstr("others/slurm.yaml"));
+  EXPECT_THAT(pass.troubles[0], HasSubstr("clusters/slurm.yaml"));
+  EXPECT_EQ(first->killed, std::vector<std::string>());
+}
+
+// Guards a job that two executors list: only an older attempt's is a copy that goes.
+TEST_F(Coordination, TheSameAttemptListedTwiceRunsOn) {
+  const Plan one = add("one");
+  add("two", "evaluate: {gaussian_sigma: 2}\n", "other");
+  Coordinator all = coordinator();
+  all.pass();
+  const Job job = executors["slurm"]->jobs().at(0);
+  executors["other"]->list(job);
+  all.pass();
+  EXPECT_EQ(executors["slurm"]->killed, std::vector<std::string>());
+  EXPECT_EQ(executors["other"]->killed, std::vector<std::string>());
+}
+
 // Guards: what is done needs nobody to look after it, and its statuses are told all the same.
 TEST_F(Coordination, AFinishedExperimentIsNoLongerActive) {
   const Plan plan = add("one");
