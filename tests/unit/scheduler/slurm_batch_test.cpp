@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/process.hpp"
+#include "scheduler/executors/slurm_submit.hpp"
 #include "tests/unit/support/fake_slurm.hpp"
 
 namespace filo {
@@ -72,6 +73,22 @@ TEST_F(SlurmScriptTest, NoValueIsEverRun) {
                                "><--stage><00000000000000aa><--attempt><1><--threads><1>"));
   EXPECT_THAT(log(), HasSubstr("[" + nasty + "][1][" + (chosen->root() / "server.json").string() + "][]"));
   EXPECT_EQ(left(), "12 0 3\n");
+}
+
+// Guards the same for the watch: a line break in the workspace's path is no end of a comment.
+TEST_F(SlurmScriptTest, NoPathIsRunByTheWatch) {
+  fs::remove("touched");
+  for (const std::string name : {"\ntouch touched #", "'; touch touched; '", "$(touch touched)", "`touch touched`",
+                                 "\" touch touched", "-n  *\t\xc3\xa4"}) {
+    const Workspace named(scratch.folder / name);
+    fs::create_directories(named.slurm_folder());
+    const std::string filo = scratch.write(
+        "it's \"filo\"", "#!/bin/bash\nprintf '%s' \"$3\" >\"$0.given\"\necho '\"settled\": true'\n");
+    fs::permissions(filo, fs::perms::owner_all);
+    EXPECT_EQ(run(scratch.write("watch.sh", watch_script(named, settings, filo, filo))).wait().exit_code, 0) << name;
+    EXPECT_EQ(read_file(filo + ".given"), named.root().string());
+    EXPECT_FALSE(fs::exists("touched")) << name;
+  }
 }
 
 // Guards the same for sbatch's own options, which never see a shell.
