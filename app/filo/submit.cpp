@@ -66,7 +66,8 @@ int submit(const ExperimentOption& file, const Options& options, const std::stri
   }
   save_plan(plan, workspace);
   retry_all(workspace, plan);
-  workspace.write_active({.name = plan.name, .executor = "slurm", .cluster = fs::absolute(options.cluster).string()});
+  workspace.write_active(
+      {.name = plan.name, .executor = "slurm", .cluster = fs::absolute(options.cluster).lexically_normal().string()});
 
   Coordinator coordinator(workspace, executor_factory(workspace, false), {});
   const CoordinatorPass pass = coordinator.pass();

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "base/error.hpp"
+#include "base/files.hpp"
 #include "scheduler/plan/plan_file.hpp"
 
 namespace filo {
@@ -45,17 +46,28 @@ std::shared_ptr<const Plan> Coordinator::plan(const std::string& experiment) {
 }
 
 Executor* Coordinator::executor_of(const ActiveExperiment& experiment) {
-  const std::string name = experiment.executor + " " + experiment.cluster;
-  const auto known = executors_.find(name);
+  const std::string file = std::filesystem::path(experiment.cluster).lexically_normal().string();
+  const auto place = std::make_pair(experiment.executor, file);
+  const auto known = executors_.find(place);
   if (known != executors_.end()) return known->second.get();
-  return executors_.emplace(name, factory_(experiment)).first->second.get();
+  std::shared_ptr<Executor> executor = factory_(experiment);
+  for (const auto& [other, theirs] : executors_) {
+    if (!executor || !theirs || theirs->name() != executor->name()) continue;
+    if (read_file(other.second) != read_file(file))
+      throw Error("scheduler: " + file, "found another file of the same cluster, \"" + theirs->name() +
+                                            "\", with other content: " + other.second +
+                                            "; expected one file for a cluster, or another name in it");
+    executor = theirs;
+    break;
+  }
+  return executors_.emplace(place, std::move(executor)).first->second.get();
 }
 
 std::vector<Executor*> Coordinator::all_executors() {
   std::vector<Executor*> all;
   for (const auto& one : foreground_) all.push_back(one.executor);
-  for (const auto& [name, executor] : executors_)
-    if (executor) all.push_back(executor.get());
+  for (const auto& [place, executor] : executors_)
+    if (executor && std::find(all.begin(), all.end(), executor.get()) == all.end()) all.push_back(executor.get());
   return all;
 }
 

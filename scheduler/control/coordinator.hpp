@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "scheduler/control/reconcile.hpp"
@@ -21,9 +22,9 @@ struct CoordinatorOptions {
   std::function<void(std::string_view name)> at_point = pass_failpoint;  // failpoints; for tests
 };
 
-// Makes the executor of an active experiment; called once for each executor and cluster. Throws Error when it cannot be
-// had (a cluster's file is gone): the experiment is then left as it is, and the pass says so. May return null: the
-// experiment's stages are recorded, none is started.
+// Makes the executor of an active experiment; called once for each executor and cluster file. Throws Error when it
+// cannot be had (a cluster's file is gone): the experiment is then left as it is, and the pass says so. May return
+// null: the experiment's stages are recorded, none is started.
 using ExecutorFactory = std::function<std::unique_ptr<Executor>(const ActiveExperiment& experiment)>;
 
 struct CoordinatorPass {
@@ -88,7 +89,9 @@ class Coordinator {
   CoordinatorOptions options_;
   StageIndex index_;
   std::map<std::string, Loaded> plans_;
-  std::map<std::string, std::unique_ptr<Executor>> executors_;  // by executor and cluster
+  // By executor and the cluster's file. One for each cluster, whatever its file is called: two would each take the
+  // cluster's jobs for their own.
+  std::map<std::pair<std::string, std::string>, std::shared_ptr<Executor>> executors_;
   std::vector<Watched> foreground_;
   std::vector<StageStatus> latest_;
   std::unordered_map<std::uint64_t, std::size_t> position_;  // in latest_, by key_number()

@@ -11,10 +11,16 @@
 namespace filo {
 namespace {
 
+// The name in a claim; a claim that somebody damaged is one of this machine, whose process is not there.
+std::string claimant(const Json& claim) {
+  const std::string executor = text_of(claim, "executor");
+  return executor.empty() ? "local" : executor;
+}
+
 std::string who(const Json& claim) {
-  const std::string executor = claim.value("executor", std::string("local"));
-  if (executor != "local") return executor;
-  return claim.value("host", std::string("another host")) + ", process " + std::to_string(claim.value("pid", 0));
+  if (const std::string executor = claimant(claim); executor != "local") return executor;
+  const std::string host = text_of(claim, "host");
+  return (host.empty() ? "another host" : host) + ", process " + claim.value("pid", Json()).dump();
 }
 
 // Of an attempt that no executor lists and nobody may be running.
@@ -68,7 +74,7 @@ class Pass {
     try {
       for (const auto& job : executor->jobs()) {
         const auto [known, first] = jobs_.try_emplace(job.stage, ListedJob{executor, job});
-        if (first) continue;
+        if (first || known->second.job.attempt == job.attempt) continue;
         others.push_back({executor, job});
         if (known->second.job.attempt < job.attempt) std::swap(known->second, others.back());
       }
@@ -154,7 +160,7 @@ class Pass {
 
   // Whether the executor that wrote the claim may still run the attempt although nobody lists it.
   bool may_be_running(const std::string& key, int attempt, const Json& claim) const {
-    const std::string name = claim.value("executor", std::string("local"));
+    const std::string name = claimant(claim);
     for (const auto& [executor, asked] : asked_)
       if (executor->name() == name)
         return !asked.answered || executor->may_be_running(claim, workspace_.claim_age_s(key, attempt));

@@ -108,14 +108,13 @@ TEST_F(Coordination, OneClusterHasOneExecutor) {
   add_on("three", "../copies/slurm.yaml", "train: {seed: 2}\n");
   int made = 0;
   FakeExecutor* first = nullptr;
-  Coordinator all(
-      workspace,
-      [&](const ActiveExperiment&) {
-        auto executor = std::make_unique<FakeExecutor>("me", "slurm of a name");
-        if (made++ == 0) first = executor.get();
-        return executor;
-      },
-      {});
+  Coordinator all(workspace,
+                  [&](const ActiveExperiment&) {
+                    auto executor = std::make_unique<FakeExecutor>("me", "slurm of a name");
+                    if (made++ == 0) first = executor.get();
+                    return executor;
+                  },
+                  {});
   EXPECT_TRUE(all.pass().troubles.empty());
   ASSERT_NE(first, nullptr);
   EXPECT_EQ(first->calls, 1);
