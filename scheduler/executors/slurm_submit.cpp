@@ -51,8 +51,7 @@ std::string watch_script(const Workspace& workspace, const ClusterSettings& sett
                          const std::string& worker) {
   std::vector<std::string> successor = {"sbatch"};
   for (const auto& argument : watch_arguments(workspace, settings)) successor.push_back(argument);
-  std::string text = "#!/bin/bash\n# Made by filo: goes on reconciling " +
-                     shell_quoted(workspace.root().filename().string()) + " until nothing is left to do.\n";
+  std::string text = "#!/bin/bash\n# Made by filo: goes on reconciling a workspace until nothing is left to do.\n";
   text += "filo=" + shell_quoted(filo.string()) + "\n";
   text += "export FILO_WORKER=" + shell_quoted(worker) + "\n";
   text += "workspace=" + shell_quoted(workspace.root().string()) + "\n";

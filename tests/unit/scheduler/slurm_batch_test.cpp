@@ -77,13 +77,13 @@ TEST_F(SlurmScriptTest, NoValueIsEverRun) {
 
 // Guards the same for the watch: a line break in the workspace's path is no end of a comment.
 TEST_F(SlurmScriptTest, NoPathIsRunByTheWatch) {
-  fs::remove("touched");
   for (const std::string name : {"\ntouch touched #", "'; touch touched; '", "$(touch touched)", "`touch touched`",
                                  "\" touch touched", "-n  *\t\xc3\xa4"}) {
+    fs::remove("touched");
     const Workspace named(scratch.folder / name);
     fs::create_directories(named.slurm_folder());
-    const std::string filo = scratch.write(
-        "it's \"filo\"", "#!/bin/bash\nprintf '%s' \"$3\" >\"$0.given\"\necho '\"settled\": true'\n");
+    const std::string filo =
+        scratch.write("it's \"filo\"", "#!/bin/bash\nprintf '%s' \"$3\" >\"$0.given\"\necho '\"settled\": true'\n");
     fs::permissions(filo, fs::perms::owner_all);
     EXPECT_EQ(run(scratch.write("watch.sh", watch_script(named, settings, filo, filo))).wait().exit_code, 0) << name;
     EXPECT_EQ(read_file(filo + ".given"), named.root().string());
