@@ -6,11 +6,13 @@ namespace {
 constexpr const char* setting = "clip_activation";
 
 bool ran_on_other(const Json& experiment) {
-  const Json model = experiment.value("model", Json::object());
+  if (!experiment.is_object() || !experiment.contains("model")) return false;
+  const Json& model = experiment.at("model");
   if (!model.contains("profile") || model.contains(setting)) return false;
   const bool release = experiment.dump().find("\"filo-release\"") != std::string::npos;  // as the profile, or a point's
-  const ClipSizes weights = clip_sizes(model.value("clip", ""));
-  return release && model.value("image_size", 0) != weights.image_size && weights.activation != ClipActivation::gelu;
+  const ClipSizes weights = clip_sizes(text_of(model, "clip"));
+  return release && number_of(model, "image_size", 0) != weights.image_size &&
+         weights.activation != ClipActivation::gelu;
 }
 
 }  // namespace
@@ -32,8 +34,8 @@ void fill_in_clip_activation(Json& resolved) {
 
 std::string results_of_other_activation(const Plan& plan) {
   bool other = ran_on_other(plan.experiment);
-  for (const Json& part : plan.experiment.value("included", Json::array()))
-    other = other || (part.is_object() && ran_on_other(part));
+  if (plan.experiment.contains("included"))
+    for (const Json& part : plan.experiment.at("included")) other = other || ran_on_other(part);
   if (!other) return "";
   return "Results of filo-release here were computed with the activation that the weights name; FiLo's published code "
          "runs at this image size with exact GELU. `filo run` on the experiment's file computes them anew "

@@ -16,8 +16,8 @@ constexpr double nodes_per_prompt = 3.5;
 constexpr double training_passes = 3;  // forward, and twice that backward
 
 double patches(const ModelSettings& model, const ClipSizes& clip) {
-  const double side = model.image_size / clip.patch;
-  return side * side;
+  const int side = model.image_size / clip.patch;
+  return static_cast<double>(side) * side;
 }
 
 double vv_stages(const ModelSettings& model) {

@@ -168,6 +168,8 @@ TEST(Report, ResultsOfAnotherActivationAreSaidToBe) {
   EXPECT_TRUE(said("filo-release", 518));
   EXPECT_FALSE(said("filo-release", 336));  // the weights' own size: the loader keeps what they say
   EXPECT_FALSE(said("paper", 518));
+  plan.experiment = nullptr;  // a plan that is no experiment's, as the benchmark makes them
+  EXPECT_THAT(status_text(workspace, plan, observe(workspace, plan), 0), Not(HasSubstr("exact GELU")));
   plan.experiment = make_plan(scratch.experiment(), workspace).experiment;
   EXPECT_TRUE(plan.experiment["model"].contains("clip_activation"));
 }
