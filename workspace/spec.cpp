@@ -1,7 +1,5 @@
 #include "workspace/spec.hpp"
 
-#include <string_view>
-
 #include "base/error.hpp"
 
 namespace filo {
@@ -52,7 +50,14 @@ class SpecReader {
 };
 
 constexpr const char* boxes_source = "file";
-constexpr std::string_view clip_activation = "clip_activation";
+constexpr const char* of_features[] = {"profile", "image_size", "layers", "vv_from", "clip_activation"};
+
+// The weights' own activation is left out.
+Json model_json(const ModelSettings& model) {
+  Json json = to_json(model);
+  if (model.clip_activation == ClipActivation::weights) json.erase("clip_activation");
+  return json;
+}
 
 }  // namespace
 
@@ -72,8 +77,9 @@ FeaturesSpec features_spec_from_json(const Json& spec, const fs::path& where) {
   const SpecReader reader(spec, where);
   // The members that features share with `model:` are checked by the same schema.
   Json model = Json::object();
-  for (const char* key : spec_member::of_features)
-    if (key != clip_activation || spec.contains(key)) model[key] = reader.at(key);
+  const Json required = model_of_features({});
+  for (const char* key : of_features)
+    if (required.contains(key) || spec.contains(key)) model[key] = reader.at(key);
   return {.dataset = reader.dataset(reader.at(spec_member::dataset)),
           .clip = reader.clip(),
           .model = model_settings_from_json(model, where.string())};
@@ -148,11 +154,18 @@ std::pair<std::string, Json> datasets_member(const std::string& name, const std:
   return {name + "s", std::move(list)};
 }
 
+Json model_of_features(const ModelSettings& model) {
+  const Json all = model_json(model);
+  Json members = Json::object();
+  for (const char* key : of_features)
+    if (all.contains(key)) members[key] = all.at(key);
+  return members;
+}
+
 Json model_of_evaluation(const ModelSettings& model, const std::string& clip) {
-  Json json = to_json(model);
+  Json json = model_json(model);
   json["clip"] = clip;
   json["boxes"].erase("file");
-  if (model.clip_activation == ClipActivation::weights) json.erase(std::string(clip_activation));
   return json;
 }
 

@@ -47,8 +47,6 @@ inline constexpr const char* evaluate = "evaluate";
 inline constexpr const char* descriptions = "descriptions";
 inline constexpr const char* seed = "seed";
 inline constexpr const char* formats = "formats";
-// Members of `model:` that stand in a features stage's spec by themselves; the last one may be left out.
-inline constexpr const char* of_features[] = {"profile", "image_size", "layers", "vv_from", "clip_activation"};
 }  // namespace spec_member
 
 // Names of inputs.
@@ -84,7 +82,7 @@ Json to_json(const CheckpointReference& checkpoint);
 struct FeaturesSpec {
   DatasetReference dataset;
   ClipReference clip;
-  ModelSettings model;  // spec_member::of_features; the rest is as it is by default
+  ModelSettings model;  // what model_of_features() has; the rest is as it is by default
 };
 struct BoxesSpec {
   DatasetReference dataset;
@@ -133,10 +131,11 @@ std::string input_name(const std::string& name, std::size_t index);
 // {"dataset", {...}} of one, {"datasets", [...]} of several.
 std::pair<std::string, Json> datasets_member(const std::string& name, const std::vector<DatasetReference>& datasets);
 
+// The members of `model:` that stand in a features stage's spec by themselves; clip_activation is set.
+Json model_of_features(const ModelSettings& model);
 // The member `model` of a training's and of an evaluation's spec, `clip` being the weights' absolute path and
-// clip_activation set. model.boxes
-// .file is in neither (the stage that reads it stands among the inputs); what acts at evaluation only is not in a
-// training's, so that trials that differ in it share the training.
+// clip_activation set. model.boxes.file is in neither (the stage that reads it stands among the inputs); what acts at
+// evaluation only is not in a training's, so that trials that differ in it share the training.
 Json model_of_training(const ModelSettings& model, const std::string& clip);
 Json model_of_evaluation(const ModelSettings& model, const std::string& clip);
 

@@ -44,8 +44,7 @@ TEST(Spec, OfATrainingIsReadBack) {
 
 TEST(Spec, OfFeaturesAndBoxesIsReadBack) {
   Json json = {{"dataset", to_json(DatasetReference{"parts", "d"})}, {"clip", to_json(ClipReference{"/weights", "c"})}};
-  const Json model = to_json(ModelSettings{});
-  for (const char* name : spec_member::of_features) json[name] = model.at(name);
+  json.update(model_of_features({}));
   json["clip_activation"] = "gelu";
   FeaturesSpec features = features_spec_from_json(json, where);
   EXPECT_EQ(features.model.image_size, 518);
