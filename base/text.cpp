@@ -30,6 +30,12 @@ bool is_plain_name(std::string_view name) {
   });
 }
 
+std::string replaced(std::string text, std::string_view what, std::string_view with) {
+  for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
+    text.replace(at, what.size(), with);
+  return text;
+}
+
 std::string cut_text(std::string_view text, std::size_t bytes) {
   if (text.size() <= bytes) return std::string(text);
   const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; };

@@ -36,6 +36,9 @@ std::string did_you_mean(std::string_view word, const Strings& candidates) {
 // What may stand in paths and job names: letters, digits, '.', '_', '-'; not first '.' or '-'; at most 100.
 bool is_plain_name(std::string_view name);
 
+// The text with every `what`, which is not empty, replaced; what takes its place is not looked at again.
+std::string replaced(std::string text, std::string_view what, std::string_view with);
+
 // At most the first `bytes` bytes of UTF-8 text, no character cut in two.
 std::string cut_text(std::string_view text, std::size_t bytes);
 

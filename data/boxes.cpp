@@ -18,7 +18,8 @@ float number(const Json& value, double low, double high, const std::string& expe
 }
 
 float corner(const Json& value, const std::string& where) {
-  return number(value, -1, 2, "a corner relative to the image, 0 to 1 (over its edges, -1 to 2), not in pixels", where);
+  return number(value, lowest_corner, highest_corner,
+                "a corner relative to the image, 0 to 1 (over its edges, -1 to 2), not in pixels", where);
 }
 
 Box box_from_json(const Json& json, const std::string& where) {

@@ -14,6 +14,9 @@
 
 namespace filo {
 
+// How far over the image's edges corners may lie.
+inline constexpr float lowest_corner = -1, highest_corner = 2;
+
 struct Box {
   float x0 = 0, y0 = 0, x1 = 1, y1 = 1;  // x0 < x1, y0 < y1; 0 and 1 are the image's edges
   float score = 0;                       // 0..1

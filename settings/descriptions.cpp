@@ -95,9 +95,12 @@ Descriptions generic_descriptions(const std::vector<std::string>& class_names) {
   descriptions.source = Json::object();
   descriptions.path = "descriptions: none";
   for (const auto& name : class_names)
-    descriptions.classes[name] = {
-        .prompt_name = default_prompt_name(name), .domain = "industrial", .descriptions = {}, .detector_phrases = {}};
+    descriptions.classes[name] = {.prompt_name = default_prompt_name(name), .domain = "industrial", .descriptions = {}};
   return descriptions;
+}
+
+Descriptions descriptions_named(const std::string& source, const std::vector<std::string>& class_names) {
+  return source == "none" ? generic_descriptions(class_names) : load_descriptions(source);
 }
 
 std::string to_yaml(const Descriptions& descriptions) {

@@ -41,6 +41,9 @@ Descriptions descriptions_from_json(const Json& json, const std::string& where);
 // What `descriptions: none` means: WinCLIP's generic states, and for each class its name and no fine-grained defect.
 Descriptions generic_descriptions(const std::vector<std::string>& class_names);
 
+// What model.prompts.descriptions names: a file, or "none".
+Descriptions descriptions_named(const std::string& source, const std::vector<std::string>& class_names);
+
 // "metal_nut" -> "metal nut".
 std::string default_prompt_name(const std::string& class_name);
 

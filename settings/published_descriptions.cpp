@@ -7,7 +7,6 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/hash.hpp"
-#include "base/text.hpp"
 
 namespace filo {
 namespace {

@@ -95,9 +95,7 @@ Json bench_step(const BenchStepOptions& options) {
   if (options.threads > 0) torch::set_num_threads(options.threads);
   at::globalContext().setFlushDenormal(true);  // as in training (trainer/device.cpp)
   const ModelSettings settings = load_model_settings(options.spec);
-  const Descriptions descriptions = settings.prompts.descriptions == "none"
-                                        ? generic_descriptions({options.class_name})
-                                        : load_descriptions(settings.prompts.descriptions);
+  const Descriptions descriptions = descriptions_named(settings.prompts.descriptions, {options.class_name});
   const auto clip = load_clip(settings, options.clip, torch::kCPU, ClipTowers::text);  // as training does
   const auto system = make_system(settings, descriptions, clip, 0);
   const TrainingPhase phase = system->training_phases({}).front();

@@ -37,9 +37,7 @@ void run_boxes(Stage& stage) {
   const BoxesSpec spec = boxes_spec_from_json(stage.spec(), stage.spec_file());
   if (!stage.is_root()) return stage.finish({}, {});
   const Dataset dataset = load_dataset_of(stage, spec.dataset);
-  if (const std::string digest = sha256_hex_of_file(spec.boxes.path); digest != spec.boxes.digest)
-    throw Error("boxes: " + spec.boxes.path, "its digest is " + digest + ", but this stage was planned for " +
-                                                 spec.boxes.digest + "; plan again (filo run)");
+  expect_planned("boxes: " + spec.boxes.path, "its digest", sha256_hex_of_file(spec.boxes.path), spec.boxes.digest);
   const auto boxes = read_boxes(spec.boxes.path);
   expect_images_of(dataset, boxes, spec.boxes.path);
   std::size_t count = 0, phrases = 0;

@@ -20,20 +20,21 @@ std::map<std::string, std::vector<Box>> read_boxes_of(const Stage& stage, const 
 
 }  // namespace
 
+void expect_planned(const std::string& where, const std::string& what, const std::string& found,
+                    const std::string& planned) {
+  if (found != planned)
+    throw Error(where,
+                what + " is " + found + ", but this stage was planned for " + planned + "; plan again (filo run)");
+}
+
 Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference) {
   Dataset dataset = load_dataset(stage.workspace().root(), reference.name);
-  if (dataset.digest != reference.digest)
-    throw Error("worker: data set " + reference.name, "its digest is " + dataset.digest +
-                                                          ", but this stage was planned for " + reference.digest +
-                                                          "; plan again (filo run)");
+  expect_planned("worker: data set " + reference.name, "its digest", dataset.digest, reference.digest);
   return dataset;
 }
 
 void check_clip_of(const ClipReference& reference) {
-  const std::string digest = clip_digest(reference.path);
-  if (digest != reference.digest)
-    throw Error("worker: " + reference.path, "the weights' digest is " + digest + ", but this stage was planned for " +
-                                                 reference.digest + "; plan again (filo run)");
+  expect_planned("worker: " + reference.path, "the weights' digest", clip_digest(reference.path), reference.digest);
 }
 
 std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipReference& reference,
@@ -61,10 +62,8 @@ std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& m
 }
 
 Json features_key(const FeaturesSpec& spec) {
-  const Json model = to_json(spec.model);
   Json key = {{"clip", spec.clip.digest}, {"dataset", spec.dataset.digest}};
-  for (const char* member : spec_member::of_features) key[member] = model.at(member);
-  if (spec.model.clip_activation == ClipActivation::weights) key.erase("clip_activation");  // as in the spec
+  key.update(model_of_features(spec.model));
   return key;
 }
 

@@ -16,6 +16,10 @@
 
 namespace filo {
 
+// Throws Error naming `where` and `what` ("its digest") when the two digests differ.
+void expect_planned(const std::string& where, const std::string& what, const std::string& found,
+                    const std::string& planned);
+
 // Throws Error when its digest is not the one the stage was planned with.
 Dataset load_dataset_of(const Stage& stage, const DatasetReference& reference);
 

@@ -1,4 +1,3 @@
-#include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/hash.hpp"
 #include "data/shards/shards.hpp"
@@ -32,9 +31,7 @@ void write_checkpoint(const Stage& stage, const System& system, const Json& sett
 void run_import(Stage& stage) {
   const ImportSpec spec = import_spec_from_json(stage.spec(), stage.spec_file());
   const std::filesystem::path parameters = parameters_file(spec.checkpoint.path);
-  if (const std::string digest = sha256_hex_of_file(parameters); digest != spec.checkpoint.digest)
-    throw Error("train: " + parameters.string(), "its digest is " + digest + ", but this stage was planned for " +
-                                                     spec.checkpoint.digest + "; plan again (filo run)");
+  expect_planned("train: " + parameters.string(), "its digest", sha256_hex_of_file(parameters), spec.checkpoint.digest);
   Json settings = read_json(settings_file(spec.checkpoint.path));
   const auto clip = load_clip_of(stage, spec.clip, spec.model, ClipTowers::text);
   const auto system = make_system(

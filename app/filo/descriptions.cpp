@@ -23,8 +23,8 @@ Command define_import(CLI::App& command) {
   command.add_flag("--json", options->json, "Print what it held as JSON");
   return [options] {
     const Descriptions descriptions = import_published_descriptions(options->file);
+    descriptions_from_json(to_json(descriptions), options->file);  // what a descriptions file may hold
     write_file_atomically(options->out, to_yaml(descriptions));
-    load_descriptions(options->out);  // it is what it is written for
     if (options->json) {
       std::cout << to_json(descriptions).dump(2) << "\n";
       return 0;

@@ -30,12 +30,10 @@ Json settings_of(const ImportedCheckpoint& checkpoint, const ImportOptions& opti
   if (!options.clip.empty()) model.clip = fs::absolute(options.clip).lexically_normal().string();
   if (!options.descriptions.empty()) model.prompts.descriptions = options.descriptions;
   apply_shapes(checkpoint.parameters, model, "import-checkpoint: " + options.file);
-  const std::string& descriptions = model.prompts.descriptions;
-  return {
-      {"model", to_json(model)},
-      {"clip", {{"path", model.clip}, {"digest", options.clip.empty() ? "" : clip_digest(model.clip)}}},
-      {"descriptions", to_json(descriptions == "none" ? generic_descriptions({}) : load_descriptions(descriptions))},
-      {"imported", {{"file", options.file}, {"digest", sha256_hex_of_file(options.file)}}}};
+  return {{"model", to_json(model)},
+          {"clip", {{"path", model.clip}, {"digest", options.clip.empty() ? "" : clip_digest(model.clip)}}},
+          {"descriptions", to_json(descriptions_named(model.prompts.descriptions, {}))},
+          {"imported", {{"file", options.file}, {"digest", sha256_hex_of_file(options.file)}}}};
 }
 
 void print_report(const ImportedCheckpoint& checkpoint, const ImportOptions& options) {

@@ -29,12 +29,6 @@ struct ForwardProbe {
   bool patches_only = false;
 };
 
-Descriptions descriptions_of(const ModelSettings& settings, const ForwardProbe& options) {
-  const std::string& source = settings.prompts.descriptions;
-  if (source == "none") return generic_descriptions({options.class_name});
-  return load_descriptions(source);
-}
-
 torch::Tensor read_pixels(const ForwardProbe& options, int image_size) {
   const torch::Tensor pixels = expect_tensor(load_tensors(options.pixels), "pixels", "probe: " + options.pixels);
   const std::string where = "probe: " + options.pixels + ": pixels";
@@ -163,7 +157,8 @@ int probe_forward(const ForwardProbe& options) {
   if (options.gradients && options.mask.empty()) throw UsageError("probe: --gradients", "expected --mask with it");
   const auto settings = load_model_settings(options.spec);
   const auto clip = read_input([&] { return load_clip(settings, options.model); });
-  const auto system = make_system(settings, descriptions_of(settings, options), clip, 0);
+  const auto system =
+      make_system(settings, descriptions_named(settings.prompts.descriptions, {options.class_name}), clip, 0);
   read_input([&] { return system->load_parameters(load_tensors(options.params), "probe: " + options.params); });
 
   const torch::Tensor pixels = read_input([&] { return read_pixels(options, settings.image_size); });

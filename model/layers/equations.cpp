@@ -146,7 +146,7 @@ torch::Tensor filo_release_suppress(const torch::Tensor& map, const std::vector<
   const torch::Tensor mask = inside_of_images(map, boxes, [size](float low, float high) {
     const auto bound = [size](float edge) {
       const auto pixel = static_cast<std::int64_t>(edge * static_cast<float>(size));
-      return clamped_pixel(static_cast<double>(pixel < 0 ? pixel + size : pixel), size);
+      return std::clamp(pixel < 0 ? pixel + size : pixel, std::int64_t{0}, size);
     };
     return std::pair(bound(low), bound(high));
   });

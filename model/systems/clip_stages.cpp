@@ -9,8 +9,8 @@ namespace filo {
 namespace {
 
 void expect_box(const Box& box, std::size_t image) {
-  const bool in_order =
-      -1 <= box.x0 && box.x0 < box.x1 && box.x1 <= 2 && -1 <= box.y0 && box.y0 < box.y1 && box.y1 <= 2;
+  const bool in_order = lowest_corner <= box.x0 && box.x0 < box.x1 && box.x1 <= highest_corner &&
+                        lowest_corner <= box.y0 && box.y0 < box.y1 && box.y1 <= highest_corner;
   if (in_order) return;
   throw UsageError("model: image " + std::to_string(image) + ": box [" + std::to_string(box.x0) + ", " +
                        std::to_string(box.y0) + ", " + std::to_string(box.x1) + ", " + std::to_string(box.y1) + "]",

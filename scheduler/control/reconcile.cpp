@@ -11,16 +11,9 @@
 namespace filo {
 namespace {
 
-// The name in a claim; a claim that somebody damaged is one of this machine, whose process is not there.
-std::string claimant(const Json& claim) {
-  const std::string executor = text_of(claim, "executor");
-  return executor.empty() ? "local" : executor;
-}
-
 std::string who(const Json& claim) {
-  if (const std::string executor = claimant(claim); executor != "local") return executor;
-  const std::string host = text_of(claim, "host");
-  return (host.empty() ? "another host" : host) + ", process " + claim.value("pid", Json()).dump();
+  if (const std::string executor = text_of(claim, "executor", "local"); executor != "local") return executor;
+  return text_of(claim, "host", "another host") + ", process " + claim.value("pid", Json()).dump();
 }
 
 // Of an attempt that no executor lists and nobody may be running.
@@ -160,7 +153,7 @@ class Pass {
 
   // Whether the executor that wrote the claim may still run the attempt although nobody lists it.
   bool may_be_running(const std::string& key, int attempt, const Json& claim) const {
-    const std::string name = claimant(claim);
+    const std::string name = text_of(claim, "executor", "local");
     for (const auto& [executor, asked] : asked_)
       if (executor->name() == name)
         return !asked.answered || executor->may_be_running(claim, workspace_.claim_age_s(key, attempt));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 #include "settings/resources.hpp"
 
 namespace filo {
@@ -121,9 +122,7 @@ std::string start_part() {
       {"@exit@", name(layout.exit_file("", 1))},
       {"@end@", name(layout.outcome_file("", 1))}};
   std::string text = start_template;
-  for (const auto& [mark, path] : paths)
-    for (auto at = text.find(mark); at != std::string::npos; at = text.find(mark, at + path.size()))
-      text.replace(at, mark.size(), path);
+  for (const auto& [mark, path] : paths) text = replaced(std::move(text), mark, path);
   return text;
 }
 

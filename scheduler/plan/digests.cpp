@@ -60,6 +60,27 @@ std::optional<ClipActivation> activation_of(const Json& config) {
   return std::nullopt;
 }
 
+ClipSizes sizes_of(const Json& config) {
+  ClipSizes sizes;
+  const auto read = [&](const char* section, const char* key, int& size) {
+    const Json part = *section == '\0' ? config : config.value(section, Json::object());
+    if (const Json value = part.value(key, Json()); value.is_number_integer() && value > 0 && value < 1'000'000)
+      size = value.get<int>();
+  };
+  if (!config.is_object()) return sizes;
+  sizes.image_size = 224;  // transformers' default
+  read("vision_config", "patch_size", sizes.patch);
+  read("vision_config", "image_size", sizes.image_size);
+  read("vision_config", "num_hidden_layers", sizes.layers);
+  read("vision_config", "hidden_size", sizes.width);
+  read("vision_config", "intermediate_size", sizes.mlp);
+  read("text_config", "num_hidden_layers", sizes.text_layers);
+  read("text_config", "hidden_size", sizes.text_width);
+  read("", "projection_dim", sizes.projection);
+  sizes.activation = activation_of(config);
+  return sizes;
+}
+
 }  // namespace
 
 DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
@@ -93,30 +114,11 @@ DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
 }
 
 ClipSizes clip_sizes(const fs::path& folder) {
-  ClipSizes sizes;
-  Json config;
   try {
-    config = read_json(folder / "config.json");
+    return sizes_of(read_json(folder / "config.json"));
   } catch (const Error&) {
-    return sizes;
+    return {};
   }
-  const auto read = [&](const char* section, const char* key, int& size) {
-    const Json part = *section == '\0' ? config : config.value(section, Json::object());
-    if (const Json value = part.value(key, Json()); value.is_number_integer() && value > 0 && value < 1'000'000)
-      size = value.get<int>();
-  };
-  if (!config.is_object()) return sizes;
-  sizes.image_size = 224;  // transformers' default
-  read("vision_config", "patch_size", sizes.patch);
-  read("vision_config", "image_size", sizes.image_size);
-  read("vision_config", "num_hidden_layers", sizes.layers);
-  read("vision_config", "hidden_size", sizes.width);
-  read("vision_config", "intermediate_size", sizes.mlp);
-  read("text_config", "num_hidden_layers", sizes.text_layers);
-  read("text_config", "hidden_size", sizes.text_width);
-  read("", "projection_dim", sizes.projection);
-  sizes.activation = activation_of(config);
-  return sizes;
 }
 
 ClipInfo clip_info(const Workspace& workspace, const std::string& folder) {
@@ -124,7 +126,7 @@ ClipInfo clip_info(const Workspace& workspace, const std::string& folder) {
   check_clip_folder(path);
   const Json config = read_json(path / "config.json");
   for (const char* key : {"patch_size", "num_hidden_layers"}) expect_positive(config, key, path / "config.json");
-  return {.path = path.string(), .digest = remembered_clip_digest(workspace, path), .sizes = clip_sizes(path)};
+  return {.path = path.string(), .digest = remembered_clip_digest(workspace, path), .sizes = sizes_of(config)};
 }
 
 }  // namespace filo

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 #include "scheduler/plan/axis_values.hpp"
 #include "scheduler/plan/clip_activation.hpp"
 #include "scheduler/plan/spec_parts.hpp"
@@ -73,7 +74,7 @@ class Planner {
     const std::string label = "train " + trained_on(fold);
     std::string made_of = label + " " + identity(model.train_model) + identity(train) + identity(model.clip);
     if (model.train_boxes) made_of += variant.settings.model.boxes.file;
-    return known_or(made_of, StageKind::train, label, variant, [&] {
+    return known_or(made_of, StageKind::train, label, variant.settings.resources, [&] {
       Json inputs = Json::object();
       for (std::size_t i = 0; i < fold.train.size(); ++i) {
         inputs[input_name(spec_input::features, i)] = add_features(fold.train[i], variant, model);
@@ -90,12 +91,9 @@ class Planner {
 
   // Reads one file and writes it: one process, whatever training takes.
   std::string add_checkpoint(const Fold& fold, const Variant& variant, const ModelParts& model) {
-    const std::string path = with_names(variant.settings.train.checkpoint, "{train}", trained_on(fold));
-    Variant small = variant;
-    small.settings.resources.ranks = 1;
-    small.settings.resources.gpus = 0;
+    const std::string path = replaced(variant.settings.train.checkpoint, "{train}", trained_on(fold));
     return known_or("checkpoint " + path + " " + identity(model.train_model) + identity(model.clip), StageKind::train,
-                    "take " + path, small, [&] {
+                    "take " + path, one_process(variant.settings.resources), [&] {
                       return std::vector<SpecPart>{model.train_model, model.clip, parts_.checkpoint(path, variant),
                                                    parts_.any(spec_member::inputs, Json::object())};
                     });
@@ -116,19 +114,16 @@ class Planner {
 
   // Copies files: one process, whatever training takes.
   void add_export(const Fold& fold, const Variant& variant, const ModelParts& model, const std::string& train) {
-    ResourceSettings resources = variant.settings.resources;
-    resources.ranks = 1;
-    resources.gpus = 0;
     add(StageKind::exported, "export " + trained_on(fold),
         {parts_.any(spec_member::formats, experiment_->export_formats), model.clip,
          StageSpec::part(spec_member::inputs, {{spec_input::train, train}})},
-        resources);
+        one_process(variant.settings.resources));
   }
 
   std::string add_features(const std::string& dataset, const Variant& variant, const ModelParts& model) {
     std::string made_of = "features " + dataset + " " + identity(model.clip);
     for (const auto& one : model.features) made_of += identity(one);
-    return known_or(made_of, StageKind::features, "features " + dataset, variant, [&] {
+    return known_or(made_of, StageKind::features, "features " + dataset, variant.settings.resources, [&] {
       std::vector<SpecPart> parts = model.features;
       parts.push_back(model.clip);
       parts.push_back(parts_.datasets(spec_member::dataset, {dataset}));
@@ -138,20 +133,21 @@ class Planner {
   }
 
   std::string add_boxes(const std::string& dataset, const Variant& variant) {
-    const std::string path = with_names(variant.settings.model.boxes.file, "{data}", dataset);
-    return known_or("boxes " + dataset + " " + path, StageKind::boxes, "boxes " + dataset, variant, [&] {
-      return std::vector<SpecPart>{parts_.boxes(path), parts_.datasets(spec_member::dataset, {dataset}),
-                                   parts_.any(spec_member::inputs, Json::object())};
-    });
+    const std::string path = replaced(variant.settings.model.boxes.file, "{data}", dataset);
+    return known_or("boxes " + dataset + " " + path, StageKind::boxes, "boxes " + dataset, variant.settings.resources,
+                    [&] {
+                      return std::vector<SpecPart>{parts_.boxes(path), parts_.datasets(spec_member::dataset, {dataset}),
+                                                   parts_.any(spec_member::inputs, Json::object())};
+                    });
   }
 
   // The key of a stage that is known by what it is made of; else `make` gives its spec's parts, inputs last.
   template <typename Make>
-  std::string known_or(const std::string& made_of, StageKind kind, const std::string& label, const Variant& variant,
-                       Make make) {
+  std::string known_or(const std::string& made_of, StageKind kind, const std::string& label,
+                       const ResourceSettings& resources, Make make) {
     const auto found = known_.find(made_of);
     if (found != known_.end()) return found->second;
-    const std::string key = add(kind, label, make(), variant.settings.resources);
+    const std::string key = add(kind, label, make(), resources);
     known_.emplace(made_of, key);
     return key;
   }
@@ -173,10 +169,10 @@ class Planner {
     return std::to_string(reinterpret_cast<std::uintptr_t>(one.get())) + " ";
   }
 
-  static std::string with_names(std::string path, std::string_view hole, const std::string& names) {
-    for (auto at = path.find(hole); at != std::string::npos; at = path.find(hole, at + names.size()))
-      path.replace(at, hole.size(), names);
-    return path;
+  static ResourceSettings one_process(ResourceSettings resources) {
+    resources.ranks = 1;
+    resources.gpus = 0;
+    return resources;
   }
 
   static std::string trained_on(const Fold& fold) {

@@ -39,8 +39,7 @@ void check_against_weights(const Experiment& experiment, const ModelSettings& mo
 
 // The part of a descriptions file (or "none") that a data set's classes need.
 Json select_descriptions(const std::string& source, const DatasetInfo& dataset) {
-  if (source == "none") return to_json(generic_descriptions(dataset.classes));
-  const Descriptions all = load_descriptions(source);
+  const Descriptions all = descriptions_named(source, dataset.classes);
   Descriptions selected = all;
   selected.source = Json::object();
   selected.classes.clear();
@@ -93,11 +92,10 @@ ModelParts SpecParts::make_model(const ModelSettings& given) {
   ModelSettings model = given;
   model.clip_activation = planned_activation(given, weights.sizes);
   parts.clip = any(spec_member::clip, to_json(ClipReference{weights.path, weights.digest}));
-  const Json json = model_of_evaluation(model, weights.path);
-  parts.model = any(spec_member::model, json);
+  parts.model = any(spec_member::model, model_of_evaluation(model, weights.path));
   parts.train_model = any(spec_member::model, model_of_training(model, weights.path));
-  for (const char* key : spec_member::of_features)
-    if (json.contains(key)) parts.features.push_back(any(key, json.at(key)));
+  const Json features = model_of_features(model);
+  for (const auto& [key, value] : features.items()) parts.features.push_back(any(key, value));
   return parts;
 }
 

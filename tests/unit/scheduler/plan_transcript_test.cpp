@@ -19,6 +19,7 @@
 #include <map>
 #include <sstream>
 
+#include "base/text.hpp"
 #include "scheduler/plan/axis_values.hpp"
 #include "scheduler/plan/plan.hpp"
 #include "tests/unit/support/scratch.hpp"
@@ -26,12 +27,6 @@
 
 namespace filo {
 namespace {
-
-std::string replaced(std::string text, const std::string& what, const std::string& with) {
-  for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
-    text.replace(at, what.size(), with);
-  return text;
-}
 
 std::string counts_text(const Plan& plan) {
   std::map<StageKind, int> counts;
