@@ -222,7 +222,8 @@ TEST_F(Files, ADescriptorIsClosedOnceByItsLastOwner) {
     FileDescriptor first = open_file(folder_ / "f", O_RDONLY);
     number = first.get();
     FileDescriptor second(std::move(first));
-    EXPECT_FALSE(first.valid());  // NOLINT(bugprone-use-after-move): what a move leaves is what is tested
+    EXPECT_FALSE(first.valid());  // NOLINT(bugprone-use-after-move,clang-analyzer-cplusplus.Move): what a move leaves
+                                  // is what is tested
     EXPECT_EQ(second.get(), number);
     EXPECT_NE(fcntl(number, F_GETFD) & FD_CLOEXEC, 0) << "a child process would inherit it";
   }

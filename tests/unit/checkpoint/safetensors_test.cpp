@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
@@ -61,7 +62,7 @@ TEST_F(Safetensors, RoundTripKeepsShapesBytesAndMetadata) {
   const TensorView view = file.at("matrix");
   EXPECT_EQ(view.dtype, "F32");
   EXPECT_EQ(view.shape, (std::vector<std::int64_t>{2, 3}));
-  EXPECT_EQ(std::memcmp(view.bytes.data(), matrix.data(), 24), 0);
+  EXPECT_TRUE(std::ranges::equal(view.bytes, bytes_of(matrix)));
   EXPECT_EQ(std::memcmp(file.at("scalar").bytes.data(), scalar.data(), 8), 0);
   EXPECT_TRUE(file.at("empty").bytes.empty());
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(view.bytes.data()) % 4, 0u);

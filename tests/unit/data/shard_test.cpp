@@ -35,10 +35,10 @@ FeatureSample sample_of(std::size_t number) {
   sample.global.resize(12);
   for (float& value : sample.global) value = static_cast<float>(random.normal());
   for (auto* values : {&sample.qkv[2], &sample.qkv[4], &sample.vv[4]}) {
-    values->resize(16 * 24);
+    values->resize(std::size_t{16} * 24);
     for (auto& bits : *values) bits = static_cast<std::uint16_t>(random.next());
   }
-  sample.mask.resize(32 * 32);
+  sample.mask.resize(std::size_t{32} * 32);
   for (auto& value : sample.mask) value = static_cast<std::uint8_t>(random.below(2));
   return sample;
 }

@@ -68,7 +68,7 @@ TEST_F(ClipTest, TextTowerIsDifferentiable) {
   const auto direction = torch::randn({2, 20}, torch::TensorOptions().dtype(torch::kFloat32));
   const auto value = [&](const torch::Tensor& x) { return (clip->encode_embeddings(x, ends) * direction).sum(); };
   value(embeddings).backward();
-  const auto gradient = embeddings.grad();
+  const auto& gradient = embeddings.grad();
   ASSERT_TRUE(gradient.defined());
   EXPECT_EQ(gradient[0].slice(0, 20).abs().max().item<float>(), 0.0F);  // causal: nothing after the end token counts
   const torch::NoGradGuard no_grad;

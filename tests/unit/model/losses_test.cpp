@@ -20,11 +20,12 @@ const std::vector<float> abnormal = {0.9f, 0.2f, 0.5f, 0.1f,  0.8f, 0.3f, 0.6f, 
 const std::vector<float> mask = {1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0};  // the second image is a normal one
 
 double a(int image, int stage, int row, int column) {
-  return static_cast<double>(
-      abnormal[static_cast<std::size_t>(((image * stages + stage) * rows + row) * columns + column)]);
+  const int place = ((image * stages + stage) * rows + row) * columns + column;
+  return static_cast<double>(abnormal.at(static_cast<std::size_t>(place)));
 }
 double target(int image, int row, int column) {
-  return static_cast<double>(mask[static_cast<std::size_t>((image * rows + row) * columns + column)]);
+  const int place = (image * rows + row) * columns + column;
+  return static_cast<double>(mask.at(static_cast<std::size_t>(place)));
 }
 
 // Mean over the pixels of all images of -(1 - p)^2 log p, summed over the stages.

@@ -16,7 +16,6 @@ namespace filo {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 const PlannedStage* stage_of(const Plan& plan, StageKind kind, std::size_t number = 0) {
   for (const auto& stage : plan.stages)

@@ -18,7 +18,7 @@ FeatureSample sample_of(const std::string& image, int label, std::uint16_t bits,
   sample.label = label;
   sample.folder = folder;
   sample.global = {static_cast<float>(label), -1.5f};
-  for (auto* patches : {&sample.qkv[2], &sample.qkv[4], &sample.vv[4]}) patches->assign(4 * 3, bits);
+  for (auto* patches : {&sample.qkv[2], &sample.qkv[4], &sample.vv[4]}) patches->assign(std::size_t{4} * 3, bits);
   sample.qkv[4][5] = half_third;  // patch 1, channel 2
   sample.mask = {0, 1, 0, static_cast<std::uint8_t>(label)};
   return sample;
