@@ -51,7 +51,7 @@ class LocalRun : public ::testing::Test {
                          LocalCapacity{.cores = 2, .memory_bytes = 1ull << 40, .gpus = {}}, mpirun);
   }
 
-  std::vector<StageStatus> run(LocalExecutor& local, RunOptions options = {}) {
+  std::vector<StageStatus> run(LocalExecutor& local, const RunOptions& options = {}) {
     RunProgress progress(workspace, plan, out, false);
     return run_plan(workspace, plan, local, progress, options);
   }
@@ -148,7 +148,7 @@ TEST_F(LocalRun, AKilledRunLeavesNoWorkerAndIsTakenOver) {
 
 // Guards: a rank that outlived its mpirun is ended before its stage is started again.
 TEST_F(LocalRun, EndsWhatAnEarlierAttemptLeft) {
-  const std::string worker = script("earlier/filo-worker", "sleep 60\n");
+  const std::string worker = script("earlier/filo-worker", "read -t 60 <> <(:)\n");  // with no child of its own
   Process left(
       {.arguments = {worker, "features", "--workspace", workspace.root().string(), "--stage", plan.stages[0].key},
        .environment = {},
