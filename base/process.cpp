@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -40,6 +41,14 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
   return result;
 }
 
+// For a child before its exec: nothing but stdin, stdout and stderr passes on. Libraries open sockets and files without
+// O_CLOEXEC, and whoever inherits a listener holds its port.
+void close_others_on_exec() {
+  if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) == 0) return;
+  const long most = std::min(sysconf(_SC_OPEN_MAX), 65536l);  // Linux before 5.11
+  for (int file = 3; file < most; ++file) fcntl(file, F_SETFD, FD_CLOEXEC);
+}
+
 // fork + exec; the child reports a failed exec through a close-on-exec pipe, so that the parent can throw.
 pid_t start(std::vector<std::string> arguments, std::vector<std::string> environment, int output_fd, int error_fd,
             bool die_with_parent) {
@@ -69,6 +78,7 @@ pid_t start(std::vector<std::string> arguments, std::vector<std::string> environ
     if (null_fd >= 0) dup2(null_fd, 0);
     if (output_fd >= 0) dup2(output_fd, 1);
     if (error_fd >= 0) dup2(error_fd, 2);
+    close_others_on_exec();
     execvpe(argv[0], argv.data(), envp.data());
     const int error = errno;
     [[maybe_unused]] const ssize_t ignored = write(report_write.get(), &error, sizeof error);

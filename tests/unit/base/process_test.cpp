@@ -1,5 +1,6 @@
 #include "base/process.hpp"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -10,7 +11,9 @@
 #include <csignal>
 #include <cstdlib>
 #include <functional>
+#include <sstream>
 #include <thread>
+#include <vector>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
@@ -110,8 +113,9 @@ TEST(Process, NothingOutlivesItsOwner) {
   ASSERT_EQ(pipe(channel), 0);
   pid_t grandchild = 0;
   {
-    // The grandchild's id comes back through the write end of the pipe, which the child inherits.
-    Process process(shell("sleep 60 & echo $! >&" + std::to_string(channel[1]) + "; wait"));
+    // The grandchild's id comes back through the write end of the pipe, which is this process's.
+    Process process(shell("sleep 60 & echo $! >/proc/" + std::to_string(getpid()) + "/fd/" +
+                          std::to_string(channel[1]) + "; wait"));
     char text[32] = {};
     ASSERT_GT(read(channel[0], text, sizeof text - 1), 0);
     grandchild = static_cast<pid_t>(std::atoi(text));
@@ -172,6 +176,18 @@ TEST(Process, SignalsThatTheStartingThreadBlocksReachTheChild) {
   std::this_thread::sleep_for(std::chrono::milliseconds(100));  // exec
   process.signal_group(SIGUSR2);
   EXPECT_EQ(process.wait().signal, SIGUSR2);
+}
+
+// Guards a port from the children of its server: what they inherit they hold, and may outlive it.
+TEST(Process, AChildInheritsNothingButItsStandardStreams) {
+  const int leaking = open("/dev/null", O_RDONLY);  // as libraries open files
+  ASSERT_GE(leaking, 3);
+  const CapturedOutput listed = run_and_capture({"sh", "-c", "for f in /proc/$$/fd/*; do readlink $f; done"});
+  close(leaking);
+  std::istringstream lines(listed.output);
+  std::vector<std::string> files;
+  for (std::string line; std::getline(lines, line);) files.push_back(line);
+  EXPECT_EQ(files.size(), 3u) << listed.output;
 }
 
 }  // namespace
