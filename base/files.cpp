@@ -191,19 +191,24 @@ AtomicFolder::~AtomicFolder() {
 void AtomicFolder::commit() {
   for (const auto& entry : fs::recursive_directory_iterator(temporary_)) sync_path(entry.path());
   sync_path(temporary_);
-  fs::path aside;
-  if (exchange(temporary_, final_)) {
-    aside = temporary_;
-  } else {
-    if (fs::exists(final_)) {
-      aside = temporary_beside(final_);
-      if (rename(final_.c_str(), aside.c_str()) != 0) fail(final_, "rename failed");
-    }
-    if (rename(temporary_.c_str(), final_.c_str()) != 0) fail(final_, "rename failed");
-  }
+  replace_path(temporary_, final_);
   committed_ = true;
-  sync_path(parent_of(final_));
+}
+
+void replace_path(const fs::path& from, const fs::path& to) {
   std::error_code ignored;
+  fs::path aside;
+  const bool is_folder = fs::is_directory(to, ignored);
+  if (is_folder && exchange(from, to)) {
+    aside = from;
+  } else {
+    if (is_folder) {
+      aside = temporary_beside(to);
+      if (rename(to.c_str(), aside.c_str()) != 0) fail(to, "rename failed");
+    }
+    if (rename(from.c_str(), to.c_str()) != 0) fail(to, "rename failed");
+  }
+  sync_path(parent_of(to));
   if (!aside.empty()) fs::remove_all(aside, ignored);
 }
 

@@ -48,6 +48,11 @@ void remove_file_durably(const std::filesystem::path& path);
 // fsync of a file or folder; throws Error.
 void sync_path(const std::filesystem::path& path);
 
+// `from`, a file or a folder, takes the place of `to`, durably: in one step where the file system can exchange two
+// names (and for files everywhere); else a folder at `to` is set aside first, for a moment in which there is none. What
+// stood there is removed. Both on one file system. Throws Error.
+void replace_path(const std::filesystem::path& from, const std::filesystem::path& to);
+
 // A folder that appears whole or not at all: fill `path()`, then commit(). Without commit() the destructor removes it.
 class AtomicFolder {
  public:
@@ -59,8 +64,7 @@ class AtomicFolder {
 
   const std::filesystem::path& path() const { return temporary_; }
 
-  // fsyncs every file, then renames. An existing folder at the final path is replaced in one step
-  // where the file system can exchange two names; else it is set aside first, for a moment in which there is none.
+  // fsyncs every file, then replace_path().
   void commit();
 
  private:

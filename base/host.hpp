@@ -7,6 +7,8 @@ namespace filo {
 
 std::string host_name();  // as gethostname(2) tells it
 
+std::string boot_id();  // another one after each start of the machine; "" where the kernel tells none
+
 double wall_time_s();  // seconds since 1970, by this machine's clock
 
 }  // namespace filo

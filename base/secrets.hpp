@@ -9,6 +9,9 @@ namespace filo {
 // 256 random bits of the kernel's as 64 hex digits. Throws Error when the kernel has none to give.
 std::string random_token();
 
+// HMAC-SHA256 (RFC 2104), as 64 lower-case hex digits.
+std::string hmac_sha256_hex(std::string_view key, std::string_view message);
+
 // Takes the same time wherever the two differ; only the lengths may be learnt from it.
 bool equal_in_constant_time(std::string_view a, std::string_view b);
 
