@@ -188,9 +188,11 @@ void allow_descriptors(int workers) {
 Json run_workers(const Workspace& workspace, const BenchEventsOptions& options) {
   try {
     std::optional<HttpTarget> target;
-    for (int i = 0; i < 500 && !(target = read_server_file(workspace.server_file())); ++i)
+    for (int i = 0; i < 500 && !(target = find_server(workspace, workspace.server_file(), "", 1)); ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     if (!target) return {{"error", "the server did not start"}};
+    target->token = read_file(workspace.token_file());
+    target->token.erase(target->token.find('\n'));         // the API's, which is good for every attempt
     std::this_thread::sleep_for(std::chrono::seconds(3));  // its first look at the workspace
     Workers workers(*target, options.workers);
     workers.run(options.seconds);

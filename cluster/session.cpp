@@ -51,4 +51,11 @@ void MpiSession::abort(ExitCode exit_code) {
   std::abort();  // MPI_Abort does not return; the compiler does not know
 }
 
+int gpu_of(int local_rank, int visible, bool bound_per_task) {
+  if (bound_per_task && visible == 1) return 0;
+  if (local_rank < visible) return local_rank;
+  throw Error("device", "rank " + std::to_string(local_rank) + " of this host sees " + std::to_string(visible) +
+                            " GPUs, expected one a rank");
+}
+
 }  // namespace filo

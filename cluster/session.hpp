@@ -39,4 +39,8 @@ class MpiSession {
   int exceptions_at_start_ = 0;
 };
 
+// The number of a rank's GPU among those that it sees. Under srun's --gpus-per-task each rank sees its own alone, as
+// number 0. Throws Error where there are fewer than ranks.
+int gpu_of(int local_rank, int visible, bool bound_per_task);
+
 }  // namespace filo

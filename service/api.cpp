@@ -11,6 +11,7 @@
 #include "service/api_json.hpp"
 #include "service/assets.hpp"
 #include "service/stage_files.hpp"
+#include "workspace/server_file.hpp"
 
 namespace filo::service {
 namespace {
@@ -75,6 +76,7 @@ class Api {
     router.add({.method = "POST",
                 .pattern = "/api/v1/stages/{key}/attempts/{attempt}/events",
                 .handler = [self](const Request& request) { return self->take_events(request); },
+                .own_token = [self](const auto& parameters) { return self->token_of_attempt(parameters); },
                 .quick = true,
                 .most_body_bytes = most_event_body});
     const auto open = [&](std::string pattern, http::Handler handler) {
@@ -417,6 +419,15 @@ class Api {
     }
     context_.hub.accept(key, std::move(lines), EventHub::Source::post);
     return {.status = 204};
+  }
+
+  // "" where there is none: carries_token() takes no empty one.
+  std::string token_of_attempt(const std::map<std::string, std::string>& parameters) const {
+    const std::string& attempt = parameters.at("attempt");
+    const bool is_number = !attempt.empty() && attempt.size() < 10 && attempt[0] != '0' &&
+                           attempt.find_first_not_of("0123456789") == std::string::npos;
+    if (!is_number || context_.events_secret.empty()) return "";
+    return attempt_token(context_.events_secret, parameters.at("key"), std::stoi(attempt));
   }
 
   static std::string reason_of(const Request& request) {

@@ -40,6 +40,7 @@ struct ApiContext {
   const PassCounters& passes;
   Actions actions;
   std::string version;
+  std::string events_secret{};  // of the tokens that workers post with (workspace/server_file.hpp); "": none is taken
 };
 
 // The context must outlive the router.

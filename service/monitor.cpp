@@ -157,7 +157,7 @@ bool Monitor::read_metrics(Experiment& experiment, Clock::time_point deadline) {
     const StageStatus& status = (*experiment.statuses)[plan.trials[trial].evaluate];
     const bool done = status.state == StageState::done;
     const auto& known = (*experiment.metrics)[trial];
-    if (done ? (known && known->attempt == status.attempt) : !known) continue;
+    if (done == (known != nullptr)) continue;
     if (Clock::now() > deadline) {
       experiment.metrics_complete = false;
       break;

@@ -63,7 +63,8 @@ class Monitor {
   std::map<std::string, Experiment> experiments_;
   std::uint64_t revision_ = 0;
   mutable std::mutex mutex_;
-  std::shared_ptr<const View> view_ = std::make_shared<View>();
+  std::shared_ptr<const View> view_ =
+      std::make_shared<const View>(View{.experiments = {}, .problem = "the workspace has yet to be looked at"});
 };
 
 // Reads what running stages append to events.jsonl, for those whose workers do not post: inotify does not work on

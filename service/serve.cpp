@@ -84,6 +84,8 @@ class Loop {
         coordinator_(workspace, options.executors ? options.executors : none_started, options.coordinator) {}
 
   void run() {
+    // What the files say, at once: the first pass waits for clusters and locks.
+    publish("the first pass over the workspace has yet to end", Clock::now());
     while (!options_.stop()) {
       const bool complete = look(true);
       const auto next = Clock::now() + (complete ? pause() : std::chrono::milliseconds(20));
@@ -129,6 +131,10 @@ class Loop {
     counters_.pass_seconds = std::chrono::duration<double>(Clock::now() - start).count();
     if (!problem.empty() && problem != told_) log_warning("serve: " + problem);
     told_ = problem;
+    return publish(problem, start);
+  }
+
+  bool publish(const std::string& problem, Clock::time_point start) {
     try {
       return monitor_.publish({[&](const std::string& name) { return coordinator_.plan(name); },
                                [&](const std::string& name) { return statuses(name, start); }},
@@ -179,9 +185,10 @@ std::filesystem::path token_file(const Workspace& workspace, const ServeOptions&
   return options.token_file.empty() ? workspace.token_file() : options.token_file;
 }
 
-// What server.json says.
-HttpTarget reachable_at(const std::string& url, const std::string& token, const ServeOptions& options) {
-  return {.url = url, .token = token, .certificate = options.certificate.empty() ? "" : read_file(options.certificate)};
+ServerFile::Content server_file_content(const std::string& url, const std::string& token, const ServeOptions& options) {
+  return {.url = url,
+          .events_secret = events_secret(token),
+          .certificate = options.certificate.empty() ? "" : read_file(options.certificate)};
 }
 
 void follow_event_files(EventTailer tailer, const std::atomic<bool>& ended) {
@@ -230,7 +237,8 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
                            .requests = requests,
                            .passes = passes,
                            .actions = actions_in(workspace, bell),
-                           .version = options.version};
+                           .version = options.version,
+                           .events_secret = events_secret(token)};
   const http::Router router = make_router(context);
   http::Server server({.address = address,
                        .port = port,
@@ -243,7 +251,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
 
   const std::string scheme = options.certificate.empty() ? "http://" : "https://";
   const std::string url = scheme + host_in_url(address) + ":" + std::to_string(server.port());
-  const ServerFile server_file(workspace, reachable_at(url, token, options));
+  const ServerFile server_file(workspace, server_file_content(url, token, options));
   out << "serving " << workspace.root().string() << " at " << url << "/"
       << (options.show_token ? "#token=" + token : "  (token: " + token_file(workspace, options).string() + ")") << "\n"
       << std::flush;

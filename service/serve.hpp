@@ -32,8 +32,9 @@ struct ServeOptions {
 };
 
 // Serves until `stop`; stages that run on this machine write a snapshot then, jobs of a cluster go on. While it runs,
-// WORKSPACE/server.json (mode 0600) tells workers where it is: {"url", "token", "certificate" (PEM, with TLS), "host",
-// "pid"}. Throws UsageError on an address, token or certificate that is no good, before anything is started.
+// WORKSPACE/server.json (mode 0600) tells workers where it is: {"url", "events_secret", "certificate" (PEM, with TLS),
+// and who serves} (workspace/server_file.hpp). Throws UsageError on an address, token or certificate that is no good,
+// before anything is started.
 void serve(const Workspace& workspace, const ServeOptions& options, std::ostream& out);
 
 // "127.0.0.1:8321" or "[::1]:8321" taken apart. Throws UsageError.

@@ -35,6 +35,7 @@ struct ClusterSettings {
   std::string max_time, max_memory;  // of one job, whatever a stage asks for: "24:00:00", "64G"; "": no limit
   double command_timeout_s = 30;
   double message_timeout_s = 10;  // slurm.conf's MessageTimeout, where the controller does not tell
+  double result_grace_s = 90;     // for a result.json that is not there yet when its job has ended well
   std::string slurm_bin;          // folder of sbatch, squeue, ...; "": PATH
   std::vector<std::string> sbatch_options;
   bool watch = true;  // `filo submit` leaves a job behind that goes on reconciling

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <unordered_map>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
@@ -64,7 +65,8 @@ class Reader {
       for (const auto& item : node) value.items.push_back(read(item, depth + 1));
     } else if (node.IsMap()) {
       value.kind = SourceValue::Kind::map;
-      for (const auto& entry : node) read_field(entry.first, entry.second, depth, value);
+      std::unordered_map<std::string, int> lines;  // of the keys so far
+      for (const auto& entry : node) read_field(entry.first, entry.second, depth, value, lines);
     } else if (node.IsScalar()) {
       value.scalar = node.Tag() == "!" ? Json(node.Scalar()) : plain_scalar(node.Scalar());
     }
@@ -72,14 +74,14 @@ class Reader {
   }
 
  private:
-  void read_field(const YAML::Node& name, const YAML::Node& content, int depth, SourceValue& map) {
+  void read_field(const YAML::Node& name, const YAML::Node& content, int depth, SourceValue& map,
+                  std::unordered_map<std::string, int>& lines) {
     const int line = name.Mark().line + 1;
     if (!name.IsScalar()) throw UsageError(place(file_, line), "found a list or map as a key, expected text");
     const auto& text = name.Scalar();
-    for (const auto& field : map.fields)
-      if (field.name == text)
-        throw UsageError(place(file_, line) + ": " + text,
-                         "found this key twice (first in line " + std::to_string(field.line) + "), expected it once");
+    if (const auto [first, is_new] = lines.emplace(text, line); !is_new)
+      throw UsageError(place(file_, line) + ": " + text,
+                       "found this key twice (first in line " + std::to_string(first->second) + "), expected it once");
     map.fields.push_back({text, line, read(content, depth + 1)});
   }
 

@@ -45,10 +45,9 @@ void run_boxes(Stage& stage) {
     count += list.size();
     for (const Box& box : list) phrases += box.phrase.has_value();
   }
-  const std::filesystem::path file = stage.workspace().boxes_file(stage.key());
-  write_json(file, to_json(boxes));
-  stage.finish({{"images", boxes.size()}, {"boxes", count}, {"phrases", phrases}},
-               {{artifact_name::boxes, file.filename().string()}});
+  const std::string file = stage.workspace().boxes_file(stage.key()).filename().string();
+  write_json(stage.output(file), to_json(boxes));
+  stage.finish({{"images", boxes.size()}, {"boxes", count}, {"phrases", phrases}}, {{artifact_name::boxes, file}});
 }
 
 }  // namespace filo

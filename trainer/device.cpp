@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "base/error.hpp"
+#include "cluster/session.hpp"
 
 namespace filo {
 namespace {
@@ -48,10 +49,7 @@ Device open_device(int gpus, int threads) {
   if (gpus == 0) return device;
   load_cuda();
   const auto visible = static_cast<int>(torch::cuda::device_count());
-  const int index = local_rank();
-  if (index >= visible)
-    throw Error("device", "rank " + std::to_string(device.host->rank()) + " is number " + std::to_string(index) +
-                              " on its host, which shows " + std::to_string(visible) + " GPUs; expected one a rank");
+  const int index = gpu_of(local_rank(), visible, std::getenv("SLURM_GPUS_PER_TASK") != nullptr);
   chosen_device() = torch::Device(torch::kCUDA, static_cast<torch::DeviceIndex>(index));
   device.device = make_nccl_communicator(*device.host, {.device = index});
   return device;

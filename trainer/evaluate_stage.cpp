@@ -82,6 +82,7 @@ class Evaluation {
     system_->load_parameters(load_tensors(checkpoint), checkpoint.string());
 
     AtomicFolder heat_maps(heat_maps_of(stage_.communicator().rank()));
+    const std::string interpretations_name = stage_.workspace().interpretations_file(stage_.key()).filename().string();
     Json interpretations = Json::object();
     const Json trained = evaluate([&](const std::string& name, const ClassResult& result) {
       write_heat_maps(heat_maps.path() / name, result, dataset_.root, spec_.evaluate.heat_maps);
@@ -92,15 +93,13 @@ class Evaluation {
     interpretations = gather(interpretations);
     if (stage_.is_root()) {
       collect_heat_maps();
-      write_json(stage_.workspace().interpretations_file(stage_.key()), interpretations);
+      write_json(stage_.output(interpretations_name), interpretations);
     }
     Json metrics = with_means(trained);
     if (spec_.evaluate.compare_untrained) metrics["untrained"] = with_means(untrained);
     stage_.events().write("metrics", metrics);
-    stage_.finish(
-        metrics,
-        {{artifact_name::heat_maps, stage_.workspace().heat_maps_folder(stage_.key()).filename().string()},
-         {artifact_name::interpretations, stage_.workspace().interpretations_file(stage_.key()).filename().string()}});
+    stage_.finish(metrics, {{artifact_name::heat_maps, artifact_name::heat_maps},
+                            {artifact_name::interpretations, interpretations_name}});
   }
 
  private:
@@ -159,13 +158,13 @@ class Evaluation {
   }
 
   std::filesystem::path heat_maps_of(int rank) const {
-    return stage_.workspace().heat_maps_folder_of_rank(stage_.key(), rank);
+    return stage_.output(std::string(artifact_name::heat_maps) + ".rank-" + std::to_string(rank));
   }
 
   // The ranks' folders become one; each class was one rank's alone.
   void collect_heat_maps() const {
     namespace fs = std::filesystem;
-    AtomicFolder all(stage_.workspace().heat_maps_folder(stage_.key()));
+    AtomicFolder all(stage_.output(artifact_name::heat_maps));
     for (int rank = 0; rank < stage_.communicator().world_size(); ++rank) {
       const fs::path part = heat_maps_of(rank);
       for (const auto& entry : fs::directory_iterator(part))

@@ -18,11 +18,11 @@ void run_export(Stage& stage) {
   std::map<std::string, std::filesystem::path> files = {{parameters_name, parameters_file(checkpoint)}};
   for (const auto& name : clip_files())
     files[std::string(bundled_clip) + "/" + name] = std::filesystem::path(spec.clip.path) / name;
-  const std::filesystem::path bundle = stage.workspace().bundle_folder(stage.key());
+  const std::filesystem::path bundle = stage.output(artifact_name::bundle);
   write_bundle(bundle, files, settings);
   std::uintmax_t bytes = 0;
   for (const auto& [name, source] : files) bytes += std::filesystem::file_size(bundle / name);
-  stage.finish({{"bytes", bytes}}, {{artifact_name::bundle, bundle.filename().string()}});
+  stage.finish({{"bytes", bytes}}, {{artifact_name::bundle, artifact_name::bundle}});
 }
 
 }  // namespace filo

@@ -155,6 +155,7 @@ class PhaseLoop {
   }
 
   void write_snapshot() {
+    stage_.expect_current();
     if (stage_.is_root()) {
       const std::filesystem::path folder = stage_.workspace().snapshots_folder(stage_.key());
       const Snapshot written = filo::write_snapshot(
@@ -166,6 +167,7 @@ class PhaseLoop {
            {"total", position_.total},
            {"world_size", communicator_.world_size()},
            {"seed", settings_.seed}});
+      stage_.expect_current();
       prune_snapshots(folder, snapshots_kept);
       stage_.events().write("snapshot", {{"step", position_.total}, {"path", written.folder.filename().string()}});
     }

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.hpp"
 #include "data/images/image.hpp"
@@ -22,16 +23,21 @@ torch::Tensor load_pixels(const std::filesystem::path& path, int image_size) {
   return torch::tensor(pixels).view({1, 3, image_size, image_size}).to(compute_device());
 }
 
-Json write_outputs(const std::filesystem::path& out, const std::filesystem::path& image, const torch::Tensor& map,
+// `output`: without an extension.
+Json write_outputs(const std::filesystem::path& output, const std::filesystem::path& image, const torch::Tensor& map,
                    int size) {
-  const std::string stem = image.stem().string();
+  const std::string picture = output.string() + ".png", tensors = output.string() + ".safetensors";
+  std::error_code error;
+  if (std::filesystem::equivalent(picture, image, error))
+    throw UsageError("predict: --out " + output.parent_path().string(),
+                     "the heat map would take the place of the image " + image.string() + ", expected another folder");
+  std::filesystem::create_directories(output.parent_path());
   // One image has no class to scale by: the map's own range is [0, 1] by construction (equation 4).
   const torch::Tensor shown = map.clamp(0, 1).contiguous();
   const Image photo = to_rgb(decode_image(image));
-  write_png(out / (stem + ".png"),
-            join_horizontally({photo, overlay_heat_map(photo, shown.data_ptr<float>(), size, size)}));
-  save_tensors(out / (stem + ".safetensors"), {{"map", map}});
-  return {{"heat_map", (out / (stem + ".png")).string()}, {"map", (out / (stem + ".safetensors")).string()}};
+  write_png(picture, join_horizontally({photo, overlay_heat_map(photo, shown.data_ptr<float>(), size, size)}));
+  save_tensors(tensors, {{"map", map}});
+  return {{"heat_map", picture}, {"map", tensors}};
 }
 
 // A key that is none of the images would quietly leave its image without boxes.
@@ -77,6 +83,29 @@ std::filesystem::path clip_folder_of(const PredictOptions& options, const ModelS
 
 }  // namespace
 
+std::vector<std::filesystem::path> output_names(const std::vector<std::filesystem::path>& images) {
+  namespace fs = std::filesystem;
+  std::vector<fs::path> whole;
+  for (const auto& image : images) whole.push_back(fs::absolute(image).lexically_normal());
+  fs::path common = whole.empty() ? fs::path() : whole[0].parent_path();
+  for (const auto& path : whole)
+    while (!path.string().starts_with((common / "").string())) common = common.parent_path();
+  std::map<fs::path, int> shared, seen;
+  const auto without_extension = [&](const fs::path& path) {
+    return path.lexically_relative(common).replace_extension();
+  };
+  for (const auto& path : whole) {
+    ++shared[without_extension(path)];
+    if (++seen[path] > 1) throw UsageError("predict: " + path.string(), "is given twice, expected each image once");
+  }
+  std::vector<fs::path> names;
+  for (const auto& path : whole) {
+    const fs::path name = without_extension(path);
+    names.push_back(shared.at(name) > 1 ? path.lexically_relative(common) : name);
+  }
+  return names;
+}
+
 Json predict(const PredictOptions& options) {
   const torch::NoGradGuard no_grad;
   const Device device = open_device(0, options.threads);
@@ -107,11 +136,11 @@ Json predict(const PredictOptions& options) {
     memory.add(options.class_name, clip->encode_images(load_pixels(path, model_settings.image_size), vision).qkv);
   TestingOptions testing;
   testing.memory = memory.empty() ? nullptr : &memory;
-  if (options.out) std::filesystem::create_directories(*options.out);
-
   const ImageBoxes boxes = boxes_of_predict(options);
+  const auto names = options.out ? output_names(options.images) : std::vector<std::filesystem::path>();
   Json results = Json::array();
-  for (const auto& path : options.images) {
+  for (std::size_t i = 0; i < options.images.size(); ++i) {
+    const std::filesystem::path& path = options.images[i];
     const VisionFeatures features = clip->encode_images(load_pixels(path, model_settings.image_size), vision);
     ImageBatch batch;
     batch.global = features.global;
@@ -125,7 +154,7 @@ Json predict(const PredictOptions& options) {
                    {"score", output.score[0].item<float>()},
                    {"max", map.max().item<float>()},
                    {"descriptions", interpretation(output.prompts[0])}};
-    if (options.out) result.update(write_outputs(*options.out, path, map, model_settings.image_size));
+    if (options.out) result.update(write_outputs(*options.out / names[i], path, map, model_settings.image_size));
     results.push_back(result);
   }
   return results;

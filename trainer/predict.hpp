@@ -18,14 +18,19 @@ struct PredictOptions {
   std::vector<std::filesystem::path> images;
   std::vector<std::filesystem::path> normal_images;  // few-shot references; empty: zero-shot
   std::optional<std::filesystem::path> boxes;        // a file as data/boxes.hpp reads it; keys: paths as in `images`
-  std::optional<std::filesystem::path>
-      out;  // folder for IMAGE.png (photo beside its anomaly map) and IMAGE.safetensors (map [S, S])
+  // Folder for NAME.png (photo beside its anomaly map) and NAME.safetensors (map [S, S]); NAME: see output_names().
+  std::optional<std::filesystem::path> out;
   int threads = 1;
 };
 
+// What the images' outputs are called: their paths below the folder that they have in common, without the extension;
+// with it where two images would share a name. a/1.png, b/1.png and b/1.jpg: "a/1", "b/1.png", "b/1.jpg". Throws
+// UsageError where an image is given twice.
+std::vector<std::filesystem::path> output_names(const std::vector<std::filesystem::path>& images);
+
 // [{"image", "score", "max", "descriptions": [{"description", "position", "similarity"}, ...], "heat_map"?, "map"?},
 // ...], in the order given. Throws UsageError: a folder that is no checkpoint, a checkpoint of other weights (the
-// digest of CLIP differs), an unknown class, an unreadable image.
+// digest of CLIP differs), an unknown class, an unreadable image, an output that would replace an image.
 Json predict(const PredictOptions& options);
 
 }  // namespace filo

@@ -31,12 +31,15 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
   if (!spec_.is_object() || spec_.value("kind", "") != kind)
     throw UsageError(kind + ": " + spec_path.string() + ": kind",
                      "found " + spec_.value("kind", Json()).dump() + ", expected \"" + kind + "\"");
+  if (is_root()) start_ = workspace_.make_start(arguments_.key, arguments_.attempt);
+  communicator().broadcast(&start_, sizeof start_, 0);
   if (is_root()) {
-    start_ = workspace_.make_start(arguments_.key, arguments_.attempt);
     events_ = EventLog(workspace_.events_file(arguments_.key, arguments_.attempt));
     if (const char* server = std::getenv("FILO_SERVER_FILE"); server != nullptr && *server != '\0')
       events_.also_post(std::make_unique<HttpPoster>(
-          [file = fs::path(server)] { return read_server_file(file); },
+          [workspace = workspace_, file = fs::path(server), key = arguments_.key, attempt = arguments_.attempt] {
+            return find_server(workspace, file, key, attempt);
+          },
           "/api/v1/stages/" + arguments_.key + "/attempts/" + std::to_string(arguments_.attempt) + "/events"));
   }
 }
@@ -51,16 +54,16 @@ void Stage::finish(const Json& metrics, const std::map<std::string, std::string>
   communicator().barrier();  // every rank's files are written
   if (!is_root()) return;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
-  workspace_.write_result({.stage = arguments_.key,
-                           .kind = kind_,
-                           .attempt = arguments_.attempt,
-                           .world_size = communicator().world_size(),
-                           .threads = arguments_.threads,
-                           .device = compute_device().str(),
-                           .seconds = seconds,
-                           .metrics = metrics,
-                           .artifacts = artifacts},
-                          start_);
+  workspace_.commit({.stage = arguments_.key,
+                     .kind = kind_,
+                     .attempt = arguments_.attempt,
+                     .world_size = communicator().world_size(),
+                     .threads = arguments_.threads,
+                     .device = compute_device().str(),
+                     .seconds = seconds,
+                     .metrics = metrics,
+                     .artifacts = artifacts},
+                    start_);
 }
 
 namespace {

@@ -46,10 +46,21 @@ class Stage {
   std::string input(const std::string& name) const;
   std::vector<std::string> all_inputs(const std::string& name) const;
 
+  // Where this start of the attempt makes what finish() then moves to folder() / name.
+  std::filesystem::path output(const std::string& name) const {
+    return workspace_.start_folder(key(), arguments_.attempt, start_) / name;
+  }
+  // Throws Error on rank 0 where another attempt or start has taken this one's place: before what all of them share
+  // (snapshots) is changed.
+  void expect_current() const {
+    if (is_root()) workspace_.expect_current(key(), arguments_.attempt, start_);
+  }
+
   EventLog& events() { return events_; }  // writes on rank 0 only
 
-  // Writes result.json (rank 0; last of all). Throws Error where a newer attempt or start has taken this one's place
-  // (Workspace::write_result()). `artifacts`: name -> path relative to the stage's folder.
+  // Moves the artifacts from output() into the stage's folder and writes result.json (rank 0; last of all). Throws
+  // Error where a newer attempt or start has taken this one's place (Workspace::commit()). `artifacts`: name -> path
+  // relative to the stage's folder, and to output().
   void finish(const Json& metrics, const std::map<std::string, std::string>& artifacts);
 
  private:
@@ -57,7 +68,7 @@ class Stage {
   const Device& device_;
   StageKind kind_;
   Workspace workspace_;
-  int start_ = 0;  // rank 0: which start of the attempt this is, 1 the first
+  std::int32_t start_ = 0;  // which start of the attempt this is, 1 the first
   Json spec_;
   EventLog events_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();

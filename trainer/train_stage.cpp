@@ -19,7 +19,7 @@ std::vector<std::filesystem::path> feature_folders(const Stage& stage) {
 
 void write_checkpoint(const Stage& stage, const System& system, const Json& settings) {
   if (stage.is_root()) {
-    AtomicFolder folder(stage.workspace().checkpoint_folder(stage.key()));
+    AtomicFolder folder(stage.output(artifact_name::checkpoint));
     save_tensors(parameters_file(folder.path()), system.parameters(), {{"profile", settings["model"]["profile"]}});
     write_json(settings_file(folder.path()), settings);
     folder.commit();

@@ -27,20 +27,28 @@ int newest_number(const fs::path& folder) {
   return newest;
 }
 
-// Makes a folder of the number after the newest; mkdir is the test-and-set.
+// False: it is there. mkdir is the test-and-set.
+bool make_number(const fs::path& folder, int number) {
+  const fs::path path = folder / std::to_string(number);
+  if (mkdir(path.c_str(), 0755) == 0) return true;
+  if (errno == EEXIST) return false;
+  throw Error("workspace: " + path.string(), std::string("folder cannot be made: ") + std::strerror(errno));
+}
+
+// Makes a folder of the number after the newest, where what is listed may lag behind.
 int make_next_number(const fs::path& folder) {
-  for (;;) {
-    const int number = newest_number(folder) + 1;
-    const fs::path path = folder / std::to_string(number);
-    if (mkdir(path.c_str(), 0755) == 0) return number;
-    if (errno != EEXIST)
-      throw Error("workspace: " + path.string(), std::string("folder cannot be made: ") + std::strerror(errno));
-  }
+  int number = newest_number(folder) + 1;
+  while (!make_number(folder, number)) number = std::max(number, newest_number(folder)) + 1;
+  return number;
 }
 
 }  // namespace
 
 int Workspace::newest_attempt(const std::string& key) const { return newest_number(attempts_folder(key)); }
+
+bool Workspace::make_attempt_after(const std::string& key, int newest) const {
+  return make_number(attempts_folder(key), newest + 1);
+}
 
 int Workspace::make_attempt(const std::string& key) const { return make_next_number(attempts_folder(key)); }
 
@@ -52,23 +60,36 @@ int Workspace::make_start(const std::string& key, int attempt) const {
   return start;
 }
 
-void Workspace::write_result(const StageResult& result, int start) const {
+void Workspace::expect_current(const std::string& key, int attempt, int start) const {
   const auto refuse = [&](const std::string& superseded, int newer) {
-    throw Error("worker: " + stage_folder(result.stage).string(),
-                superseded + std::to_string(newer) + "; its result is not recorded");
+    throw Error("worker: " + stage_folder(key).string(),
+                superseded + std::to_string(newer) + "; nothing of it is recorded any more");
   };
-  const std::string attempt = "attempt " + std::to_string(result.attempt);
-  if (const int newest = newest_attempt(result.stage); newest > result.attempt)
-    refuse(attempt + " was superseded by attempt ", newest);
-  if (const int newest = newest_number(starts_folder(result.stage, result.attempt)); newest > start)
-    refuse("start " + std::to_string(start) + " of " + attempt + " was superseded by start ", newest);
+  const std::string name = "attempt " + std::to_string(attempt);
+  if (const int newest = newest_attempt(key); newest > attempt) refuse(name + " was superseded by attempt ", newest);
+  if (const int newest = newest_number(starts_folder(key, attempt)); newest > start)
+    refuse("start " + std::to_string(start) + " of " + name + " was superseded by start ", newest);
+}
+
+void Workspace::commit(const StageResult& result, int start) const {
+  expect_current(result.stage, result.attempt, start);
+  const fs::path made = start_folder(result.stage, result.attempt, start);
+  for (const auto& artifact : result.artifacts.items()) {
+    const auto& path = artifact.value().get_ref<const std::string&>();
+    replace_path(made / path, stage_folder(result.stage) / path);
+  }
+  expect_current(result.stage, result.attempt, start);
   write_json(result_file(result.stage), to_json(result));
+  std::error_code ignored;
+  for (int attempt = 1; attempt <= result.attempt; ++attempt)
+    for (const auto& one : fs::directory_iterator(starts_folder(result.stage, attempt), ignored))
+      for (const auto& left : fs::directory_iterator(one.path(), ignored)) fs::remove_all(left.path(), ignored);
 }
 
 std::optional<StageResult> Workspace::result(const std::string& key, StageKind kind) const {
   const auto json = read_json_if_sound(result_file(key));
   auto result = json ? stage_result_from_json(*json) : std::nullopt;
-  if (!result || result->stage != key || result->kind != kind || result->attempt != newest_attempt(key))
+  if (!result || result->stage != key || result->kind != kind || result->attempt > newest_attempt(key))
     return std::nullopt;
   return result;
 }
@@ -83,14 +104,9 @@ std::optional<Json> Workspace::claim(const std::string& key, int attempt) const 
   return claim;
 }
 
-void Workspace::touch_claim(const std::string& key, int attempt) const {
-  utimensat(AT_FDCWD, claim_file(key, attempt).c_str(), nullptr, 0);
-}
-
-double Workspace::claim_age_s(const std::string& key, int attempt) const {
-  struct stat status {};
-  if (stat(claim_file(key, attempt).c_str(), &status) != 0) return 1e9;
-  return wall_time_s() - static_cast<double>(status.st_mtim.tv_sec);
+double Workspace::awaited_s(const std::string& key, int attempt) const {
+  const fs::path file = awaited_file(key, attempt);
+  return create_file_exclusively(file, "") ? 0 : age_s(file);
 }
 
 void Workspace::write_outcome(const std::string& key, int attempt, const AttemptOutcome& end) const {

@@ -58,9 +58,6 @@ class WorkspaceLayout {
   std::filesystem::path heat_maps_folder(const std::string& key) const {
     return stage_folder(key) / artifact_name::heat_maps;
   }
-  std::filesystem::path heat_maps_folder_of_rank(const std::string& key, int rank) const {
-    return stage_folder(key) / (std::string(artifact_name::heat_maps) + ".rank-" + std::to_string(rank));
-  }
   std::filesystem::path interpretations_file(const std::string& key) const {
     return stage_folder(key) / "interpretations.json";
   }
@@ -86,9 +83,17 @@ class WorkspaceLayout {
   std::filesystem::path events_file(const std::string& key, int attempt) const {
     return attempt_folder(key, attempt) / "events.jsonl";
   }
-  // One numbered folder for each start of the attempt's worker: a cluster may start a job again.
+  // One numbered folder for each start of the attempt's worker: a cluster may start a job again. What the worker makes
+  // lies there until it is done: a start that was given up, but lives on, touches nothing of its successor's.
   std::filesystem::path starts_folder(const std::string& key, int attempt) const {
     return attempt_folder(key, attempt) / "starts";
+  }
+  // Empty; as old as the first sight of an attempt that ended well and has no result.json yet.
+  std::filesystem::path awaited_file(const std::string& key, int attempt) const {
+    return attempt_folder(key, attempt) / "awaited";
+  }
+  std::filesystem::path start_folder(const std::string& key, int attempt, int start) const {
+    return starts_folder(key, attempt) / std::to_string(start);
   }
   // What a Slurm job's script leaves: "JOBID RESTARTS EXITCODE".
   std::filesystem::path exit_file(const std::string& key, int attempt) const {
@@ -100,6 +105,7 @@ class WorkspaceLayout {
   std::filesystem::path server_file() const { return root_ / "server.json"; }  // of a running `filo serve`
   std::filesystem::path token_file() const { return root_ / "token"; }         // of the server, unless it names another
   std::filesystem::path cache_folder() const { return root_ / "cache"; }       // may go at any time
+  std::filesystem::path clock_file(const std::string& host) const { return cache_folder() / ("clock-" + host); }
   std::filesystem::path lock_file() const { return root_ / ".lock"; }
 
   // What executors keep: a file for each process that runs stages on this machine; records and scripts of Slurm
@@ -112,6 +118,9 @@ class WorkspaceLayout {
   }
   std::filesystem::path slurm_script_file(const std::string& batch) const {
     return slurm_batches_folder() / (batch + ".sh");
+  }
+  std::filesystem::path slurm_lock_file(const std::string& cluster) const {
+    return slurm_folder() / (".lock-" + cluster);
   }
   std::filesystem::path slurm_watch_file(const std::string& cluster) const {
     return slurm_folder() / ("watch-" + cluster + ".sh");

@@ -7,15 +7,28 @@
 #include <string>
 
 #include "base/http_poster.hpp"
-#include "workspace/layout.hpp"
+#include "workspace/claim.hpp"
+#include "workspace/workspace.hpp"
 
 namespace filo {
 
-// The file while this lives, of this process on this host; only its owner may read it, because the token stands in it.
+// What the tokens of attempts are derived from (HMAC-SHA256): of it the API's token cannot be learnt.
+std::string events_secret(const std::string& api_token);
+
+// With it the worker of one attempt posts that attempt's events; it is good for nothing else.
+std::string attempt_token(const std::string& events_secret, const std::string& stage, int attempt);
+
+// The file while this lives, of this process on this host: {"url", "events_secret", "certificate" (with TLS), and
+// process_claim()'s members}, touched every few seconds. Only its owner may read it, because the secret stands in it.
 // At the end it goes, unless another server has written its own meanwhile.
 class ServerFile {
  public:
-  ServerFile(const WorkspaceLayout& layout, const HttpTarget& server);
+  struct Content {
+    std::string url;
+    std::string events_secret;
+    std::string certificate;  // PEM; "": none
+  };
+  ServerFile(const WorkspaceLayout& layout, const Content& content);
   ~ServerFile();
   ServerFile(const ServerFile&) = delete;
   ServerFile& operator=(const ServerFile&) = delete;
@@ -23,9 +36,13 @@ class ServerFile {
  private:
   std::filesystem::path path_;
   std::string text_;
+  Heartbeat heartbeat_;
 };
 
-// Unset: no such file, or not of this form.
-std::optional<HttpTarget> read_server_file(const std::filesystem::path& path);
+// Where the worker of an attempt posts its events, and its token. Unset: no such file, or not of this form; its server
+// is gone (the file stays after a kill -9); its address is a loopback one, and the server is on another host: who knows
+// what listens there on this one.
+std::optional<HttpTarget> find_server(const Workspace& workspace, const std::filesystem::path& file,
+                                      const std::string& stage, int attempt);
 
 }  // namespace filo

@@ -1,7 +1,5 @@
 #include "workspace/workspace.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 #include "base/error.hpp"
 #include "base/host.hpp"
 #include "base/utf8.hpp"
+#include "workspace/held_lock.hpp"
 #include "workspace/spec.hpp"
 
 namespace filo {
@@ -22,6 +21,7 @@ Workspace::Workspace(fs::path root, Access access) : WorkspaceLayout(std::move(r
   std::error_code error;
   root_ = fs::absolute(root_, error).lexically_normal();
   if (!root_.has_filename()) root_ = root_.parent_path();
+  clock_ = std::make_shared<FileClock>(clock_file(host_name()));
   const std::string where = "workspace " + printable(root_.string());
   if (!is_utf8(root_.string())) throw UsageError(where, "the path is not valid UTF-8, expected one that is");
   const fs::file_status found = fs::status(root_, error);
@@ -95,12 +95,6 @@ std::vector<ActiveExperiment> Workspace::active_experiments() const {
   return experiments;
 }
 
-FileDescriptor Workspace::lock() const {
-  FileDescriptor file = open_file(lock_file(), O_RDWR | O_CREAT);
-  while (flock(file.get(), LOCK_EX) != 0)
-    if (errno != EINTR)
-      throw Error("scheduler: " + lock_file().string(), std::string("cannot be locked: ") + std::strerror(errno));
-  return file;
-}
+FileDescriptor Workspace::lock() const { return held_lock(lock_file()); }
 
 }  // namespace filo

@@ -5,12 +5,14 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/files.hpp"
 #include "base/json.hpp"
+#include "workspace/file_clock.hpp"
 #include "workspace/layout.hpp"
 #include "workspace/result.hpp"
 #include "workspace/stage_key.hpp"
@@ -58,24 +60,36 @@ class Workspace : public WorkspaceLayout {
 
   // The newest attempt's number, 0 when there is none.
   int newest_attempt(const std::string& key) const;
-  // Makes the next attempt's folder (mkdir is the test-and-set, so two callers get two numbers).
+  // Makes the folder of attempt `newest` + 1 (mkdir is the test-and-set). False: it is there, and what the caller has
+  // read of the stage is out of date.
+  bool make_attempt_after(const std::string& key, int newest) const;
+  // Makes the next attempt's folder, whatever its number; two callers get two.
   int make_attempt(const std::string& key) const;
   // Counts the starts of an attempt's worker, from 1, in the same way.
   int make_start(const std::string& key, int attempt) const;
 
-  // Writes result.json, of the attempt's start `start` (make_start()). Throws Error, and writes nothing, where a newer
-  // attempt has taken this one's place, or a newer start of this attempt (a requeued job whose first copy lives on
-  // beyond a lost node).
-  void write_result(const StageResult& result, int start) const;
-  // Set when result.json is there, names this stage and kind, and is of the newest attempt: a stale worker's is not
-  // believed.
+  // Throws Error where a newer attempt has taken this one's place, or a newer start (make_start()) of this attempt: a
+  // requeued job whose first copy lives on beyond a lost node. Nothing of the stage may be changed then.
+  void expect_current(const std::string& key, int attempt, int start) const;
+  // Moves the artifacts from the start's folder to the stage's, then writes result.json, if the start is current; and
+  // removes what other starts left.
+  void commit(const StageResult& result, int start) const;
+  // Set when result.json is there, names this stage and kind, and is of an attempt that was made. It may be an older
+  // one than the newest: where files appear late, an attempt is given up whose result is there all the same.
   std::optional<StageResult> result(const std::string& key, StageKind kind) const;
 
   // claim.json: who runs the attempt (workspace/claim.hpp).
   void write_claim(const std::string& key, int attempt, const Json& claim) const;
   std::optional<Json> claim(const std::string& key, int attempt) const;  // unset: none, or unreadable
-  void touch_claim(const std::string& key, int attempt) const;           // the holder lives
-  double claim_age_s(const std::string& key, int attempt) const;         // since it was written or touched
+  double claim_age_s(const std::string& key, int attempt) const { return age_s(claim_file(key, attempt)); }
+
+  // By the clock that stamps the workspace's files (file_clock.hpp): seconds since 1970, and since a file was written
+  // or touched.
+  double file_time_s() const { return clock_->now_s(); }
+  double age_s(const std::filesystem::path& file) const { return clock_->age_s(file); }
+
+  // How long an attempt that ended well has been waited for, by the clock of the workspace's files: 0 the first time.
+  double awaited_s(const std::string& key, int attempt) const;
 
   void write_outcome(const std::string& key, int attempt, const AttemptOutcome& outcome) const;
   std::optional<AttemptOutcome> outcome(const std::string& key, int attempt) const;
@@ -97,9 +111,12 @@ class Workspace : public WorkspaceLayout {
   void remove_active(const std::string& name) const;
   std::vector<ActiveExperiment> active_experiments() const;  // the longest active first
 
-  // Held while one process changes what is planned or claimed. Blocks until it is free; released when the descriptor
-  // closes.
+  // Held while one process changes what is planned or claimed (workspace/held_lock.hpp). No command of a cluster is
+  // waited for meanwhile.
   FileDescriptor lock() const;
+
+ private:
+  std::shared_ptr<FileClock> clock_;
 };
 
 }  // namespace filo

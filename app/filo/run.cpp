@@ -66,11 +66,12 @@ int run(const ExperimentOption& file, const Options& options, const std::string&
     return 0;
   std::size_t unfinished = 0;
   std::string first;
-  for (const auto& status : statuses)
-    if (status.state == StageState::failed || status.state == StageState::cancelled)
-      if (++unfinished == 1)
-        first =
-            plan.stage(status.key).label + " (" + status.key + "): " + to_string(status.state) + ": " + status.reason;
+  for (std::size_t i = 0; i < statuses.size(); ++i) {
+    const StageStatus& status = statuses[i];
+    if (status.state != StageState::failed && status.state != StageState::cancelled) continue;
+    if (++unfinished == 1)
+      first = plan.stages[i].label + " (" + status.key + "): " + to_string(status.state) + ": " + status.reason;
+  }
   std::cerr << "filo: " << unfinished << " of " << statuses.size() << " stages failed or were cancelled, first "
             << first << " (filo logs STAGE shows more)\n";
   return static_cast<int>(ExitCode::failed);

@@ -90,9 +90,9 @@ int submit(const ExperimentOption& file, const Options& options, const std::stri
     std::cout << "filo status " << plan.name << " --workspace " << workspace.root().string() << "\n";
   }
   for (const auto& trouble : pass.troubles) std::cerr << "filo: " << trouble << "\n";
-  for (const auto& status : statuses)
-    if (status.state == StageState::failed || !status.reason.empty())
-      std::cerr << "filo: " << plan.stage(status.key).label << " (" << status.key << "): " << status.reason << "\n";
+  for (std::size_t i = 0; i < statuses.size(); ++i)
+    if (const StageStatus& status = statuses[i]; status.state == StageState::failed || !status.reason.empty())
+      std::cerr << "filo: " << plan.stages[i].label << " (" << status.key << "): " << status.reason << "\n";
   return is_settled(statuses) && !all_done(statuses) ? static_cast<int>(ExitCode::failed) : 0;
 }
 

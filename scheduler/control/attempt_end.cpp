@@ -9,11 +9,14 @@
 namespace filo {
 namespace {
 
+constexpr std::uint64_t longest_failure = 2 << 20;
 constexpr int exit_stopped_early = static_cast<int>(ExitCode::stopped_early);
 
 // The message of the attempt's own `failed` event, else what the system says about its end.
 std::string reason_of_failure(const Workspace& workspace, const Job& job, const ResourceSettings& had) {
-  for (const auto& event : EventReader(workspace.events_file(job.stage, job.attempt)).read())
+  EventReader events(workspace.events_file(job.stage, job.attempt));
+  events.start_near_end(longest_failure);  // it is told last, and the file of a long run has many megabytes
+  for (const auto& event : events.read())
     if (event.at("event") == "failed" && event.contains("message") && event["message"].is_string())
       return event["message"].get<std::string>();
   if (job.cause == EndCause::signalled && job.signal == SIGKILL)

@@ -33,8 +33,7 @@ Coordinator::Coordinator(const Workspace& workspace, ExecutorFactory factory, Co
 Coordinator::~Coordinator() = default;
 
 void Coordinator::look_after(const Plan& plan, Executor& executor) {
-  foreground_.push_back(
-      {.plan = &plan, .executor = &executor, .concurrency = {plan.max_concurrent()}, .foreground = true});
+  foreground_.push_back({.plan = &plan, .executor = &executor, .concurrency = {plan.max_concurrent()}});
 }
 
 std::shared_ptr<const Plan> Coordinator::plan(const std::string& experiment) {
@@ -98,25 +97,43 @@ std::vector<Coordinator::Watched> Coordinator::watched(CoordinatorPass& pass) {
       all.push_back({.plan = of.get(),
                      .executor = executor_of(experiment),
                      .concurrency = {of->max_concurrent()},
-                     .cancelled = experiment.cancelled});
+                     .experiment = experiment});
       ++pass.experiments;
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
+      give_up_when_cancelled(experiment, pass);
       pass.troubles.push_back(experiment.name + ": " + error.what());
     }
   }
   return all;
 }
 
+// One that cannot be looked after (its plan or its cluster's file is gone or broken) stays as it is until that is
+// mended or it is cancelled.
+void Coordinator::give_up_when_cancelled(const ActiveExperiment& experiment, CoordinatorPass& pass) {
+  if (!experiment.cancelled) return;
+  workspace_.remove_active(experiment.name);
+  pass.actions.push_back({"", "experiment " + experiment.name +
+                                  " is no longer looked after; what of it a cluster still has in its queue is to be "
+                                  "cancelled there"});
+}
+
+// Stages that others than `one` want to see the end of.
+std::unordered_set<std::string_view> Coordinator::needed_elsewhere(const std::vector<Watched>& watched,
+                                                                   const Watched& one) {
+  std::unordered_set<std::string_view> needed;
+  for (const auto& other : watched)
+    if (other.plan != one.plan && !other.experiment.cancelled)
+      for (const auto& stage : other.plan->stages) needed.insert(stage.key);
+  return needed;
+}
+
 // What a search gives up is asked to stop, unless another experiment wants to see its end.
 void Coordinator::apply_searches(const std::vector<Watched>& watched, CoordinatorPass& pass) {
   for (const auto& one : watched) {
-    if (one.cancelled) continue;
+    if (one.experiment.cancelled) continue;
     const auto stops = options_.search(workspace_, *one.plan);
     if (stops.empty()) continue;
-    std::unordered_set<std::string_view> elsewhere;
-    for (const auto& other : watched)
-      if (other.plan != one.plan && !other.cancelled)
-        for (const auto& stage : other.plan->stages) elsewhere.insert(stage.key);
+    const auto elsewhere = needed_elsewhere(watched, one);
     for (const auto& [stage, reason] : stops) {
       if (elsewhere.contains(stage) || workspace_.request(stage)) continue;
       workspace_.write_request(stage, {"stop", reason});
@@ -137,10 +154,11 @@ std::vector<StageAssignment> Coordinator::assign(const std::vector<Watched>& wat
   for (const auto& one : watched) {
     if (one.executor != nullptr && std::find(executors.begin(), executors.end(), one.executor) == executors.end())
       executors.push_back(one.executor);
-    Executor* starter = one.cancelled ? nullptr : one.executor;
+    Executor* starter = one.experiment.cancelled ? nullptr : one.executor;
     for (const auto& stage : one.plan->stages) {
       const ConcurrencyLimit* limit =
-          stage.kind == StageKind::train && one.concurrency.limit > 0 && !one.cancelled ? &one.concurrency : nullptr;
+          stage.kind == StageKind::train && one.concurrency.limit > 0 && !one.experiment.cancelled ? &one.concurrency
+                                                                                                   : nullptr;
       const auto [known, first] = place.emplace(key_number(stage.key), assignments.size());
       if (first) {
         assignments.push_back({&stage, starter, limit});
@@ -157,17 +175,35 @@ std::vector<StageAssignment> Coordinator::assign(const std::vector<Watched>& wat
   return assignments;
 }
 
+// A pass that knew nothing of the cancellation yet may have started more of the experiment.
+void Coordinator::apply_cancellations(const std::vector<Watched>& watched, CoordinatorPass& pass) {
+  for (const auto& one : watched) {
+    if (!one.experiment.cancelled) continue;
+    const auto elsewhere = needed_elsewhere(watched, one);
+    for (const auto& stage : one.plan->stages) {
+      if (!is_underway(status_of(stage)) || elsewhere.contains(stage.key) || workspace_.request(stage.key)) continue;
+      workspace_.write_request(stage.key, {"cancel", "experiment " + one.plan->name + " was cancelled"});
+      options_.at_point("request written");
+      pass.actions.push_back({stage.key, "to be cancelled, as its experiment is"});
+    }
+  }
+}
+
 void Coordinator::retire(const std::vector<Watched>& watched, CoordinatorPass& pass) {
   for (const auto& one : watched) {
-    if (one.foreground) continue;
+    if (one.experiment.name.empty()) continue;
     bool done = true;
     bool underway = false;
     for (const auto& stage : one.plan->stages) {
-      const StageStatus& status = latest_[position_.at(key_number(stage.key))];
+      const StageStatus& status = status_of(stage);
       done = done && status.state == StageState::done;
       underway = underway || is_underway(status);
     }
-    if (!done && !(one.cancelled && !underway)) continue;
+    if (!done && !(one.experiment.cancelled && !underway)) continue;
+    const auto now = workspace_.active(one.plan->name);
+    const bool as_judged = now && now->since == one.experiment.since && now->cancelled == one.experiment.cancelled &&
+                           plans_[one.plan->name].stamp == stamp_of(workspace_.plan_file(one.plan->name));
+    if (!as_judged) continue;  // handed over again, or retried, meanwhile
     workspace_.remove_active(one.plan->name);
     pass.actions.push_back({"", "experiment " + one.plan->name + " is " + (done ? "done" : "cancelled")});
   }
@@ -199,7 +235,8 @@ CoordinatorPass Coordinator::pass(bool start_new) {
   pass.stages = latest_.size();
   std::move(result.actions.begin(), result.actions.end(), std::back_inserter(pass.actions));
   std::move(result.troubles.begin(), result.troubles.end(), std::back_inserter(pass.troubles));
-  if (pass.troubles.empty()) retire(all, pass);
+  apply_cancellations(all, pass);
+  retire(all, pass);
   return pass;
 }
 

@@ -6,7 +6,9 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -73,14 +75,17 @@ class Coordinator {
     const Plan* plan = nullptr;
     Executor* executor = nullptr;  // null: nothing of it is started
     ConcurrencyLimit concurrency;
-    bool cancelled = false;
-    bool foreground = false;
+    ActiveExperiment experiment{};  // as it was when the pass began; without a name: in the foreground
   };
 
   std::vector<Watched> watched(CoordinatorPass& pass);
+  void give_up_when_cancelled(const ActiveExperiment& experiment, CoordinatorPass& pass);
   Executor* executor_of(const ActiveExperiment& experiment);
   std::vector<Executor*> all_executors();
+  static std::unordered_set<std::string_view> needed_elsewhere(const std::vector<Watched>& watched, const Watched& one);
+  const StageStatus& status_of(const PlannedStage& stage) const { return latest_[position_.at(key_number(stage.key))]; }
   void apply_searches(const std::vector<Watched>& watched, CoordinatorPass& pass);
+  void apply_cancellations(const std::vector<Watched>& watched, CoordinatorPass& pass);
   std::vector<StageAssignment> assign(const std::vector<Watched>& watched, std::vector<Executor*>& executors);
   void retire(const std::vector<Watched>& watched, CoordinatorPass& pass);
 

@@ -1,9 +1,12 @@
 #include "scheduler/control/reconcile.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <unordered_map>
 
 #include "base/error.hpp"
+#include "base/progress.hpp"
 #include "scheduler/control/attempt_end.hpp"
 #include "workspace/artifacts.hpp"
 #include "workspace/claim.hpp"
@@ -27,6 +30,11 @@ AttemptOutcome end_of_unlisted(const StageRecord& record, bool was_claimed) {
       was_claimed ? "the process that ran attempt " + number + " is gone" : "attempt " + number + " was never started"};
 }
 
+// Whether the attempt may have succeeded although no result is seen: it said so, or nobody knows how it ended.
+bool may_have_succeeded(const Job& job) {
+  return (job.cause == EndCause::exited && job.exit_code == 0) || job.cause == EndCause::vanished;
+}
+
 // From top to bottom: the executors are asked for their jobs, each stage is brought up to date, and what is ready is
 // started in one batch for each executor.
 class Pass {
@@ -34,18 +42,31 @@ class Pass {
   Pass(const Workspace& workspace, const std::vector<StageAssignment>& assignments,
        const std::vector<Executor*>& executors, const ReconcileOptions& options)
       : workspace_(workspace), assignments_(assignments), options_(options), rules_(assignments.size()) {
-    for (Executor* executor : executors) ask(executor);
+    std::vector<Executor*> in_order = executors;  // of their locks, the same in all processes
+    std::sort(in_order.begin(), in_order.end(), [](auto* a, auto* b) { return a->name() < b->name(); });
+    for (Executor* executor : in_order) ask(executor);
   }
 
-  PassResult run() {
+  // Under the workspace's lock: what it decides is in the workspace afterwards.
+  void decide() {
     result_.statuses.reserve(assignments_.size());
+    Progress progress("a pass over the stages", assignments_.size());
     for (const auto& assignment : assignments_) {
+      progress.at(result_.statuses.size());
       result_.statuses.push_back(step(assignment));
       rules_.note(*assignment.stage, result_.statuses.back().state);
     }
-    for (auto& [executor, asked] : asked_) start(*executor, asked.batch);
-    return std::move(result_);
+    for (auto& [executor, asked] : asked_) claim(*executor, asked.batch);
+    options_.at_point("claimed");
   }
+
+  // Starts what was claimed on the executors that have a lock of their own, or on the others.
+  void start(bool with_own_lock) {
+    for (auto& [executor, asked] : asked_)
+      if (asked.has_own_lock == with_own_lock) start(*executor, asked.batch);
+  }
+
+  PassResult result() { return std::move(result_); }
 
  private:
   struct ListedJob {
@@ -55,14 +76,19 @@ class Pass {
   struct Batch {
     std::vector<StartRequest> requests;
     std::vector<std::size_t> places;  // in result_.statuses
+    std::vector<Json> claims;
   };
   struct Asked {
+    FileDescriptor lock;
+    bool has_own_lock = false;
     bool answered = false;
     Batch batch;
   };
 
   void ask(Executor* executor) {
     Asked& asked = asked_[executor];
+    asked.lock = executor->lock();
+    asked.has_own_lock = asked.lock.valid();
     std::vector<ListedJob> others;  // older attempts of a stage
     try {
       for (const auto& job : executor->jobs()) {
@@ -106,9 +132,11 @@ class Pass {
     const ListedJob* listed = listed_job(stage.key, record.attempt);
     if (listed != nullptr && listed->job.state != JobState::ended) {
       follow(*listed, record, status);
+      if (record.done) end_superfluous(stage, *listed, status);
       return true;
     }
     if (record.attempt == 0) return false;
+    if (!record.ended && listed != nullptr && awaits_result(stage, record, *listed, status)) return true;
     if (!record.ended && listed != nullptr) {
       end_attempt(stage, record, end_of(workspace_, stage, record, *listed->executor, listed->job));
     } else if (!record.ended) {
@@ -135,6 +163,38 @@ class Pass {
     return job.attempt == attempt ? &found->second : nullptr;
   }
 
+  // Where files appear late: the attempt ended well, and its result.json may be there although it is not seen yet.
+  bool awaits_result(const PlannedStage& stage, StageRecord& record, const ListedJob& listed, StageStatus& status) {
+    const double grace_s = listed.executor->result_grace_s();
+    if (record.done || record.request || grace_s <= 0 || !may_have_succeeded(listed.job)) return false;
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(workspace_.stage_folder(stage.key), ignored))
+      static_cast<void>(entry);  // listed anew, so that the file system asks its server
+    if (workspace_.result(stage.key, stage.kind)) {
+      record = read_stage_record(workspace_, stage.key, stage.kind);
+      return false;
+    }
+    const double waited_s = workspace_.awaited_s(stage.key, record.attempt);
+    if (waited_s >= grace_s) return false;
+    status.state = StageState::running;
+    status.where = listed.job.where;
+    status.reason = "ended; its result.json has not appeared yet, " +
+                    std::to_string(std::lround(std::ceil(grace_s - waited_s))) + " s are left for it";
+    return true;
+  }
+
+  // An older attempt's result appeared after all: this one is not needed.
+  void end_superfluous(const PlannedStage& stage, const ListedJob& listed, StageStatus& status) {
+    const auto& [executor, job] = listed;
+    const auto result = workspace_.result(stage.key, stage.kind);
+    if (!result || result->attempt == job.attempt) return;
+    executor->kill(job.stage, job.attempt);
+    status.reason = "not needed any more: the result of attempt " + std::to_string(result->attempt) + " is there";
+    if (!job.asked_to_stop)
+      add_action(job.stage, "attempt " + std::to_string(job.attempt) + " is ended: the result of attempt " +
+                                std::to_string(result->attempt) + " is there");
+  }
+
   void follow(const ListedJob& listed, const StageRecord& record, StageStatus& status) {
     const auto& [executor, job] = listed;
     status.state = job.state == JobState::running ? StageState::running : StageState::queued;
@@ -154,10 +214,10 @@ class Pass {
   // Whether the executor that wrote the claim may still run the attempt although nobody lists it.
   bool may_be_running(const std::string& key, int attempt, const Json& claim) const {
     const std::string name = text_of(claim, "executor", "local");
+    const auto age_s = [&] { return workspace_.claim_age_s(key, attempt); };
     for (const auto& [executor, asked] : asked_)
-      if (executor->name() == name)
-        return !asked.answered || executor->may_be_running(claim, workspace_.claim_age_s(key, attempt));
-    return claim_holds(claim, workspace_.claim_age_s(key, attempt));
+      if (executor->name() == name) return !asked.answered || executor->may_be_running(claim, age_s);
+    return claim_holds(claim, age_s);
   }
 
   void end_attempt(const PlannedStage& stage, StageRecord& record, const AttemptOutcome& end) {
@@ -177,21 +237,28 @@ class Pass {
     StartRequest request{.stage = assignment.stage,
                          .resources = resources_of_next(*assignment.executor, *assignment.stage, record.counts)};
     if (!assignment.executor->reserve(request.resources)) return;
+    if (!workspace_.make_attempt_after(status.key, record.attempt)) {
+      status.reason = "another process has begun a further attempt, which is not seen here yet";
+      return;
+    }
     if (assignment.concurrency != nullptr) ++underway_[assignment.concurrency];
-    request.attempt = status.attempt = workspace_.make_attempt(status.key);
+    request.attempt = status.attempt = record.attempt + 1;
     options_.at_point("attempt made");
     status.state = StageState::running;
     asked.batch.requests.push_back(std::move(request));
     asked.batch.places.push_back(result_.statuses.size());
   }
 
+  void claim(Executor& executor, Batch& batch) {
+    if (batch.requests.empty()) return;
+    batch.claims = executor.prepare(batch.requests);
+    for (std::size_t i = 0; i < batch.claims.size(); ++i)
+      workspace_.write_claim(batch.requests[i].stage->key, batch.requests[i].attempt, batch.claims[i]);
+  }
+
   void start(Executor& executor, const Batch& batch) {
     if (batch.requests.empty()) return;
-    const auto claims = executor.prepare(batch.requests);
-    for (std::size_t i = 0; i < claims.size(); ++i)
-      workspace_.write_claim(batch.requests[i].stage->key, batch.requests[i].attempt, claims[i]);
-    options_.at_point("claimed");
-    const auto refusals = executor.start(batch.requests, claims);
+    const auto refusals = executor.start(batch.requests, batch.claims);
     for (std::size_t i = 0; i < refusals.size(); ++i) {
       StageStatus& status = result_.statuses[batch.places[i]];
       if (refusals[i].empty()) {
@@ -227,8 +294,14 @@ class Pass {
 
 PassResult reconcile(const Workspace& workspace, const std::vector<StageAssignment>& assignments,
                      const std::vector<Executor*>& executors, const ReconcileOptions& options) {
-  const FileDescriptor lock = workspace.lock();
-  return Pass(workspace, assignments, executors, options).run();
+  Pass pass(workspace, assignments, executors, options);
+  {
+    const FileDescriptor lock = workspace.lock();
+    pass.decide();
+    pass.start(false);
+  }
+  pass.start(true);
+  return pass.result();
 }
 
 std::vector<StageStatus> reconcile(const Workspace& workspace, const Plan& plan, Executor& executor,

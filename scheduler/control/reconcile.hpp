@@ -48,8 +48,9 @@ struct PassResult {
 // Reads the stages' folders, asks each executor for its jobs once, acts on requests, records what ended, requeues what
 // was stopped or lost, starts what is ready in one batch per executor. Idempotent: a second pass right after changes
 // nothing; killed anywhere, the next pass goes on from the files. Several processes may reconcile one workspace: passes
-// exclude each other (Workspace::lock), and an attempt that another process runs is left alone. Success is a valid
-// result.json of the newest attempt, never an exit code. Inputs come before what needs them in `assignments`.
+// over one executor exclude each other (Executor::lock), their decisions too (Workspace::lock), and an attempt that
+// another process runs is left alone. Success is a valid result.json, never an exit code. Inputs come before what needs
+// them in `assignments`.
 PassResult reconcile(const Workspace& workspace, const std::vector<StageAssignment>& assignments,
                      const std::vector<Executor*>& executors, const ReconcileOptions& options);
 

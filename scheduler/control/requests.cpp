@@ -5,6 +5,8 @@
 
 #include "base/error.hpp"
 #include "base/failpoints.hpp"
+#include "base/log.hpp"
+#include "base/progress.hpp"
 #include "base/text.hpp"
 #include "scheduler/control/stage_state.hpp"
 #include "scheduler/plan/plan_file.hpp"
@@ -17,7 +19,11 @@ std::unordered_set<std::string> needed_by_others(const Workspace& workspace, con
   std::unordered_set<std::string> needed;
   for (const auto& other : workspace.active_experiments()) {
     if (other.name == name || other.cancelled) continue;
-    for (const auto& stage : load_plan(workspace, other.name).stages) needed.insert(stage.key);
+    try {
+      for (const auto& stage : load_plan(workspace, other.name).stages) needed.insert(stage.key);
+    } catch (const Error& error) {  // its file says nothing about what others may cancel
+      log_warning(error.what());
+    }
   }
   return needed;
 }
@@ -36,14 +42,22 @@ bool names_experiment(const Workspace& workspace, const std::string& name) {
 
 std::optional<std::vector<std::string>> cancel_experiment(const Workspace& workspace, const std::string& name,
                                                           const std::string& reason) {
-  const Plan plan = load_plan(workspace, name);
-  const FileDescriptor lock = workspace.lock();  // no pass starts anything between the flag and the requests
-  const auto statuses = observe(workspace, plan);
-  if (all_done(statuses)) return std::nullopt;
-  if (auto active = workspace.active(name)) {
+  auto active = workspace.active(name);
+  const auto mark = [&] {
+    if (!active) return;
     active->cancelled = true;
     workspace.write_active(*active);
+  };
+  Plan plan;
+  try {
+    plan = load_plan(workspace, name);
+  } catch (const Error&) {
+    mark();  // so that nobody looks after it any more
+    throw;
   }
+  const auto statuses = observe(workspace, plan);
+  if (all_done(statuses)) return std::nullopt;
+  mark();
   const auto needed = needed_by_others(workspace, name);
   std::vector<std::string> cancelled;
   for (const auto& status : statuses) {
@@ -81,7 +95,10 @@ std::vector<std::string> retry_experiment(const Workspace& workspace, const std:
 
 void retry_all(const Workspace& workspace, const Plan& plan) {
   const bool searches = !plan.searches.empty();
-  for (const auto& stage : plan.stages) {
+  Progress progress("looking for what is to be tried again", plan.stages.size());
+  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
+    const PlannedStage& stage = plan.stages[i];
+    progress.at(i);
     if (workspace.result(stage.key, stage.kind)) continue;
     const auto request = workspace.request(stage.key);
     if (!searches || !request || request->action != "stop") workspace.retry(stage.key);

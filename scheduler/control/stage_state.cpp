@@ -92,7 +92,7 @@ std::vector<StageStatus> observe(const Workspace& workspace, const Plan& plan, S
     status.seconds = record.seconds;
     if (record.attempt > 0 && !record.ended && !record.done) {
       const auto claim = workspace.claim(stage.key, record.attempt);
-      if (claim && claim_holds(*claim, workspace.claim_age_s(stage.key, record.attempt)))
+      if (claim && claim_holds(*claim, [&] { return workspace.claim_age_s(stage.key, record.attempt); }))
         status.state = StageState::running;
       else
         status.reason = "attempt " + std::to_string(record.attempt) + " no longer runs";

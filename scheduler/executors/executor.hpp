@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "base/files.hpp"
 #include "base/json.hpp"
 #include "scheduler/plan/plan.hpp"
 #include "workspace/workspace.hpp"
@@ -52,6 +54,11 @@ class Executor {
   // "local", "slurm NAME". Claims carry it as "executor", so that the executor of that name is asked about them.
   virtual std::string name() const = 0;
 
+  // Of an executor that asks others and may wait for them (a cluster's commands): held from jobs() to the end of
+  // start(), so that nobody else's pass waits for them too. Not valid: start() wants the workspace's lock, under which
+  // the processes of one machine agree on its cores.
+  virtual FileDescriptor lock() const { return {}; }
+
   // All attempts it knows of, in one query; an ended one stays listed until forget(). Throws Error when the query
   // failed: the pass then starts and concludes nothing.
   virtual std::vector<Job> jobs() = 0;
@@ -74,9 +81,13 @@ class Executor {
   virtual JobState state_once_started() const { return JobState::running; }
 
   // Whether an attempt with this claim may still run (or come to run) although the latest jobs() did not list it: it
-  // was claimed by another process, perhaps on another host. Asked about claims of name() only. `age_s`: seconds since
-  // the claim was written or touched.
-  virtual bool may_be_running(const Json& claim, double age_s) const = 0;
+  // was claimed by another process, perhaps on another host. Asked about claims of name() only. `age_s` gives the
+  // seconds since the claim was written or touched.
+  virtual bool may_be_running(const Json& claim, const std::function<double()>& age_s) const = 0;
+
+  // How long the result of an attempt that ended well may take to appear: file systems of several hosts show files
+  // late. Seconds.
+  virtual double result_grace_s() const { return 0; }
 
   // Has the attempt write a snapshot and exit 75 (SIGUSR2). Idempotent; an attempt that it does not know is left alone.
   virtual void stop(const std::string& stage, int attempt) = 0;

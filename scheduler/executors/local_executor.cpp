@@ -11,13 +11,14 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/log.hpp"
+#include "settings/resources.hpp"
 #include "workspace/claim.hpp"
 
 namespace filo {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr auto between_touches = std::chrono::seconds(2);
+constexpr auto most_signal_lead = std::chrono::seconds(120);
 constexpr auto until_sigkill = std::chrono::seconds(5);
 
 std::vector<std::string> arguments_of(const fs::path& process_folder) {
@@ -79,9 +80,6 @@ LocalExecutor::~LocalExecutor() {
 
 std::vector<Job> LocalExecutor::jobs() {
   slots_.begin();
-  const auto now = std::chrono::steady_clock::now();
-  const bool touch = now - touched_ > between_touches;
-  if (touch) touched_ = now;
   std::vector<Job> jobs;
   for (auto& [id, entry] : running_) {
     const auto result = entry.process.poll();
@@ -90,9 +88,12 @@ std::vector<Job> LocalExecutor::jobs() {
       job.state = JobState::ended;
       job.exit_code = result->exit_code;
       job.signal = result->signal;
-      job.cause = entry.killed ? EndCause::cancelled : result->signal != 0 ? EndCause::signalled : EndCause::exited;
-    } else if (touch) {
-      workspace_.touch_claim(id.first, id.second);
+      job.cause = entry.killed          ? EndCause::cancelled
+                  : entry.timed_out     ? EndCause::timeout
+                  : result->signal != 0 ? EndCause::signalled
+                                        : EndCause::exited;
+    } else {
+      keep_to_its_time(entry);
     }
     jobs.push_back(std::move(job));
   }
@@ -118,7 +119,7 @@ std::vector<Json> LocalExecutor::prepare(const std::vector<StartRequest>& reques
   return claims;
 }
 
-bool LocalExecutor::may_be_running(const Json& claim, double age_s) const {
+bool LocalExecutor::may_be_running(const Json& claim, const std::function<double()>& age_s) const {
   const bool own = std::all_of(claim_.items().begin(), claim_.items().end(), [&](const auto& field) {
     return claim.contains(field.key()) && claim[field.key()] == field.value();
   });
@@ -179,6 +180,7 @@ void LocalExecutor::start_one(const StartRequest& request, const Json& claim) {
   }
   options.output_file = workspace_.log_file(stage.key, request.attempt);
   running_.emplace(std::make_pair(stage.key, request.attempt), Running{Process(options), {resources, gpus}});
+  heartbeat_.add(workspace_.claim_file(stage.key, request.attempt));
 }
 
 LocalExecutor::Running* LocalExecutor::find(const std::string& stage, int attempt) {
@@ -210,13 +212,32 @@ void LocalExecutor::terminate(Running& entry) {
   }
 }
 
+// As a cluster does: a signal with time left for a snapshot, and the end when the time is over.
+void LocalExecutor::keep_to_its_time(Running& entry) {
+  const std::chrono::milliseconds limit = std::chrono::seconds(time_in_seconds(entry.use.resources.time));
+  const auto ran = std::chrono::steady_clock::now() - entry.started;
+  if (ran > limit) {
+    entry.timed_out = true;
+    terminate(entry);
+  } else if (!entry.warned && ran > limit - std::min<std::chrono::milliseconds>(most_signal_lead, limit / 2)) {
+    entry.warned = true;
+    ::kill(entry.process.pid(), SIGUSR2);
+  }
+}
+
 void LocalExecutor::forget(const std::string& stage, int attempt) {
-  if (running_.erase({stage, attempt}) > 0) slots_.publish(uses());
+  if (running_.erase({stage, attempt}) == 0) return;
+  heartbeat_.remove(workspace_.claim_file(stage, attempt));
+  slots_.publish(uses());
 }
 
 Executor::Children LocalExecutor::children() {
   Children children;
-  for (auto& [id, entry] : running_) ++(entry.process.poll() ? children.ended : children.running);
+  for (auto& [id, entry] : running_) {
+    const bool has_ended = entry.process.poll().has_value();
+    if (!has_ended) keep_to_its_time(entry);
+    ++(has_ended ? children.ended : children.running);
+  }
   return children;
 }
 

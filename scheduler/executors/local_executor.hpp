@@ -13,6 +13,7 @@
 #include "scheduler/executors/executor.hpp"
 #include "scheduler/executors/local_slots.hpp"
 #include "scheduler/executors/machine.hpp"
+#include "workspace/claim.hpp"
 
 namespace filo {
 
@@ -35,7 +36,7 @@ class LocalExecutor : public Executor {
   // Ends first what an earlier attempt left running on this host (mpirun was killed, its ranks not yet).
   std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override;
   // By claim_holds(); this process's own claims do not hold: what it runs is listed by jobs().
-  bool may_be_running(const Json& claim, double age_s) const override;
+  bool may_be_running(const Json& claim, const std::function<double()>& age_s) const override;
   // SIGUSR2 to mpirun, which hands it to the ranks: they write a snapshot and exit 75. (SIGTERM would have mpirun kill
   // them at once.)
   void stop(const std::string& stage, int attempt) override;
@@ -54,10 +55,14 @@ class LocalExecutor : public Executor {
     bool asked_to_stop = false;
     bool killed = false;
     std::optional<std::chrono::steady_clock::time_point> terminated{};  // when SIGTERM was sent
+    std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+    bool warned = false;     // that its time is nearly over
+    bool timed_out = false;  // and over
   };
 
   void start_one(const StartRequest& request, const Json& claim);  // throws Error
   static void terminate(Running& entry);
+  static void keep_to_its_time(Running& entry);
   std::vector<LocalUse> uses();
   Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended
 
@@ -66,8 +71,8 @@ class LocalExecutor : public Executor {
   std::string mpirun_;
   Json claim_;
   LocalSlots slots_;
+  Heartbeat heartbeat_;
   std::map<std::pair<std::string, int>, Running> running_;  // and ended ones until forget()
-  std::chrono::steady_clock::time_point touched_{};
 };
 
 }  // namespace filo

@@ -15,6 +15,7 @@
 #include "base/error.hpp"
 #include "base/process.hpp"
 #include "base/text.hpp"
+#include "base/utf8.hpp"
 
 namespace filo {
 namespace {
@@ -35,7 +36,7 @@ std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream stream(text);
   for (std::string line; std::getline(stream, line);)
-    if (!line.empty()) lines.push_back(line);
+    if (!line.empty()) lines.push_back(printable(line));  // Slurm speaks the site's encoding
   return lines;
 }
 

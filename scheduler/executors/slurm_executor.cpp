@@ -11,6 +11,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "scheduler/executors/machine.hpp"
+#include "workspace/held_lock.hpp"
 
 namespace filo {
 namespace {
@@ -311,7 +312,9 @@ std::vector<std::string> SlurmExecutor::start(const std::vector<StartRequest>& r
   return problems;
 }
 
-bool SlurmExecutor::may_be_running(const Json& claim, double) const {
+FileDescriptor SlurmExecutor::lock() const { return held_lock(workspace_.slurm_lock_file(settings_.name)); }
+
+bool SlurmExecutor::may_be_running(const Json& claim, const std::function<double()>&) const {
   const auto batch = claim.find("batch");
   std::error_code error;
   return batch != claim.end() && batch->is_string() && is_plain_name(batch->get<std::string>()) &&

@@ -48,7 +48,9 @@ class SlurmExecutor : public Executor {
   std::vector<Json> prepare(const std::vector<StartRequest>& requests) override;
   std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override;
   JobState state_once_started() const override { return JobState::pending; }
-  bool may_be_running(const Json& claim, double age_s) const override;
+  bool may_be_running(const Json& claim, const std::function<double()>& age_s) const override;
+  double result_grace_s() const override { return settings_.result_grace_s; }
+  FileDescriptor lock() const override;
 
   // Gathered, and sent in one command by the next jobs() or start(), or by the destructor.
   void stop(const std::string& stage, int attempt) override;

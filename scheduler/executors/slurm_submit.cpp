@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <tuple>
+#include <unordered_map>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
@@ -24,7 +25,8 @@ std::string command_line(const std::vector<std::string>& words) {
   return line;
 }
 
-// The successor is sent after the first pass only: a watch that cannot work is no endless chain of jobs.
+// The successor is sent after the first pass only, and the watch ends when everything that can be looked after is
+// settled, whatever else is broken: what cannot work is no endless chain of jobs.
 constexpr const char* loop = R"sh(
 stopping=
 trap 'stopping=1' USR2 TERM
@@ -32,7 +34,10 @@ first=1
 while :; do
   timeout --kill-after=10 600 "$filo" reconcile --workspace "$workspace" --json >"$answer" </dev/null
   code=$?
-  if [ "$code" = 0 ] && grep -q '"settled": *true' "$answer"; then rm -f "$answer"; exit 0; fi
+  settled=
+  [ "$code" -gt 1 ] || ! grep -q '"settled": *true' "$answer" || settled=1
+  rm -f "$answer"
+  [ -z "$settled" ] || exit "$code"
   [ -z "$first" ] || [ "$code" -le 1 ] || exit "$code"
   first=
   if waiting=$(timeout 30 squeue --noheader --me --states=PENDING --name="$name" --format=%i) && [ -z "$waiting" ]; then
@@ -99,12 +104,13 @@ Json slurm_preview(const Workspace& workspace, const Plan& plan, const ClusterSe
     SlurmBatch batch;
     Json stages = Json::array();
   };
+  std::unordered_map<std::string, StageKind> kinds;
+  for (const auto& stage : plan.stages) kinds.emplace(stage.key, stage.kind);
   std::map<std::tuple<bool, StageKind, std::string>, std::vector<Group>> groups;  // by "must wait", kind and shape
   for (const auto& stage : plan.stages) {
     if (workspace.result(stage.key, stage.kind)) continue;
-    const bool waits = std::any_of(stage.inputs.begin(), stage.inputs.end(), [&](const std::string& input) {
-      return !workspace.result(input, plan.stage(input).kind);
-    });
+    const bool waits = std::any_of(stage.inputs.begin(), stage.inputs.end(),
+                                   [&](const std::string& input) { return !workspace.result(input, kinds.at(input)); });
     const ResourceSettings resources = within_limits(stage.resources, settings);
     auto& shape = groups[{waits, waits ? stage.kind : StageKind::features, to_json(resources).dump()}];
     if (shape.empty() || shape.back().batch.entries.size() == static_cast<std::size_t>(settings.max_array_size)) {

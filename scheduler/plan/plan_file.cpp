@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/error.hpp"
+#include "base/progress.hpp"
 #include "base/text.hpp"
 
 namespace filo {
@@ -67,7 +68,9 @@ void save_plan(const Plan& plan, const Workspace& workspace) {
   for (const auto& [experiment, search] : plan.searches) json["searches"][experiment] = to_json(search);
   std::unordered_map<std::string_view, std::size_t> position;
   std::unordered_map<std::string, std::size_t> resources;
+  Progress progress("writing the stages of " + plan.name, plan.stages.size());
   for (const auto& stage : plan.stages) {
+    progress.at(position.size());
     workspace.create_stage(stage.key, stage.spec.json());
     Json inputs = Json::array();
     for (const auto& input : stage.inputs) inputs.push_back(position.at(input));

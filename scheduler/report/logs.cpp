@@ -17,7 +17,7 @@ constexpr auto between_polls = std::chrono::milliseconds(200);
 bool has_ended(const Workspace& workspace, const std::string& key, int attempt) {
   if (workspace.outcome(key, attempt) || workspace.newest_attempt(key) > attempt) return true;
   const auto claim = workspace.claim(key, attempt);
-  return !claim || !claim_holds(*claim, workspace.claim_age_s(key, attempt));
+  return !claim || !claim_holds(*claim, [&] { return workspace.claim_age_s(key, attempt); });
 }
 
 // Copies what `log` has from where it stands.

@@ -18,6 +18,8 @@ struct Route {
   std::string pattern;  // "/things/{name}", and "{path*}" for all further segments, joined by "/"
   Handler handler;
   bool needs_token = true;
+  // A token of the route's own, by the path's parameters, that it takes besides the server's. Null: none.
+  std::function<std::string(const std::map<std::string, std::string>& parameters)> own_token{};
   bool quick = false;  // runs on the network's thread: must not read files
   std::size_t most_body_bytes = 16 << 10;
 };

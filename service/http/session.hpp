@@ -117,8 +117,7 @@ class Session {
     if (!target) return problem_response(400, "the request's path is not one this server takes");
 
     auto match = shared_.router.match(std::string(message.method_string()), target->segments);
-    const bool needs_token = match.route == nullptr || match.route->needs_token;
-    if (needs_token && !carries_token(std::string(message[field::authorization]), shared_.options.token)) {
+    if (!is_authorized(std::string(message[field::authorization]), match)) {
       ++shared_.counters.refused_tokens;
       Response response = problem_response(401, "expected the header Authorization: Bearer TOKEN");
       response.headers.emplace_back("WWW-Authenticate", "Bearer");
@@ -134,6 +133,13 @@ class Session {
     if (parser.content_length() && *parser.content_length() > most)
       return problem_response(413, "expected at most " + std::to_string(most) + " bytes");
     return Admitted{std::move(*target), std::move(match)};
+  }
+
+  bool is_authorized(const std::string& header, const Router::Match& match) const {
+    const Route* route = match.route;
+    if (route != nullptr && !route->needs_token) return true;
+    if (carries_token(header, shared_.options.token)) return true;
+    return route != nullptr && route->own_token && carries_token(header, route->own_token(match.parameters));
   }
 
   Awaitable<error_code> read_body(Parser& parser, std::size_t most_bytes) {

@@ -35,7 +35,7 @@ std::string load_or_make_token(const std::filesystem::path& path) {
 
 bool carries_token(const std::string& authorization_header, const std::string& token) {
   constexpr std::string_view scheme = "bearer ";
-  if (authorization_header.size() < scheme.size()) return false;
+  if (token.empty() || authorization_header.size() < scheme.size()) return false;
   for (std::size_t i = 0; i < scheme.size(); ++i)
     if ((authorization_header[i] | 0x20) != (scheme[i] | 0x20)) return false;
   return equal_in_constant_time(std::string_view(authorization_header).substr(scheme.size()), token);

@@ -120,12 +120,12 @@ std::optional<AxisGroup> read_seeds(const SourceValue& experiment, const std::ve
 }
 
 void each_value_once(const std::vector<SourceValue>& values, const std::string& shown, Problems& problems) {
-  for (std::size_t i = 0; i < values.size(); ++i)
-    for (std::size_t j = 0; j < i; ++j)
-      if (to_json(values[i]) == to_json(values[j])) {
-        problems.add(values[i], shown, "found " + describe(values[i]) + " twice, expected each value once");
-        return;
-      }
+  std::set<Json> seen;  // by value: 1 and 1.0 are one
+  for (const auto& value : values)
+    if (!seen.insert(to_json(value)).second) {
+      problems.add(value, shown, "found " + describe(value) + " twice, expected each value once");
+      return;
+    }
 }
 
 }  // namespace filo

@@ -78,12 +78,16 @@ class Place:
     def start(self, *arguments, failpoint=""):
         return subprocess.Popen(
             [FILO, *arguments, "--workspace", str(self.workspace)],
-            env=dict(self.environment, FILO_FAILPOINT=failpoint),
+            env=dict(self.environment, **self.host(), FILO_FAILPOINT=failpoint),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def host(self):
+        """What the environment of the next command's host is like."""
+        return {}
 
     def run(self, *arguments, failpoint=""):
         process = self.start(*arguments, failpoint=failpoint)

@@ -1,6 +1,9 @@
 """As chaos.py, on a Slurm cluster of virtual nodes: `slurm_chaos.py --kills N --seed S`. `filo submit` and `filo reconcile`
 are killed at random moments and at every failpoint, those between sbatch, its record and the release included; jobs are
-requeued from outside, stages cancelled and retried now and then. Exit 0 = all held, 77 = no Slurm here."""
+requeued from outside, stages cancelled and retried now and then. Exit 0 = all held, 77 = no Slurm here.
+
+`--lag S`: the nodes and two login nodes see each other's files S seconds late (lag.cpp). `--clocks S`: the login nodes'
+clocks are S seconds ahead of and behind the file server's."""
 
 import argparse
 import collections
@@ -21,13 +24,15 @@ from chaos import FILO, WORKER, Place, all_failpoints, check, disturb
 from cluster import Failure
 from lab import running_cluster, skip_where_slurm_is_missing
 
+FAKETIME = f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketime.so.1"
 PASSES = ["submitted", "recorded", "released", "attempt made", "claimed", "started", "end recorded", "stop asked"]
 POINTS = [*PASSES, "request written"]
 
 
 class SlurmPlace(Place):
-    def __init__(self, cluster, folder, seeds):
+    def __init__(self, cluster, folder, seeds, lag=0, clocks=0, chance=None):
         super().__init__(folder, seeds)
+        self.lag, self.clocks, self.chance = lag, clocks, chance
         path = self.environment["PATH"]
         self.environment = cluster.environment(
             FILO_INDEX=str(folder / "index.sqlite"), PATH=f"{folder / 'bin'}:{cluster.environment().get('PATH', path)}"
@@ -36,8 +41,22 @@ class SlurmPlace(Place):
         self.cluster.write_text(
             f"name: chaos\nworker: {WORKER}\nlauncher: {{program: mpirun}}\nmemory: none\nwatch: {{enabled: false}}\n"
             "command_timeout_s: 10\nmessage_timeout_s: 2\n"
-            f"environment: {{PATH: '{self.environment['PATH']}', CHAOS_VIOLATIONS: '{self.violations}'}}\n"
+            f"result_grace_s: {lag + 10}\n"
+            f"environment: {json.dumps({'PATH': self.environment['PATH'], 'CHAOS_VIOLATIONS': str(self.violations), **self.lagging('node')})}\n"
         )
+
+    def lagging(self, host):
+        if not self.lag:
+            return {}
+        return {"LD_PRELOAD": os.environ["FILO_LAG"], "LAG_ROOT": str(self.workspace), "LAG_HOST": str(self.folder / f"host-{host}"), "LAG_S": str(self.lag)}
+
+    def host(self):
+        number = self.chance.randrange(2) if self.chance else 0
+        environment = self.lagging(f"login{number}")
+        if self.clocks:
+            preload = [*filter(None, [environment.get("LD_PRELOAD")]), FAKETIME]
+            environment |= {"LD_PRELOAD": ":".join(preload), "FAKETIME": f"{'+-'[number]}{self.clocks}s", "NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        return environment
 
     def states(self):
         result = subprocess.run(
@@ -69,10 +88,10 @@ class SlurmPlace(Place):
         return (folder / "result.json").exists() or all((attempt / "end.json").exists() for attempt in self.attempts(stage))
 
 
-def one_round(cluster, folder, seeds, chance, passed, kills_left, table):
-    place = SlurmPlace(cluster, folder, seeds)
+def one_round(cluster, place, chance, passed, kills_left, table):
+    folder = place.folder
     submitted = False
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 400 + 20 * place.lag
     while True:
         check(time.monotonic() < deadline, f"no end in sight in {folder}")
         calm = place.kills >= kills_left and set(POINTS) <= set(passed)
@@ -122,6 +141,8 @@ def main():
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=2, help="of the grid: 2 + 6 per seed stages")
+    parser.add_argument("--lag", type=int, default=0, help="seconds after which a host sees what another wrote")
+    parser.add_argument("--clocks", type=int, default=0, help="seconds that the login nodes' clocks are off, one each way")
     arguments = parser.parse_args()
     skip_where_slurm_is_missing()
     check(set(POINTS) == set(all_failpoints()), f"failpoints that are not gone through: {set(POINTS) ^ set(all_failpoints())}")
@@ -136,7 +157,8 @@ def main():
         passed = collections.Counter()
         while kills < arguments.kills or not set(POINTS) <= set(passed):
             folder = cluster.folder / f"r{rounds}"
-            kills += one_round(cluster, folder, arguments.seeds, chance, passed, arguments.kills - kills, table)
+            place = SlurmPlace(cluster, folder, arguments.seeds, arguments.lag, arguments.clocks, chance)
+            kills += one_round(cluster, place, chance, passed, arguments.kills - kills, table)
             rounds += 1
             print(f"round {rounds}: {kills} kills so far, at {dict(sorted(passed.items()))}", flush=True)
     print(

@@ -236,7 +236,7 @@ class Attack:
         while not (workspace / "server.json").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         reach = json.loads((workspace / "server.json").read_text())
-        self.port, self.token = urllib.parse.urlsplit(reach["url"]).port, reach["token"]
+        self.port, self.token = urllib.parse.urlsplit(reach["url"]).port, (workspace / "token").read_text().strip()
         self.generator = Generator(seed, self.token, trials)
         while not self.answers_a_sound_request() and time.monotonic() < deadline:
             time.sleep(0.1)

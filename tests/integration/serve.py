@@ -54,7 +54,7 @@ class Server:
                 raise AssertionError(f"filo serve did not start: {self.printed()}")
             time.sleep(0.02)
         self.reach = json.loads(self.file.read_text())
-        self.token = self.reach["token"]
+        self.token = (self.workspace / "token").read_text().strip()
         self.port = urllib.parse.urlsplit(self.reach["url"]).port
         while not self.get("/api/v1/experiments")["experiments"] and time.monotonic() < deadline:
             time.sleep(0.02)

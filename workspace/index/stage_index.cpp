@@ -2,19 +2,20 @@
 
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <fcntl.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <optional>
 #include <string_view>
 #include <type_traits>
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
+#include "base/host.hpp"
 #include "base/log.hpp"
 
 namespace filo {
@@ -29,12 +30,6 @@ constexpr int busy_timeout_ms = 2000;
 
 std::uint64_t nanoseconds(const timespec& time) {
   return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(time.tv_nsec);
-}
-
-std::uint64_t now_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return nanoseconds(now);
 }
 
 std::uint64_t fnv(std::string_view bytes) {
@@ -112,6 +107,19 @@ void each_member(Coder& coder, Record& record) {
   coder.text(record.last_reason);
 }
 
+// A folder of this user's own, no link, which nobody else can write to: /tmp is everybody's.
+bool is_ours(const fs::path& folder) {
+  struct stat status {};
+  return lstat(folder.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() &&
+         (status.st_mode & 022) == 0;
+}
+
+// Another process writes: its data base is sound, and not to be made anew.
+bool is_busy(const std::exception& problem) {
+  const auto* error = dynamic_cast<const SQLite::Exception*>(&problem);
+  return error != nullptr && (error->getErrorCode() == SQLITE_BUSY || error->getErrorCode() == SQLITE_LOCKED);
+}
+
 // stat of `name` in the folder; unset when there is none.
 std::optional<struct stat> status_of(int folder, const char* name) {
   struct stat status {};
@@ -124,16 +132,11 @@ std::optional<struct stat> status_of(int folder, const char* name) {
 fs::path index_file(const Workspace& workspace) {
   if (const char* chosen = std::getenv("FILO_INDEX"); chosen != nullptr && *chosen != '\0')
     return std::string_view(chosen) == "none" ? fs::path() : fs::path(chosen);
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  fs::path folder;
-  if (cache != nullptr && *cache == '/')
-    folder = cache;
-  else if (home != nullptr && *home == '/')
-    folder = fs::path(home) / ".cache";
-  else
-    return {};
-  return folder / "filo" / (sha256_hex(workspace.root().string()).substr(0, 16) + ".sqlite");
+  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+  const std::string name = sha256_hex(workspace.root().string()).substr(0, 16) + ".sqlite";
+  if (runtime != nullptr && *runtime == '/' && is_ours(runtime)) return fs::path(runtime) / "filo" / name;
+  const fs::path folder = "/tmp/filo-" + std::to_string(geteuid()) + "-" + boot_id().substr(0, 8);
+  return mkdir(folder.c_str(), 0700) == 0 || is_ours(folder) ? folder / name : fs::path();
 }
 
 class StageIndex::Database {
@@ -144,6 +147,7 @@ class StageIndex::Database {
     try {
       open();
     } catch (const std::exception& problem) {
+      if (is_busy(problem)) throw;
       log_warning("index: " + file.string() + ": " + problem.what() + "; it is made anew");
       database_.reset();
       for (const char* suffix : {"", "-wal", "-shm"}) fs::remove(file.string() + suffix, error);
@@ -223,6 +227,7 @@ StageIndex::StageIndex(const Workspace& workspace, const fs::path& file)
     try {
       load();
     } catch (const std::exception& problem) {  // damaged inside: what was read so far is checked against the files too
+      if (is_busy(problem)) throw;
       log_warning("index: " + file.string() + ": " + problem.what() + "; it is made anew");
       entries_.clear();
       database_.reset();
@@ -279,6 +284,7 @@ void StageIndex::save() {
     });
     changed_.clear();
   } catch (const std::exception& problem) {
+    if (is_busy(problem)) return;  // the next save() writes it
     log_warning("index: " + std::string(problem.what()) + "; going on without it, which takes longer");
     database_.reset();
   }
@@ -323,7 +329,7 @@ StageRecord StageIndex::record(const std::string& key, StageKind kind) {
     identify(key, known->second.record, identity);
     if (identity == known->second.identity) return known->second.record;
   }
-  const std::uint64_t begun = now_ns();
+  const auto begun = static_cast<std::uint64_t>(workspace_.file_time_s() * 1e9);
   StageRecord record = read_stage_record(workspace_, key, kind);
   ++reads_;
   Identity identity;

@@ -18,15 +18,16 @@
 
 namespace filo {
 
-// $FILO_INDEX, else $XDG_CACHE_HOME/filo/DIGEST.sqlite, else ~/.cache/filo/DIGEST.sqlite, DIGEST being of the
-// workspace's path; "" where there is none of these, or FILO_INDEX is "none".
+// $FILO_INDEX, else $XDG_RUNTIME_DIR/filo/DIGEST.sqlite, else /tmp/filo-UID-BOOT/DIGEST.sqlite, DIGEST being of the
+// workspace's path: on this machine's own disk, because SQLite's locks do not hold on network file systems, where home
+// folders often lie. "" where there is none of these, or FILO_INDEX is "none".
 std::filesystem::path index_file(const Workspace& workspace);
 
 // Not thread-safe; several processes may share one file.
 class StageIndex {
  public:
   // `file`: "" keeps the index in memory only. A file that is corrupt or not of this workspace is made anew, with a
-  // warning; one that cannot be written is left alone, with a warning.
+  // warning; one that cannot be written, or that others keep busy, is left alone.
   StageIndex(const Workspace& workspace, const std::filesystem::path& file);
   ~StageIndex();
   StageIndex(const StageIndex&) = delete;

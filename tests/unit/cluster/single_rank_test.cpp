@@ -45,5 +45,15 @@ TEST(MpiSession, WithoutMpirunItIsAWorldOfOne) {
   }
 }
 
+// Guards ranks under srun --gpus-per-task, each of which sees one GPU: rank 1 asked for number 1 of one.
+TEST(Gpus, EachRankHasOneOfItsOwn) {
+  EXPECT_EQ(gpu_of(0, 4, false), 0);
+  EXPECT_EQ(gpu_of(3, 4, false), 3);
+  EXPECT_EQ(gpu_of(3, 1, true), 0);
+  EXPECT_EQ(gpu_of(1, 2, true), 1) << "bound to the host's GPUs together";
+  EXPECT_THROW(gpu_of(1, 1, false), Error);
+  EXPECT_THROW(gpu_of(2, 2, true), Error);
+}
+
 }  // namespace
 }  // namespace filo

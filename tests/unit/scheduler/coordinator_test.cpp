@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 
 #include "scheduler/control/requests.hpp"
 #include "scheduler/report/status.hpp"
@@ -304,6 +305,95 @@ TEST_F(Coordination, StatusTellsWhatMattersFirst) {
   EXPECT_EQ(json["counts"]["failed"], 1);
   EXPECT_EQ(json["stages"][1]["limits"], "failed 3 of 3 times");
   EXPECT_EQ(json["active"]["executor"], "slurm");
+}
+
+// Guards: what cannot be looked after holds nobody up, is told, and goes when it is cancelled.
+TEST_F(Coordination, OneBadExperimentStopsNoOther) {
+  const Plan good = add("good");
+  add("bad", "train: {seed: 1}\n");
+  add("gone", "train: {seed: 2}\n", "broken");
+  write_file_atomically(workspace.plan_file("bad"), R"({"format": 1})");
+  Coordinator all = coordinator();
+  for (int i = 0; i < 4; ++i) {
+    const auto pass = all.pass();
+    EXPECT_EQ(pass.troubles.size(), 2u);
+    finish_all_running();
+  }
+  EXPECT_TRUE(all_done(all.statuses(good)));
+  EXPECT_FALSE(workspace.active("good"));
+
+  EXPECT_THROW(cancel_experiment(workspace, "bad", "enough"), Error);  // which of its stages ran it cannot say
+  EXPECT_TRUE(cancel_experiment(workspace, "gone", "enough"));
+  all.pass();
+  EXPECT_THAT(workspace.active_experiments(), testing::IsEmpty());
+  EXPECT_TRUE(all.pass().troubles.empty());
+}
+
+// Guards a cluster's hours: a pass that had not seen the cancellation yet started another stage.
+TEST_F(Coordination, WhatStartsWhileItsExperimentIsCancelledIsCancelledToo) {
+  const Plan plan = add("one");
+  Coordinator all = coordinator();
+  ASSERT_EQ(all.pass().experiments, 1u);
+  ActiveExperiment active = *workspace.active("one");
+  active.cancelled = true;
+  workspace.write_active(active);
+  all.pass();
+  all.pass();
+  EXPECT_EQ(executors["slurm"]->killed.size(), 2u);
+  EXPECT_TRUE(workspace.active("one"));
+  for (const Job& job : executors["slurm"]->jobs()) executors["slurm"]->end(job.stage, 0, EndCause::cancelled);
+  all.pass();
+  EXPECT_FALSE(workspace.active("one"));
+}
+
+// Guards the second of two submissions: what was handed over anew after the pass had begun stays active.
+TEST_F(Coordination, WhatIsHandedOverAgainMeanwhileStaysActive) {
+  add("one");
+  CoordinatorOptions options;
+  bool hand_over = false;
+  options.at_point = [&](std::string_view point) {
+    if (hand_over && point == "claimed")
+      workspace.write_active({.name = "one", .executor = "slurm", .cluster = "slurm.yaml"});
+  };
+  Coordinator all = coordinator(options);
+  for (int i = 0; i < 3; ++i) {
+    all.pass();
+    finish_all_running();
+  }
+  hand_over = true;
+  all.pass();
+  EXPECT_TRUE(workspace.active("one"));
+  hand_over = false;
+  all.pass();
+  EXPECT_FALSE(workspace.active("one"));
+}
+
+// Guards the workspace against a slow cluster: its commands are waited for outside of the workspace's lock.
+TEST_F(Coordination, NobodyWaitsForAClustersCommands) {
+  struct Slow : FakeExecutor {
+    using FakeExecutor::FakeExecutor;
+    std::filesystem::path workspace_lock, own;
+    FileDescriptor lock() const override { return open_file(own, O_RDWR | O_CREAT); }
+    void expect_free() const {
+      const FileDescriptor file = open_file(workspace_lock, O_RDWR | O_CREAT);
+      EXPECT_EQ(flock(file.get(), LOCK_EX | LOCK_NB), 0);
+    }
+    std::vector<Job> jobs() override {
+      expect_free();
+      return FakeExecutor::jobs();
+    }
+    std::vector<std::string> start(const std::vector<StartRequest>& requests,
+                                   const std::vector<Json>& claims) override {
+      expect_free();
+      return FakeExecutor::start(requests, claims);
+    }
+  };
+  const Plan plan = add("one");
+  Slow slow("me", "slow");
+  slow.workspace_lock = workspace.lock_file();
+  slow.own = scratch.folder / "slow.lock";
+  reconcile(workspace, plan, slow, {});
+  EXPECT_EQ(slow.running(), 2u);
 }
 
 }  // namespace

@@ -160,6 +160,27 @@ TEST_F(LocalRun, EndsWhatAnEarlierAttemptLeft) {
   EXPECT_EQ(left.wait().signal, SIGKILL);
 }
 
+// Guards resources.time, here as on a cluster: a stage has time to write a snapshot, and ends when it does not.
+TEST_F(LocalRun, EndsWhatTakesLongerThanItsTime) {
+  for (auto& stage : plan.stages) stage.resources.time = "00:00:02";
+  plan.stages[0].resources.attempts.timeouts = 1;
+  LocalExecutor deaf = executor("[ $key = " + plan.stages[0].key +
+                                " ] || { finish; exit; }; trap '' USR2; while :; do read -t 1 <> <(:); done\n");
+  const auto statuses = run(deaf);
+  EXPECT_EQ(statuses[0].state, StageState::failed);
+  EXPECT_THAT(statuses[0].reason, HasSubstr("ran longer than its time of 00:00:02"));
+}
+
+TEST_F(LocalRun, WarnsWhatIsNearTheEndOfItsTime) {
+  for (auto& stage : plan.stages) stage.resources.time = "00:00:02";
+  LocalExecutor local =
+      executor("[ $key$attempt = " + plan.stages[0].key +
+               "1 ] || { finish; exit; }; trap 'exit 75' USR2; while :; do read -t 0.1 <> <(:); done\n");
+  const auto statuses = run(local);
+  EXPECT_TRUE(all_done(statuses));
+  EXPECT_EQ(workspace.outcome(plan.stages[0].key, 1)->outcome, "stopped");
+}
+
 TEST_F(LocalRun, AMissingProgramIsAReason) {
   LocalExecutor local(workspace, "/nowhere/filo-worker",
                       LocalCapacity{.cores = 2, .memory_bytes = 1ull << 40, .gpus = {}}, "/nowhere/mpirun");
@@ -270,25 +291,46 @@ TEST(Resources, ReadsMemoryUnits) {
 
 // Guards: a pid that was reused, another boot and an old foreign claim are all dead; of a cluster's nothing is known.
 TEST(Claims, HoldWhileTheirProcessLives) {
+  const auto holds = [](const Json& claim, double age_s) { return claim_holds(claim, [=] { return age_s; }); };
   Json claim = process_claim();
-  EXPECT_TRUE(claim_holds(claim, 1e6));
+  EXPECT_TRUE(holds(claim, 1e6));
   claim["process_started"] = "1";
-  EXPECT_FALSE(claim_holds(claim, 0));
+  EXPECT_FALSE(holds(claim, 0));
   claim = process_claim();
   claim["boot"] = "another";
-  EXPECT_FALSE(claim_holds(claim, 0));
+  EXPECT_FALSE(holds(claim, 0));
   claim["host"] = "another";
-  EXPECT_TRUE(claim_holds(claim, 5));
-  EXPECT_FALSE(claim_holds(claim, 500));
-  EXPECT_FALSE(claim_holds(Json::object(), 500));
-  EXPECT_TRUE(claim_holds({{"executor", "slurm c"}}, 500));
+  EXPECT_TRUE(holds(claim, 5));
+  EXPECT_FALSE(holds(claim, 500));
+  EXPECT_FALSE(holds(Json::object(), 500));
+  EXPECT_TRUE(holds({{"executor", "slurm c"}}, 500));
+}
+
+// Guards: whatever its process waits for, other hosts see that it lives.
+TEST(Claims, AreTouchedWhileTheyAreKept) {
+  const Scratch scratch;
+  const std::filesystem::path file = scratch.write("claim.json", "{}");
+  const auto old = std::filesystem::file_time_type::clock::now() - std::chrono::hours(1);
+  const auto is_touched = [&] {
+    std::filesystem::last_write_time(file, old);
+    for (int i = 0; i < 100 && std::filesystem::last_write_time(file) == old; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return std::filesystem::last_write_time(file) != old;
+  };
+  Heartbeat heartbeat(std::chrono::milliseconds(5));
+  heartbeat.add(file);
+  EXPECT_TRUE(is_touched());
+  EXPECT_TRUE(is_touched());
+  heartbeat.remove(file);
+  is_touched();  // one may be on its way
+  EXPECT_FALSE(is_touched());
 }
 
 // Guards: an executor knows what it runs; a claim of its own process without a job was cut short before the start.
 TEST_F(LocalRun, ItsOwnClaimWithoutAJobIsDead) {
   LocalExecutor local = executor("");
   const std::vector<StartRequest> requests(1);
-  EXPECT_FALSE(local.may_be_running(local.prepare(requests)[0], 0));
+  EXPECT_FALSE(local.may_be_running(local.prepare(requests)[0], [] { return 0.0; }));
 }
 
 }  // namespace

@@ -13,14 +13,18 @@
 //     The passes that follow are another process's, while those before it live on; a process and all that it ran is
 //     gone.
 //
-//   executor [room=N] [longest=TIME] [refuse | accept] [silent | answering]
-//     How many it runs at once, what it allows, whether it starts what it is given, whether it answers.
+//   executor [room=N] [longest=TIME] [grace=SECONDS] [refuse | accept] [silent | answering]
+//     How many it runs at once, what it allows, how long results may take to appear, whether it starts what it is
+//     given, whether it answers.
 //
 //   exit STAGE CODE, signal STAGE NUMBER, end STAGE CAUSE
 //     A job ends.
 //
 //   result STAGE [attempt=N], finish STAGE | all
 //     The worker writes result.json; and exits 0.
+//
+//   waited STAGE SECONDS
+//     As if the newest attempt's result had been waited for so long.
 //
 //   event STAGE
 //     The input becomes the attempt's events.jsonl.
@@ -67,6 +71,7 @@ class Story {
     add("signal", &Story::signal);
     add("result", &Story::result);
     add("finish", &Story::finish);
+    add("waited", &Story::waited);
     add("event", &Story::event);
     add("lists", &Story::lists);
     add("request", &Story::request);
@@ -182,6 +187,7 @@ class Story {
     FakeExecutor& executor = *processes_.at(current_);
     executor.room = std::stoi(block.value("room", std::to_string(executor.room)));
     executor.longest = block.value("longest", executor.longest);
+    executor.grace_s = std::stod(block.value("grace", std::to_string(executor.grace_s)));
     if (block.has("refuse") || block.has("accept")) executor.refuse = block.has("refuse");
     if (block.has("silent") || block.has("answering")) executor.silent = block.has("silent");
     return "";
@@ -211,6 +217,15 @@ class Story {
     const PlannedStage& stage = plan_.stage(key(block.words.at(0)));
     const int newest = workspace_.newest_attempt(stage.key);
     write_result(workspace_, stage.key, stage.kind, std::stoi(block.value("attempt", std::to_string(newest))));
+    return "";
+  }
+
+  // As if the newest attempt's result had been waited for so long.
+  std::string waited(const TranscriptBlock& block) {
+    const std::string stage = key(block.words.at(0));
+    std::filesystem::last_write_time(
+        workspace_.awaited_file(stage, workspace_.newest_attempt(stage)),
+        std::filesystem::file_time_type::clock::now() - std::chrono::seconds(std::stoi(block.words.at(1))));
     return "";
   }
 

@@ -410,9 +410,22 @@ TEST_F(SlurmExecutorTest, AClaimHoldsWhileItsBatchIsRecorded) {
   const auto wanted = requests(1);
   const auto claims = slurm.prepare(wanted);
   EXPECT_EQ(claims[0]["executor"], "slurm test");
-  EXPECT_TRUE(executor().may_be_running(claims[0], 0));
-  EXPECT_FALSE(executor().may_be_running({{"executor", "slurm test"}, {"batch", "filo-0"}}, 0));
-  EXPECT_FALSE(executor().may_be_running({{"executor", "slurm test"}, {"batch", "../x"}}, 0));
+  const auto no_age = [] { return 0.0; };
+  EXPECT_TRUE(executor().may_be_running(claims[0], no_age));
+  EXPECT_FALSE(executor().may_be_running({{"executor", "slurm test"}, {"batch", "filo-0"}}, no_age));
+  EXPECT_FALSE(executor().may_be_running({{"executor", "slurm test"}, {"batch", "../x"}}, no_age));
+}
+
+// Guards the pass: what Slurm says may be in another encoding, and as long as it likes.
+TEST_F(SlurmExecutorTest, ARefusalThatIsNotUtf8IsTold) {
+  mode("latin1");
+  auto slurm = executor();
+  const auto wanted = requests(1);
+  const auto problems = start(slurm, wanted);
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_THAT(problems[0], testing::HasSubstr("refus\\xE9"));
+  workspace.write_outcome(wanted[0].stage->key, 1, {"failed", "exited", problems[0]});
+  EXPECT_EQ(workspace.outcome(wanted[0].stage->key, 1)->reason, problems[0]);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "service/assets.hpp"
 #include "service/stage_files.hpp"
 #include "tests/unit/support/scratch.hpp"
+#include "workspace/server_file.hpp"
 
 namespace filo::service {
 namespace {
@@ -61,6 +62,7 @@ class HttpApi : public ::testing::Test {
     set(evaluate, StageState::done, 1);
     set(train, StageState::done, 1);
     context = std::make_unique<ApiContext>(ApiContext{*workspace, hub, monitor(), requests, passes, {}, "1.2.3"});
+    context->events_secret = "secret of the events";
     context->actions.cancel_stage = [&](const std::string& key, const std::string& reason) {
       asked = "cancel " + key + " " + reason;
       return key != evaluate;
@@ -421,6 +423,19 @@ TEST_F(HttpApi, OnlyThePageAndTheHealthCheckAreOpen) {
     if (!route.needs_token) open.insert(route.pattern);
   EXPECT_EQ(open,
             (std::set<std::string>{"/", "/app.js", "/js/{path*}", "/style.css", "/chart.js", "/icon.svg", "/healthz"}));
+}
+
+// Guards what workers may: post the events of their own attempt, and nothing more.
+TEST_F(HttpApi, AnAttemptsTokenIsForItsEventsAlone) {
+  for (const auto& route : router.routes())
+    EXPECT_EQ(route.own_token != nullptr,
+              route.pattern == "/api/v1/stages/{key}/attempts/{attempt}/events" && route.method == "POST")
+        << route.pattern;
+  const auto match = router.match("POST", {"api", "v1", "stages", train, "attempts", "1", "events"});
+  ASSERT_NE(match.route, nullptr);
+  EXPECT_EQ(match.route->own_token(match.parameters), attempt_token("secret of the events", train, 1));
+  for (const char* attempt : {"newest", "0", "-1", "01", "9999999999", ""})
+    EXPECT_EQ(match.route->own_token({{"key", train}, {"attempt", attempt}}), "") << attempt;
 }
 
 }  // namespace

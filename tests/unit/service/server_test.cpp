@@ -56,6 +56,13 @@ class HttpServerOnLoopback : public ::testing::Test {
                 .handler = [](const Request&) { return Response{.body = std::string("open")}; },
                 .needs_token = false,
                 .quick = true});
+    router.add({.method = "POST",
+                .pattern = "/own/{name}",
+                .handler = [](const Request&) { return Response{.body = std::string("taken")}; },
+                .own_token =
+                    [](const auto& parameters) {
+                      return parameters.at("name") == "none" ? "" : "of " + parameters.at("name");
+                    }});
     ServerOptions options;
     options.token = token;
     server = std::make_unique<Server>(options, router, counters);
@@ -116,6 +123,16 @@ TEST_F(HttpServerOnLoopback, WithoutTheTokenOnlyOpenRoutesAnswer) {
   EXPECT_THAT(ask("GET /hello", "Authorization: Bearer fedcba9876543210\r\n"), HasSubstr("WWW-Authenticate: Bearer"));
   EXPECT_THAT(ask("GET /hello", authorized + authorized), HasSubstr(" 400 "));
   EXPECT_EQ(counters.refused_tokens, 3u);
+}
+
+// Guards everything else from a worker's token.
+TEST_F(HttpServerOnLoopback, ARoutesOwnTokenIsGoodForThatRouteAlone) {
+  const std::string of_a = "Content-Length: 0\r\nAuthorization: Bearer of a\r\n";
+  EXPECT_THAT(ask("POST /own/a", of_a), HasSubstr("taken"));
+  EXPECT_THAT(ask("POST /own/a", authorized + "Content-Length: 0\r\n"), HasSubstr("taken"));
+  for (const char* other : {"POST /own/b", "POST /own/none", "POST /echo", "GET /hello"})
+    EXPECT_THAT(ask(other, of_a), HasSubstr(" 401 ")) << other;
+  EXPECT_THAT(ask("POST /own/none", "Content-Length: 0\r\nAuthorization: Bearer \r\n"), HasSubstr(" 401 "));
 }
 
 TEST_F(HttpServerOnLoopback, WhatDoesNotFitIsRefusedWithItsReason) {

@@ -38,7 +38,10 @@ class FakeExecutor : public Executor {
   std::vector<Json> prepare(const std::vector<StartRequest>& requests) override {
     return std::vector<Json>(requests.size(), Json{{"executor", name_}, {"host", owner_}});
   }
-  bool may_be_running(const Json& claim, double) const override { return claim.value("host", "") == alive_owner; }
+  bool may_be_running(const Json& claim, const std::function<double()>&) const override {
+    return claim.value("host", "") == alive_owner;
+  }
+  double result_grace_s() const override { return grace_s; }
   std::vector<std::string> start(const std::vector<StartRequest>& requests, const std::vector<Json>& claims) override {
     EXPECT_EQ(requests.size(), claims.size());
     ++batches;
@@ -76,6 +79,7 @@ class FakeExecutor : public Executor {
   std::map<std::string, int> starts;
   std::map<std::string, ResourceSettings> given;  // of the latest start
   std::string longest;                            // time that it gives; "": no limit
+  double grace_s = 0;
   int room = 100;
   int calls = 0;
   int batches = 0;

@@ -24,6 +24,7 @@ printf '%s\n' "$@" >"$here/arguments"
 mode=$(cat "$here/mode" 2>/dev/null)
 case $mode in
   refuse) echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2; exit 1 ;;
+  latin1) printf 'sbatch: error: %0480d refus\xe9 par le contr\xf4leur\n' 0 >&2; exit 1 ;;
   lost) echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1 ;;
   full) echo "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying" >&2; sleep 60 ;;
   user-full) echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1 ;;

@@ -1,8 +1,10 @@
 #include "workspace/index/stage_index.hpp"
 
+#include <SQLiteCpp/SQLiteCpp.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <fstream>
@@ -131,6 +133,37 @@ TEST_F(Index, APlaceThatCannotBeWrittenIsNoError) {
   scratch.write("cache", "a file where the folder should be");
   EXPECT_EQ(reads_for(true), 1u);
   EXPECT_EQ(reads_for(true), 1u);
+}
+
+// Guards others' work: a data base that another process holds is no broken one.
+TEST_F(Index, ABusyIndexIsNotMadeAnew) {
+  EXPECT_EQ(reads_for(true), 1u);
+  {
+    SQLite::Database holder(file.string(), SQLite::OPEN_READWRITE);
+    holder.exec("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; INSERT INTO about VALUES ('held', 'yes'); COMMIT");
+    EXPECT_EQ(reads_for(true), 1u);
+    EXPECT_TRUE(std::filesystem::exists(file));
+  }
+  EXPECT_EQ(reads_for(true), 0u);
+}
+
+// Guards SQLite against network file systems: the index lies on this machine's own disk, in a folder of the user's own.
+TEST_F(Index, LiesOnThisMachinesDisk) {
+  const auto set = [](const char* name, const char* value) {
+    value == nullptr ? unsetenv(name) : setenv(name, value, 1);
+  };
+  const char* runtime = getenv("XDG_RUNTIME_DIR");
+  const std::string before = runtime == nullptr ? "" : runtime;
+  unsetenv("FILO_INDEX");
+  std::filesystem::create_directory(scratch.folder / "runtime");
+  set("XDG_RUNTIME_DIR", (scratch.folder / "runtime").c_str());
+  EXPECT_EQ(index_file(workspace).parent_path(), scratch.folder / "runtime" / "filo");
+  std::filesystem::permissions(scratch.folder / "runtime", std::filesystem::perms::all);
+  const std::string in_tmp = "/tmp/filo-" + std::to_string(geteuid()) + "-";
+  EXPECT_THAT(index_file(workspace).string(), testing::StartsWith(in_tmp)) << "others may write there";
+  set("XDG_RUNTIME_DIR", nullptr);
+  EXPECT_THAT(index_file(workspace).string(), testing::StartsWith(in_tmp));
+  set("XDG_RUNTIME_DIR", before.empty() ? nullptr : before.c_str());
 }
 
 }  // namespace

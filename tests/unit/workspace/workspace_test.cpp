@@ -2,10 +2,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <cmath>
 #include <set>
 #include <thread>
 
+#include "base/host.hpp"
+#include "base/log.hpp"
 #include "tests/unit/support/scratch.hpp"
 
 namespace filo {
@@ -34,9 +39,9 @@ TEST(StageKey, DependsOnWhatThingsAreNotWhere) {
   }
 }
 
-// Guards: a result counts only when it is of this stage, this kind and the newest attempt, and no artifact leads out of
-// the stage.
-TEST(Workspace, BelievesOnlyTheNewestAttemptsResult) {
+// Guards: a result counts only when it is of this stage, this kind and an attempt that was made, and no artifact leads
+// out of the stage. One that appears when its attempt was given up already counts too: the work is done.
+TEST(Workspace, BelievesOnlyResultsOfAttemptsThatWereMade) {
   const Scratch scratch;
   const Workspace workspace = scratch.workspace();
   workspace.create_stage(key, {{"kind", "train"}});
@@ -51,7 +56,7 @@ TEST(Workspace, BelievesOnlyTheNewestAttemptsResult) {
   EXPECT_FALSE(workspace.result(key, StageKind::train)) << "of an attempt that was never made";
   write_result(workspace, key, StageKind::train, 1);
   ASSERT_EQ(workspace.make_attempt(key), 2);
-  EXPECT_FALSE(workspace.result(key, StageKind::train)) << "of a stale attempt";
+  EXPECT_EQ(workspace.result(key, StageKind::train)->attempt, 1) << "of an attempt that was given up";
   for (const char* broken : {"", "{", "[]", R"({"stage": 1})", R"({"stage": "0123456789abcdef", "kind": "train"})"}) {
     write_file_atomically(workspace.result_file(key), broken);
     EXPECT_FALSE(workspace.result(key, StageKind::train)) << broken;
@@ -71,11 +76,11 @@ TEST(Workspace, ASupersededAttemptOrStartRecordsNothing) {
   EXPECT_EQ(restart, 2);
   const auto error_of_writing = [&](int attempt, int of_start) {
     return error_of([&] {
-      workspace.write_result({.stage = key, .kind = StageKind::train, .attempt = attempt, .seconds = 1}, of_start);
+      workspace.commit({.stage = key, .kind = StageKind::train, .attempt = attempt, .seconds = 1}, of_start);
     });
   };
   EXPECT_THAT(error_of_writing(first, start),
-              testing::HasSubstr("start 1 of attempt 1 was superseded by start 2; its result is not recorded"));
+              testing::HasSubstr("start 1 of attempt 1 was superseded by start 2; nothing of it is recorded"));
   EXPECT_FALSE(std::filesystem::exists(workspace.result_file(key)));
 
   const int second = workspace.make_attempt(key);
@@ -86,6 +91,73 @@ TEST(Workspace, ASupersededAttemptOrStartRecordsNothing) {
   const auto result = workspace.result(key, StageKind::train);
   ASSERT_TRUE(result);
   EXPECT_EQ(result->attempt, second);
+}
+
+// Guards: a start that was given up leaves what its successor made alone; what is unfinished goes when one is done.
+TEST(Workspace, WhatAStartMakesIsTheStagesWhenItCommits) {
+  const Scratch scratch;
+  const Workspace workspace = scratch.workspace();
+  workspace.create_stage(key, {{"kind", "train"}});
+  const auto make = [&](int attempt, int start, const std::string& text) {
+    const auto folder = workspace.start_folder(key, attempt, start) / "checkpoint";
+    std::filesystem::create_directories(folder);
+    write_file_atomically(folder / "settings.json", text);
+    return StageResult{.stage = key, .kind = StageKind::train, .attempt = attempt, .artifacts = {{"c", "checkpoint"}}};
+  };
+  const auto made = [&] { return read_file(workspace.checkpoint_folder(key) / "settings.json"); };
+  const int first = workspace.make_attempt(key);
+  const StageResult stale = make(first, workspace.make_start(key, first), "stale");
+  const int second = workspace.make_attempt(key);
+  workspace.commit(make(second, workspace.make_start(key, second), "good"), 1);
+  EXPECT_EQ(made(), "good");
+  EXPECT_FALSE(std::filesystem::exists(workspace.start_folder(key, first, 1) / "checkpoint"));
+  make(first, 1, "stale");
+  EXPECT_THAT(error_of([&] { workspace.commit(stale, 1); }), testing::HasSubstr("superseded by attempt 2"));
+  EXPECT_EQ(made(), "good");
+  const int again = workspace.make_start(key, second);
+  workspace.commit(make(second, again, "better"), again);
+  EXPECT_EQ(made(), "better") << "a folder takes a folder's place";
+}
+
+// Guards: ages are told by the clock that stamps the files, which here is this machine's, and not by anything else.
+TEST(Workspace, AgesAreByTheFilesClock) {
+  const Scratch scratch;
+  const Workspace workspace = scratch.workspace();
+  const std::string file = scratch.write("workspace/file", "");
+  EXPECT_LT(std::abs(workspace.age_s(file)), 5);
+  std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::now() - std::chrono::seconds(500));
+  EXPECT_NEAR(workspace.age_s(file), 500, 5);
+  EXPECT_EQ(workspace.age_s(scratch.folder / "none"), 1e9);
+  EXPECT_TRUE(std::filesystem::exists(workspace.clock_file(host_name())));
+  FileClock unwritable("/proc/none/clock");
+  EXPECT_NEAR(unwritable.now_s(), wall_time_s(), 1);
+}
+
+// Guards against silence: whoever waits for the workspace learns for whom.
+TEST(Workspace, WhoHoldsTheLockIsTold) {
+  const Scratch scratch;
+  const Workspace workspace = scratch.workspace();
+  FileDescriptor held = workspace.lock();
+  start_logging("test");
+  testing::internal::CaptureStderr();
+  std::thread waiting([&] { workspace.lock(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(2300));
+  held.reset();
+  waiting.join();
+  const std::string told = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(told, testing::HasSubstr("waiting for " + workspace.lock_file().string() + ", held for "));
+  EXPECT_THAT(told, testing::HasSubstr(" s by process " + std::to_string(getpid()) + " on " + host_name()));
+}
+
+// Guards one attempt from a second one beside it: what was read is out of date when the next attempt is there.
+TEST(Workspace, AnAttemptFollowsTheOneThatWasRead) {
+  const Scratch scratch;
+  const Workspace workspace = scratch.workspace();
+  workspace.create_stage(key, Json::object());
+  EXPECT_TRUE(workspace.make_attempt_after(key, 0));
+  EXPECT_FALSE(workspace.make_attempt_after(key, 0));
+  EXPECT_TRUE(workspace.make_attempt_after(key, 1));
+  EXPECT_EQ(workspace.make_attempt(key), 3);
 }
 
 // Guards: two processes that make attempts at the same moment get different numbers.
