@@ -279,6 +279,10 @@ int run_program(CLI::App& program, int argc, char** argv) {
   } catch (const Error& error) {
     std::cerr << program.get_name() << ": " << error.what() << "\n";
     return static_cast<int>(error.exit_code());
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::cerr << program.get_name() << ": " << printable(error.path1().string()) << ": " << error.code().message()
+              << "\n";
+    return static_cast<int>(ExitCode::failed);
   } catch (const std::exception& error) {
     std::cerr << program.get_name() << ": unexpected: " << error.what() << "\n";
     return static_cast<int>(ExitCode::failed);

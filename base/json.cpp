@@ -2,6 +2,7 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "base/utf8.hpp"
 
 namespace filo {
 
@@ -12,8 +13,13 @@ Json read_json(const std::filesystem::path& path) {
   try {
     return Json::parse(text);
   } catch (const Json::parse_error& error) {
-    throw Error("json: " + path.string(), "not valid JSON at byte " + std::to_string(error.byte) + ": " + error.what());
+    throw Error("json: " + path.string(), "not valid JSON at byte " + std::to_string(error.byte) + ": " + told(error));
   }
+}
+
+std::string told(const Json::exception& problem) {
+  const std::string message = problem.what();  // "[json.exception.parse_error.101] parse error at ..."
+  return printable(message.substr(message.find("] ") + 2));
 }
 
 std::optional<Json> read_json_if_sound(const std::filesystem::path& path) {

@@ -16,6 +16,9 @@ std::string canonical_json(const Json& value);
 // Throws Error naming the file and the position where it is not JSON (or cannot be read).
 Json read_json(const std::filesystem::path& path);
 
+// What the library says is wrong, for a message: without its tag, and printable.
+std::string told(const Json::exception& problem);
+
 // Unset where read_json() would throw: a file that may be absent, torn by a full disk of long ago, or edited by hand.
 std::optional<Json> read_json_if_sound(const std::filesystem::path& path);
 

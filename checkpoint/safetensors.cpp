@@ -102,7 +102,7 @@ Json parse_header(std::string_view text, const fs::path& path) {
     if (!header.is_object()) throw Error(where(path), "the header is not a JSON object");
     return header;
   } catch (const Json::exception& error) {
-    throw Error(where(path), std::string("the header is not valid JSON: ") + error.what());
+    throw Error(where(path), std::string("the header is not valid JSON: ") + told(error));
   }
 }
 

@@ -41,8 +41,9 @@ Workspace::Workspace(fs::path root, Access access) : WorkspaceLayout(std::move(r
 }
 
 void Workspace::create_stage(const std::string& key, const Json& spec) const {
-  if (fs::exists(result_file(key))) return;
-  if (read_json_if_sound(spec_file(key)) == spec && fs::exists(attempts_folder(key))) return;
+  std::error_code error;
+  if (fs::exists(result_file(key), error)) return;
+  if (read_json_if_sound(spec_file(key)) == spec && fs::exists(attempts_folder(key), error)) return;
   fs::create_directories(attempts_folder(key));
   if (create_file_exclusively(spec_file(key), spec.dump(2) + "\n")) return;
   const auto existing = read_json_if_sound(spec_file(key));

@@ -230,7 +230,7 @@ std::string table_digest(const std::vector<SampleInfo>& samples,
   try {
     return sha256_hex(canonical_json({{"samples", table}, {"checksums", checksums}}));
   } catch (const Json::exception& error) {  // not UTF-8
-    throw Error("shards", std::string("a sample's name, class, split, defect or boxes: ") + error.what());
+    throw Error("shards", std::string("a sample's name, class, split, defect or boxes: ") + told(error));
   }
 }
 

@@ -87,7 +87,7 @@ Manifest read_manifest(const fs::path& folder) {
   try {
     return parse_manifest(read_json(path), folder, where);
   } catch (const Json::exception& error) {
-    throw Error(where, std::string("not a manifest: ") + error.what());
+    throw Error(where, std::string("not a manifest: ") + told(error));
   }
 }
 

@@ -171,7 +171,7 @@ SlurmBatch slurm_batch_from_json(const Json& json, const std::string& where) {
                                .dropped = entry.value("dropped", false)});
     return batch;
   } catch (const Json::exception& error) {
-    throw Error("slurm: " + where, std::string("found a broken record, expected one that filo wrote: ") + error.what());
+    throw Error("slurm: " + where, std::string("found a broken record, expected one that filo wrote: ") + told(error));
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
+#include "base/log.hpp"
 #include "base/text.hpp"
 #include "settings/clip_digest.hpp"
 #include "settings/experiment/experiment.hpp"
@@ -36,8 +37,12 @@ std::string remembered_clip_digest(const Workspace& workspace, const fs::path& f
     }
   }
   const std::string digest = clip_digest(folder);
-  fs::create_directories(workspace.cache_folder());
-  write_json(file, {{"fingerprint", wanted}, {"digest", digest}});
+  try {
+    fs::create_directories(workspace.cache_folder(), error);
+    write_json(file, {{"fingerprint", wanted}, {"digest", digest}});
+  } catch (const Error& problem) {  // it is computed anew next time
+    log_warning("plan: " + file.string() + ": the weights' digest is not kept: " + problem.what());
+  }
   return digest;
 }
 

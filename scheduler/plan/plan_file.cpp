@@ -13,6 +13,12 @@ namespace {
 namespace fs = std::filesystem;
 constexpr int plan_format = 2;
 
+// What may not be looked at is there: whoever reads it says so.
+bool there_or_hidden(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error) || error;
+}
+
 // Keys become paths.
 std::string checked_key(const Json& json, const fs::path& path) {
   const auto key = json.get<std::string>();
@@ -89,8 +95,7 @@ void save_plan(const Plan& plan, const Workspace& workspace) {
 
 Plan load_plan(const Workspace& workspace, const std::string& name) {
   const fs::path path = workspace.plan_file(name);
-  std::error_code error;
-  if (!is_plain_name(name) || !fs::exists(path, error)) {
+  if (!is_plain_name(name) || !there_or_hidden(path)) {
     throw UsageError("scheduler: experiment " + name, "found none of this name in " + workspace.root().string() +
                                                           ", expected one that filo run has planned" +
                                                           did_you_mean(name, experiment_names(workspace)));
@@ -116,7 +121,7 @@ Plan load_plan(const Workspace& workspace, const std::string& name) {
     return plan;
   } catch (const Json::exception& problem) {
     throw Error("scheduler: " + path.string(),
-                std::string("found a plan of another form (") + problem.what() + "); filo run writes it anew");
+                std::string("found a plan of another form (") + told(problem) + "); filo run writes it anew");
   }
 }
 
@@ -124,7 +129,7 @@ std::vector<std::string> experiment_names(const Workspace& workspace) {
   std::vector<std::string> names;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(workspace.experiments_folder(), error))
-    if (const std::string name = entry.path().filename().string(); fs::exists(workspace.plan_file(name)))
+    if (const std::string name = entry.path().filename().string(); there_or_hidden(workspace.plan_file(name)))
       names.push_back(name);
   std::sort(names.begin(), names.end());
   return names;
