@@ -1,6 +1,6 @@
 # What a newcomer types. The work is done by tools/ and CMake (CMakePresets.json).
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test chaos chaos-slurm bench-scheduler fuzz-http format format-check tidy precommit asan asan-rooms tsan clean
+.PHONY: help setup build install demo test chaos chaos-slurm bench-scheduler fuzz-http fuzz-workspace format format-check tidy precommit asan asan-rooms tsan clean
 
 help:
 	@echo "make demo          install what is missing, build, and run both folds on generated data (under 2 minutes when built)"
@@ -14,9 +14,10 @@ help:
 	@echo "make asan          the unit tests under AddressSanitizer and UBSan; make asan-rooms: those without LibTorch, in minutes"
 	@echo "make tsan          the tests of the rooms without LibTorch under ThreadSanitizer"
 	@echo "make chaos         kill -9 of the coordinator 500 times (5 minutes); SEED=N for another run"
-	@echo "make chaos-slurm   the same on a Slurm cluster of virtual nodes (12 minutes)"
+	@echo "make chaos-slurm   the same on a Slurm cluster of virtual nodes whose files lag by LAG=60 s and whose clocks are CLOCKS=300 s off"
 	@echo "make bench-scheduler  the coordinator with 100,000 stages, 10,000 trials, 10,000 workers (3 minutes)"
-	@echo "make fuzz-http     10,000 malformed requests against filo serve under ASan and UBSan (20 minutes); SEED=N for others"
+	@echo "make fuzz-http     malformed requests against filo serve under ASan and UBSan, for SECONDS=600; SEED=N for others"
+	@echo "make fuzz-workspace  one file of a live workspace made bad at a time, likewise"
 	@echo "make clean         remove what was built and the demo's folder; .deps stays"
 
 setup:
@@ -81,7 +82,12 @@ tsan:
 fuzz-http:
 	@tools/setup test
 	@PRESET=asan tools/build filo
-	@.deps/venv/bin/python tests/fuzz/http.py --filo build-asan/bin/filo --seed $(or $(SEED),1)
+	@.deps/venv/bin/python tests/fuzz/http.py --filo build-asan/bin/filo --requests 1000000 --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
+
+fuzz-workspace:
+	@tools/setup test
+	@PRESET=asan tools/build filo
+	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build-asan/bin/filo .deps/venv/bin/python tests/fuzz/workspace.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 chaos: build
 	@tools/setup test
@@ -89,7 +95,8 @@ chaos: build
 
 chaos-slurm: build
 	@tools/setup test
-	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo .deps/venv/bin/python tests/chaos/slurm_chaos.py --kills 500 --seed $(or $(SEED),0)
+	@tools/build filo_lag
+	@FILO_LAG=$(CURDIR)/build/tests/chaos/libfilo_lag.so FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo .deps/venv/bin/python tests/chaos/slurm_chaos.py --kills 500 --lag $(or $(LAG),60) --clocks $(or $(CLOCKS),300) --seed $(or $(SEED),0)
 
 bench-scheduler: build
 	@build/bin/filo bench scheduler --json

@@ -111,6 +111,8 @@ class Session {
     const auto& message = parser.get();
     if (message.count(field::host) > 1 || message.count(field::authorization) > 1)
       return problem_response(400, "expected one Host and one Authorization header");
+    if (!has_one_length(message))
+      return problem_response(400, "expected Content-Length, or Transfer-Encoding: chunked alone");
     if (!is_allowed_host(std::string(message[field::host]), shared_.options.allowed_hosts))
       return problem_response(421, "this server does not answer for the name in Host (filo serve --allow-host)");
     auto target = parse_target(std::string_view(message.target().data(), message.target().size()));
@@ -133,6 +135,16 @@ class Session {
     if (parser.content_length() && *parser.content_length() > most)
       return problem_response(413, "expected at most " + std::to_string(most) + " bytes");
     return Admitted{std::move(*target), std::move(match)};
+  }
+
+  // RFC 9112, 6.3: where a body's end could be read in two ways, what follows it might be another's request.
+  template <typename Message>
+  static bool has_one_length(const Message& message) {
+    using beast::http::field;
+    const auto codings = message.count(field::transfer_encoding);
+    if (codings == 0) return message.count(field::content_length) <= 1;
+    return codings == 1 && message.count(field::content_length) == 0 &&
+           beast::iequals(message[field::transfer_encoding], "chunked");
   }
 
   bool is_authorized(const std::string& header, const Router::Match& match) const {

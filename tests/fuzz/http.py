@@ -150,6 +150,19 @@ class Generator:
         return b"".join(self.random.choice([self.request(), self.request(headers=b""), self.request(path=b"/healthz", headers=b"")]) for _ in range(self.random.randrange(2, 30))) + \
             self.random.choice([b"", self.junk(100), b"GET / HTT"])
 
+    def kind_smuggled(self):
+        """A request whose length can be read in two ways, and another one behind it."""
+        behind = self.request(path=b"/healthz", headers=b"")
+        length = b"Content-Length: %d\r\n" % len(behind)
+        lengths = self.random.choice([
+            b"Content-Length: 0\r\n" + length, length + b"Content-Length: 0\r\n", b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", b"Transfer-Encoding: chunked\r\n" + length,
+            b"Transfer-Encoding: xchunked\r\n" + length, b"Transfer-Encoding: chunked, identity\r\n", b"Transfer-Encoding: identity, chunked\r\n" + length, b"Transfer-Encoding:\x0bchunked\r\n" + length,
+            b"Transfer-Encoding : chunked\r\n" + length, b"Transfer-Encoding:\r\n chunked\r\n" + length, b"Content-Length: +5\r\n", b"Content-Length: 0x5\r\n", b"Content-Length: -1\r\n",
+            b"Content-Length: 0, %d\r\n" % len(behind), b"Content-Length : 0\r\n" + length, b"X: a\r\n\tContent-Length: 0\r\n" + length + b"Content-Length: 0\r\n", b"Content-Length: 0\n" + length,
+            b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", b"Content-Length: 99999999999999999999999\r\n"])
+        body = self.random.choice([behind, b"0\r\n\r\n" + behind, b"%x\r\n" % len(behind) + behind + b"\r\n0\r\n\r\n"])
+        return self.request(b"POST", f"/api/v1/stages/{self.stage()}/attempts/1/events".encode(), self.good() + lengths, body)
+
     def kind_cut_off(self):
         whole = self.request()
         return whole[:self.random.randrange(len(whole))]
@@ -222,6 +235,8 @@ def faults(number, kind, data, answer, token):
             found.append(f"request {number} ({kind}): answered without the token: {data[:200]!r}")
         if b'"experiments"' in answer or b'"stages":' in answer or b"filo_stages" in answer:
             found.append(f"request {number} ({kind}): let in without the token")
+    if kind == "smuggled" and answer.count(b"HTTP/1.1 ") - answer.count(b"HTTP/1.1 100") > 1 and b'"status":"ok"' in answer.replace(b" ", b""):
+        found.append(f"request {number} ({kind}): what was hidden in a body was answered: {data[:400]!r}")
     if b"HTTP/1.1 500" in answer:
         found.append(f"request {number} ({kind}): 500 for {data[:300]!r}")
     return found
@@ -245,9 +260,11 @@ class Attack:
         request = b"GET /api/v1/experiments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer " + self.token.encode() + b"\r\n\r\n"
         return b"ablation" in exchange(self.port, request, self.generator)
 
-    def run(self, requests):
+    def run(self, requests, seconds):
         begin = time.monotonic()
         for number in range(requests):
+            if time.monotonic() - begin > seconds:
+                break
             kind, data = self.generator.next()
             answer = exchange(self.port, data, self.generator)
             status = answer[:12].decode("latin-1")[9:12] or "none"
@@ -287,6 +304,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--filo", required=True)
     parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=3600, help="ends sooner")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     home, workspace, trials = make_home()
@@ -295,7 +313,7 @@ def main():
     process = subprocess.Popen([options.filo, "serve", "--workspace", workspace, "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
     try:
         attack = Attack(process, workspace, trials, options.seed)
-        attack.run(options.requests)
+        attack.run(options.requests, options.seconds)
     finally:
         if process.poll() is None:
             process.kill()

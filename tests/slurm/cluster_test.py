@@ -186,7 +186,7 @@ class OnACluster(unittest.TestCase):
         answer = json.loads(lab.filo("doctor", "--cluster", lab.settings, "--json").stdout)
         verdicts = {check["name"]: check["verdict"] for check in answer["checks"]}
         self.assertTrue(answer["works"], answer)
-        for name in ("controller", "test job", "MPI on the node", "file locks", "clock"):
+        for name in ("controller", "test job", "node's files", "MPI on the node", "file locks", "times of change", "clock"):
             self.assertEqual(verdicts[name], "good", answer)
         lab.settings.write_text(real + "partition: nowhere\n")
         answer = json.loads(lab.filo("doctor", "--cluster", lab.settings, "--json", code=1).stdout)

@@ -1,19 +1,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <optional>
 #include <sstream>
 #include <thread>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "base/log.hpp"
 #include "base/text.hpp"
 #include "scheduler/executors/doctor/tools.hpp"
 #include "scheduler/executors/slurm_batch.hpp"
 #include "scheduler/executors/slurm_commands.hpp"
 #include "settings/resources.hpp"
+#include "workspace/file_clock.hpp"
 
 namespace filo {
 namespace {
@@ -70,12 +74,16 @@ Check check_limits(SlurmCommands& commands, const ClusterSettings& settings) {
   return {"limits", Verdict::good, found};
 }
 
+constexpr const char* last_file = "last";  // that the probe writes
+constexpr double longest_lag_s = 120;
+
 std::string probe_script(const ClusterSettings& settings, const fs::path& folder, const std::string& worker) {
   ResourceSettings resources;
   resources.ranks = 2;
   std::string text = "#!/bin/bash\nfolder=" + shell_quoted(folder.string()) + "\nworker=" + shell_quoted(worker) + "\n";
   text +=
       "exec >\"$folder/output\" 2>&1 </dev/null || exit 3\necho \"node $(hostname)\"; echo \"clock $(date +%s.%N)\"\n";
+  text += "trap 'echo >\"$folder/" + std::string(last_file) + "\"' EXIT\n";
   text += slurm_site_preamble(settings);
   text += "[ -x \"$worker\" ] || { echo 'no worker'; exit 1; }\n\"$worker\" --version\n";
   text += slurm_launch_command(settings, resources) + " \"$worker\" features --workspace \"$folder\" --stage " +
@@ -95,12 +103,48 @@ std::vector<std::string> probe_arguments(const ClusterSettings& settings, const 
   return arguments;
 }
 
+// How long after its writing a node's file is seen here; watched for from before it is there, as results are. By the
+// file server's clock. Unset: not within `wait_s`.
+class LagMeter {
+ public:
+  explicit LagMeter(const fs::path& folder) : file_(folder / last_file), clock_(folder / "clock") {}
+
+  void look() {
+    struct stat status {};
+    if (!lag_s_ && stat(file_.c_str(), &status) == 0) lag_s_ = std::max(0.0, clock_.age_s(file_));
+  }
+  std::optional<double> wait(double wait_s) {
+    const auto deadline = Clock::now() + std::chrono::duration<double>(wait_s);
+    for (look(); !lag_s_ && Clock::now() < deadline; look())
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    return lag_s_;
+  }
+
+ private:
+  fs::path file_;
+  FileClock clock_;
+  std::optional<double> lag_s_;
+};
+
+Check check_lag(std::optional<double> lag_s, double grace_s) {
+  if (!lag_s)
+    return {"node's files", Verdict::bad, "one was not seen here within " + formatted(longest_lag_s, "%.0f s"),
+            "mount the workspace with shorter attribute caching (NFS: acdirmax, lookupcache=positive)"};
+  const std::string found = "seen here " + formatted(*lag_s, "%.1f s") + " after they were written";
+  if (*lag_s > grace_s / 2)
+    return {"node's files", Verdict::warning, found,
+            "set result_grace_s to " + formatted(std::ceil(*lag_s * 3), "%.0f") +
+                " or more: results that are seen later cost another attempt"};
+  return {"node's files", Verdict::good, found};
+}
+
 // The job as it has ended, or as it stands after `wait_s`.
-SlurmJob wait_for_job(SlurmCommands& commands, long id, const std::string& name, double wait_s) {
+SlurmJob wait_for_job(SlurmCommands& commands, long id, const std::string& name, double wait_s, LagMeter& lag) {
   const auto deadline = Clock::now() + std::chrono::duration<double>(wait_s);
   SlurmJob job{.id = id, .state = "PENDING"};
   while (Clock::now() < deadline && !job.has_ended()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    lag.look();
     for (const auto& row : commands.queue())
       if (row.id == id && row.name == name) job = row;
   }
@@ -143,7 +187,8 @@ std::vector<Check> check_job(SlurmCommands& commands, const ClusterSettings& set
     return {{"test job", Verdict::bad, "sbatch: " + submission.message,
              "set partition, account, qos as your site wants them (sacctmgr show assoc user=$USER tells)"}};
   const std::string label = std::to_string(submission.id);
-  const SlurmJob job = wait_for_job(commands, submission.id, name, wait_s);
+  LagMeter lag(folder.path());
+  const SlurmJob job = wait_for_job(commands, submission.id, name, wait_s, lag);
   if (!job.has_ended()) {
     commands.cancel({label});
     return {{"test job", Verdict::warning,
@@ -151,6 +196,9 @@ std::vector<Check> check_job(SlurmCommands& commands, const ClusterSettings& set
                  ", and was cancelled",
              "the queue is long, or the resources do not exist: try again with --wait 600"}};
   }
+  const bool could_not_write = job.exit_code == 3;
+  if (!could_not_write) log_info("doctor: looking for what job " + label + " wrote, for up to 2 minutes");
+  const auto lag_s = lag.wait(could_not_write ? 0 : longest_lag_s);
   std::error_code error;
   if (!fs::exists(output, error))
     return {{"test job", Verdict::bad,
@@ -158,6 +206,7 @@ std::vector<Check> check_job(SlurmCommands& commands, const ClusterSettings& set
              "the workspace must be on a file system that the nodes share: " + workspace.string()}};
   std::vector<Check> checks = {
       {"test job", Verdict::good, "job " + label + " ran on " + job.nodes + " and wrote into the workspace"}};
+  checks.push_back(check_lag(lag_s, settings.result_grace_s));
   for (auto& check : check_node(output, worker)) checks.push_back(std::move(check));
   return checks;
 }

@@ -125,6 +125,21 @@ TEST_F(HttpServerOnLoopback, WithoutTheTokenOnlyOpenRoutesAnswer) {
   EXPECT_EQ(counters.refused_tokens, 3u);
 }
 
+// Guards against smuggling (RFC 9112, 6.3): what follows a body whose end is in doubt is no request.
+TEST_F(HttpServerOnLoopback, ARequestWhoseLengthIsInDoubtEndsTheConnection) {
+  for (const char* lengths :
+       {"Transfer-Encoding: chunked, identity\r\n", "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: xchunked\r\n", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Content-Length: 0\r\nContent-Length: 30\r\n", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n"}) {
+    const std::string answer = raw("POST /echo HTTP/1.1\r\nHost: localhost\r\n" + authorized + lengths +
+                                   "\r\nGET /open HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 400 ")) << lengths;
+    EXPECT_THAT(answer, Not(HasSubstr("HTTP/1.1 200"))) << lengths;
+  }
+  EXPECT_THAT(ask("POST /echo", authorized + "Transfer-Encoding: chunked\r\n", "4\r\nbody\r\n0\r\n\r\n"),
+              HasSubstr("\r\n\r\nbody"));
+}
+
 // Guards everything else from a worker's token.
 TEST_F(HttpServerOnLoopback, ARoutesOwnTokenIsGoodForThatRouteAlone) {
   const std::string of_a = "Content-Length: 0\r\nAuthorization: Bearer of a\r\n";
