@@ -17,7 +17,7 @@ help:
 	@echo "make chaos-slurm   the same on a Slurm cluster of virtual nodes whose files lag by LAG=60 s and whose clocks are CLOCKS=300 s off"
 	@echo "make bench-scheduler  the coordinator with 100,000 stages, 10,000 trials, 10,000 workers (3 minutes)"
 	@echo "make fuzz-http     malformed requests against filo serve under ASan and UBSan, for SECONDS=600; SEED=N for others"
-	@echo "make fuzz-workspace  one file of a live workspace made bad at a time, likewise"
+	@echo "make fuzz-workspace  one file of a live workspace made bad at a time, for SECONDS=600"
 	@echo "make clean         remove what was built and the demo's folder; .deps stays"
 
 setup:
@@ -84,10 +84,9 @@ fuzz-http:
 	@PRESET=asan tools/build filo
 	@.deps/venv/bin/python tests/fuzz/http.py --filo build-asan/bin/filo --requests 1000000 --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
-fuzz-workspace:
+fuzz-workspace: build
 	@tools/setup test
-	@PRESET=asan tools/build filo
-	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build-asan/bin/filo .deps/venv/bin/python tests/fuzz/workspace.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
+	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo .deps/venv/bin/python tests/fuzz/workspace.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 chaos: build
 	@tools/setup test

@@ -232,7 +232,7 @@ class OnACluster(unittest.TestCase):
         reach = json.loads((lab.workspace / "server.json").read_text())
 
         def ask(method, path):
-            request = urllib.request.Request(reach["url"] + path, method=method, headers={"Authorization": "Bearer " + reach["token"]})
+            request = urllib.request.Request(reach["url"] + path, method=method, headers={"Authorization": "Bearer " + (lab.workspace / "token").read_text().strip()})
             return json.load(urllib.request.urlopen(request, timeout=10))
 
         shown = lambda: [stage for stage in ask("GET", "/api/v1/stages?state=running")["stages"] if "Slurm job" in stage["where"]]
