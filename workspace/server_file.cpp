@@ -20,6 +20,13 @@ bool is_loopback(const std::string& url) {
          rest.starts_with("[::ffff:127.");
 }
 
+// The file's content; unset where it is none, or its server is gone.
+std::optional<Json> of_living_server(const Workspace& workspace, const fs::path& file) {
+  auto json = read_json_if_sound(file);
+  if (!json || !json->is_object() || !json->contains("url")) return std::nullopt;
+  return claim_holds(*json, [&] { return workspace.age_s(file); }) ? std::move(json) : std::nullopt;
+}
+
 }  // namespace
 
 std::string events_secret(const std::string& api_token) { return hmac_sha256_hex(api_token, "filo events"); }
@@ -45,15 +52,19 @@ ServerFile::~ServerFile() {
   }
 }
 
+std::optional<std::string> server_url(const Workspace& workspace) {
+  const auto json = of_living_server(workspace, workspace.server_file());
+  return json ? std::optional(text_of(*json, "url")) : std::nullopt;
+}
+
 std::optional<HttpTarget> find_server(const Workspace& workspace, const fs::path& file, const std::string& stage,
                                       int attempt) {
-  const auto json = read_json_if_sound(file);
-  if (!json || !json->is_object()) return std::nullopt;
+  const auto json = of_living_server(workspace, file);
+  if (!json) return std::nullopt;
   const std::string secret = text_of(*json, "events_secret");
   HttpTarget target{text_of(*json, "url"), attempt_token(secret, stage, attempt), text_of(*json, "certificate")};
   if (secret.empty() || !is_usable(target)) return std::nullopt;
   if (is_loopback(target.url) && text_of(*json, "host") != host_name()) return std::nullopt;
-  if (!claim_holds(*json, [&] { return workspace.age_s(file); })) return std::nullopt;
   return target;
 }
 

@@ -39,6 +39,9 @@ class ServerFile {
   Heartbeat heartbeat_;
 };
 
+// Address of the server that looks after the workspace, on whatever host; unset: none lives.
+std::optional<std::string> server_url(const Workspace& workspace);
+
 // Where the worker of an attempt posts its events, and its token. Unset: no such file, or not of this form; its server
 // is gone (the file stays after a kill -9); its address is a loopback one, and the server is on another host: who knows
 // what listens there on this one.

@@ -12,6 +12,7 @@
 #include "scheduler/executors/slurm_batch.hpp"
 #include "scheduler/executors/slurm_submit.hpp"
 #include "scheduler/plan/plan_file.hpp"
+#include "workspace/server_file.hpp"
 
 namespace filo {
 namespace {
@@ -49,8 +50,35 @@ void print_preview(const Json& preview) {
   print_script(preview["watch"]);
 }
 
+void activate(const Workspace& workspace, const Plan& plan, const ActiveExperiment& experiment) {
+  save_plan(plan, workspace);
+  retry_all(workspace, plan);
+  workspace.write_active(experiment);
+}
+
+// Without a cluster: the workspace's server runs it on its machine.
+int hand_to_server(const Experiment& experiment, const Options& options, const std::string& workspace_path) {
+  const Workspace workspace(workspace_path, Workspace::Access::change);
+  const auto url = server_url(workspace);
+  if (!url)
+    throw UsageError("submit: workspace " + workspace.root().string(),
+                     "no filo serve looks after it, expected one (`filo serve --workspace " +
+                         workspace.root().string() +
+                         "`), or --cluster FILE; `filo run FILE` runs an experiment without");
+  const Plan plan = make_plan(experiment, workspace);
+  const std::string stages = std::to_string(plan.stages.size()) + " stages";
+  if (!options.dry_run) activate(workspace, plan, {.name = plan.name, .executor = "local", .cluster = ""});
+  if (options.json)
+    std::cout << Json({{"experiment", plan.name}, {"server", *url}, {"stages", plan.stages.size()}}).dump(2) << "\n";
+  else
+    std::cout << plan.name << ": " << stages << (options.dry_run ? " would be" : "") << " handed to filo serve at "
+              << *url << "\nfilo status " << plan.name << " --workspace " << workspace.root().string() << "\n";
+  return 0;
+}
+
 int submit(const ExperimentOption& file, const Options& options, const std::string& workspace_path) {
   const Experiment experiment = file.read();
+  if (options.cluster.empty()) return hand_to_server(experiment, options, workspace_path);
   const ClusterSettings settings = load_cluster_settings(options.cluster);
   const Workspace workspace(workspace_path, Workspace::Access::change);
   const Plan plan = make_plan(experiment, workspace);
@@ -64,9 +92,8 @@ int submit(const ExperimentOption& file, const Options& options, const std::stri
       print_preview(preview);
     return 0;
   }
-  save_plan(plan, workspace);
-  retry_all(workspace, plan);
-  workspace.write_active(
+  activate(
+      workspace, plan,
       {.name = plan.name, .executor = "slurm", .cluster = fs::absolute(options.cluster).lexically_normal().string()});
 
   Coordinator coordinator(workspace, executor_factory(workspace, false), {});
@@ -99,17 +126,19 @@ int submit(const ExperimentOption& file, const Options& options, const std::stri
 }  // namespace
 
 void add_submit_command(CLI::App& program) {
-  add_command(program, "submit", "Hands an experiment to a Slurm cluster, and returns",
-              [](CLI::App& command) -> Command {
-                auto options = std::make_shared<Options>();
-                auto experiment = experiment_option(command);
-                auto workspace = workspace_option(command);
-                command.add_option("--cluster", options->cluster, "Cluster file (configs/clusters/*.yaml)")->required();
-                command.add_flag("--dry-run", options->dry_run, "Print the scripts and commands, and send nothing");
-                command.add_flag("--no-watch", options->no_watch, "Leave no job behind that starts the later stages");
-                command.add_flag("--json", options->json, "Print JSON");
-                return [experiment, options, workspace] { return submit(*experiment, *options, *workspace); };
-              });
+  add_command(
+      program, "submit", "Hands an experiment to a Slurm cluster, or to the filo serve of its workspace, and returns",
+      [](CLI::App& command) -> Command {
+        auto options = std::make_shared<Options>();
+        auto experiment = experiment_option(command);
+        auto workspace = workspace_option(command);
+        command.add_option("--cluster", options->cluster,
+                           "Cluster file (configs/clusters/*.yaml); without it the workspace's filo serve runs it");
+        command.add_flag("--dry-run", options->dry_run, "Print the scripts and commands, and send nothing");
+        command.add_flag("--no-watch", options->no_watch, "Leave no job behind that starts the later stages");
+        command.add_flag("--json", options->json, "Print JSON");
+        return [experiment, options, workspace] { return submit(*experiment, *options, *workspace); };
+      });
 }
 
 }  // namespace filo

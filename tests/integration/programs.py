@@ -109,7 +109,7 @@ class Programs(unittest.TestCase):
         filo, worker = PROGRAMS["filo"], PROGRAMS["filo-worker"]
         for command, *parts in (
             ((filo, "run"), "missing FILE (Experiment file", "see `filo run --help`"),
-            ((filo, "submit"), "missing FILE, --cluster"),
+            ((filo, "submit"), "missing FILE"),
             ((worker, "predict"), "missing --checkpoint, --class, --image"),
             ((filo, "run", "e.yaml", "--workspace"), "--workspace: found no value", "Workspace folder"),
             ((filo, "status", "--workspace", "--json"), '--workspace: found the option "--json", expected a value'),

@@ -18,6 +18,9 @@ import urllib.parse
 
 import serve_workspace
 
+sys.path.insert(0, os.path.join(os.environ["FILO_SOURCE_DIR"], "tests/chaos"))
+from chaos import Place
+
 FILO = os.environ["FILO"]
 SCRATCH = pathlib.Path(os.environ["FILO_SCRATCH"])
 
@@ -440,6 +443,33 @@ class Reconcile(unittest.TestCase):
         server.ask("POST", "/api/v1/experiments/loop/cancel")
         until(lambda: server.get(f"/api/v1/stages/{stage.key}")["state"] == "cancelled", "cancelled")
         self.assertEqual(server.stop(), 0)
+
+
+class Submit(unittest.TestCase):
+    def test_an_experiment_is_handed_over_without_a_cluster(self):
+        """Guards filo submit FILE: the server of the workspace runs it to its end; without one, it says so and changes nothing."""
+        folder = SCRATCH / "serve-submit"
+        shutil.rmtree(folder, ignore_errors=True)
+        place = Place(folder, seeds=1)
+        def filo(*arguments):
+            return subprocess.run([FILO, *arguments, "--workspace", place.workspace], env=place.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        refused = filo("submit", place.experiment)
+        self.assertEqual(refused.returncode, 2, refused.stderr)
+        self.assertIn("no filo serve looks after it", refused.stderr)
+        self.assertFalse((place.workspace / "experiments").exists())
+        server = subprocess.Popen([FILO, "serve", "--workspace", place.workspace, "--listen", "127.0.0.1:0"], env=place.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        running.append(server)
+        until(lambda: (place.workspace / "server.json").exists(), "the server runs")
+        handed = filo("submit", place.experiment, "--dry-run")
+        self.assertEqual((handed.returncode, (place.workspace / "experiments").exists()), (0, False), handed.stderr)
+        handed = filo("submit", place.experiment)
+        self.assertEqual(handed.returncode, 0, handed.stderr)
+        self.assertIn("chaos: 8 stages handed to filo serve at http://127.0.0.1:", handed.stdout)
+        until(lambda: set(json.loads(filo("status", "chaos", "--json").stdout)[0]["counts"]) == {"done"}, "every stage is done", 60)
+        until(lambda: not (place.workspace / "experiments/chaos/active.json").exists(), "it is no longer active")
+        server.kill()
+        server.wait()
+        self.assertEqual(filo("submit", place.experiment).returncode, 2, "a server that was killed is none")
 
 
 if __name__ == "__main__":
