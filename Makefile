@@ -1,6 +1,6 @@
 # What a newcomer types. The work is done by tools/ and CMake (CMakePresets.json).
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test chaos chaos-slurm bench-scheduler fuzz-http fuzz-workspace format format-check tidy precommit asan asan-rooms tsan clean
+.PHONY: help setup build install demo test chaos chaos-slurm chaos-many bench-scheduler fuzz-http fuzz-workspace format format-check tidy precommit asan asan-rooms tsan clean
 
 help:
 	@echo "make demo          install what is missing, build, and run both folds on generated data (under 2 minutes when built)"
@@ -15,6 +15,7 @@ help:
 	@echo "make tsan          the tests of the rooms without LibTorch under ThreadSanitizer"
 	@echo "make chaos         kill -9 of the coordinator 500 times (5 minutes); SEED=N for another run"
 	@echo "make chaos-slurm   the same on a Slurm cluster of virtual nodes whose files lag by LAG=60 s and whose clocks are CLOCKS=300 s off"
+	@echo "make chaos-many    100 experiments of 50 stages, handed over, cancelled and retried by 10 processes at once (7 minutes)"
 	@echo "make bench-scheduler  the coordinator with 100,000 stages, 10,000 trials, 10,000 workers (3 minutes)"
 	@echo "make fuzz-http     malformed requests against filo serve under ASan and UBSan, for SECONDS=600; SEED=N for others"
 	@echo "make fuzz-workspace  one file of a live workspace made bad at a time, for SECONDS=600"
@@ -96,6 +97,10 @@ chaos-slurm: build
 	@tools/setup test
 	@tools/build filo_lag
 	@FILO_LAG=$(CURDIR)/build/tests/chaos/libfilo_lag.so FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo .deps/venv/bin/python tests/chaos/slurm_chaos.py --kills 500 --lag $(or $(LAG),60) --clocks $(or $(CLOCKS),300) --seed $(or $(SEED),0)
+
+chaos-many: build
+	@tools/setup test
+	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo FILO_WORKER=$(CURDIR)/build/bin/filo-worker .deps/venv/bin/python tests/chaos/many.py --seed $(or $(SEED),0)
 
 bench-scheduler: build
 	@build/bin/filo bench scheduler --json

@@ -179,7 +179,9 @@ void LocalExecutor::start_one(const StartRequest& request, const Json& claim) {
     options.environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
   }
   options.output_file = workspace_.log_file(stage.key, request.attempt);
-  running_.emplace(std::make_pair(stage.key, request.attempt), Running{Process(options), {resources, gpus}});
+  Running started{Process(options), {resources, gpus}};
+  started.goes_on = stage.kind == StageKind::train || stage.kind == StageKind::features;
+  running_.emplace(std::make_pair(stage.key, request.attempt), std::move(started));
   heartbeat_.add(workspace_.claim_file(stage.key, request.attempt));
 }
 
@@ -212,14 +214,17 @@ void LocalExecutor::terminate(Running& entry) {
   }
 }
 
-// As a cluster does: a signal with time left for a snapshot, and the end when the time is over.
+// As a cluster does: a signal with time left for a snapshot, where the stage keeps one, and the end when the time is
+// over. The default time is no wish of the user's: what runs for days here is left alone.
 void LocalExecutor::keep_to_its_time(Running& entry) {
+  if (entry.use.resources.time == ResourceSettings().time) return;
   const std::chrono::milliseconds limit = std::chrono::seconds(time_in_seconds(entry.use.resources.time));
   const auto ran = std::chrono::steady_clock::now() - entry.started;
   if (ran > limit) {
     entry.timed_out = true;
     terminate(entry);
-  } else if (!entry.warned && ran > limit - std::min<std::chrono::milliseconds>(most_signal_lead, limit / 2)) {
+  } else if (entry.goes_on && !entry.warned &&
+             ran > limit - std::min<std::chrono::milliseconds>(most_signal_lead, limit / 2)) {
     entry.warned = true;
     ::kill(entry.process.pid(), SIGUSR2);
   }

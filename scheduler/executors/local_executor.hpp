@@ -56,6 +56,7 @@ class LocalExecutor : public Executor {
     bool killed = false;
     std::optional<std::chrono::steady_clock::time_point> terminated{};  // when SIGTERM was sent
     std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+    bool goes_on = false;    // a later attempt, where this one stopped
     bool warned = false;     // that its time is nearly over
     bool timed_out = false;  // and over
   };

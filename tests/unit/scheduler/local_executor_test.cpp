@@ -171,6 +171,23 @@ TEST_F(LocalRun, EndsWhatTakesLongerThanItsTime) {
   EXPECT_THAT(statuses[0].reason, HasSubstr("ran longer than its time of 00:00:02"));
 }
 
+// Guards what takes days: the default time, which nobody asked for, ends nothing here.
+TEST_F(LocalRun, TheDefaultTimeIsNoLimit) {
+  ASSERT_EQ(plan.stages[0].resources.time, ResourceSettings().time);
+  PlannedStage stage = plan.stages[0];
+  LocalExecutor local = executor("read -t 60 <> <(:)\n");
+  const auto ended_of = [&](const std::string& time) {
+    stage.resources.time = time;
+    const std::vector<StartRequest> requests = {{&stage, workspace.make_attempt(stage.key), stage.resources}};
+    local.start(requests, local.prepare(requests));
+    for (int i = 0; i < 30 && local.children().ended == 0; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    return local.children().ended;
+  };
+  EXPECT_EQ(ended_of(ResourceSettings().time), 0u);
+  EXPECT_EQ(ended_of("00:00:01"), 1u);
+}
+
 TEST_F(LocalRun, WarnsWhatIsNearTheEndOfItsTime) {
   for (auto& stage : plan.stages) stage.resources.time = "00:00:02";
   LocalExecutor local =
