@@ -88,7 +88,9 @@ exec >>"$folder/@log@" 2>&1 </dev/null
 rm -f "$folder/@exit@"
 echo "filo: Slurm job $SLURM_JOB_ID${SLURM_ARRAY_JOB_ID:+ (${SLURM_ARRAY_JOB_ID}_$index)} start $((${SLURM_RESTART_COUNT:-0} + 1)) on $(hostname), $(date -u +%FT%TZ)"
 
+session=
 leave() {  # leave CODE: for a coordinator that looks when Slurm has forgotten the job
+  [ -z "$session" ] || rm -rf "$session"
   echo "$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0} $1" >"$folder/.exit.$SLURM_JOB_ID" && mv -f "$folder/.exit.$SLURM_JOB_ID" "$folder/@exit@"
   exit "$1"
 }
@@ -108,6 +110,8 @@ done
 
 unset "${!SBATCH_@}" "${!SQUEUE_@}" SLURM_EXPORT_ENV SLURM_CPU_BIND "${!SLURM_CPU_BIND_@}"
 export FILO_SERVER_FILE=@server@
+# Open MPI's jobs of one user on a node share a folder, which one removes while another makes its own in it.
+session=$(mktemp -d "${TMPDIR:-/tmp}/filo-XXXXXX") && export OMPI_MCA_orte_tmpdir_base=$session
 )sh";
 
 // The paths of workspace/layout.hpp in the script's own variables.
