@@ -227,14 +227,6 @@ int open_as(int folder, const char* path, int flags, const Open& open) {
 
 int mode_of(int flags, va_list arguments) { return (flags & O_CREAT) != 0 ? va_arg(arguments, int) : 0; }
 
-FILE* open_stream(const char* name, const char* path, const char* mode) {
-  const auto next = real<FILE*(const char*, const char*)>(name);
-  FILE* stream = nullptr;
-  const int flags = *mode == 'r' ? O_RDONLY : O_CREAT;
-  open_as(AT_FDCWD, path, flags, [&] { return (stream = next(path, mode)) != nullptr ? 0 : -1; });
-  return stream;
-}
-
 }  // namespace
 
 extern "C" {
@@ -246,13 +238,6 @@ int open(const char* path, int flags, ...) {
   va_end(arguments);
   return open_as(AT_FDCWD, path, flags, [&] { return real<int(const char*, int, ...)>("open")(path, flags, mode); });
 }
-int open64(const char* path, int flags, ...) {
-  va_list arguments;
-  va_start(arguments, flags);
-  const int mode = mode_of(flags, arguments);
-  va_end(arguments);
-  return open_as(AT_FDCWD, path, flags, [&] { return real<int(const char*, int, ...)>("open64")(path, flags, mode); });
-}
 int openat(int folder, const char* path, int flags, ...) {
   va_list arguments;
   va_start(arguments, flags);
@@ -261,16 +246,18 @@ int openat(int folder, const char* path, int flags, ...) {
   return open_as(folder, path, flags,
                  [&] { return real<int(int, const char*, int, ...)>("openat")(folder, path, flags, mode); });
 }
-int openat64(int folder, const char* path, int flags, ...) {
-  va_list arguments;
-  va_start(arguments, flags);
-  const int mode = mode_of(flags, arguments);
-  va_end(arguments);
-  return open_as(folder, path, flags,
-                 [&] { return real<int(int, const char*, int, ...)>("openat64")(folder, path, flags, mode); });
+FILE* fopen(const char* path, const char* mode) {
+  FILE* stream = nullptr;
+  open_as(AT_FDCWD, path, *mode == 'r' ? O_RDONLY : O_CREAT, [&] {
+    stream = real<FILE*(const char*, const char*)>("fopen")(path, mode);
+    return stream != nullptr ? 0 : -1;
+  });
+  return stream;
 }
-FILE* fopen(const char* path, const char* mode) { return open_stream("fopen", path, mode); }
-FILE* fopen64(const char* path, const char* mode) { return open_stream("fopen64", path, mode); }
+// On this architecture the 64-bit names are the same functions, and structures.
+int open64(const char* path, int flags, ...) __attribute__((alias("open")));
+int openat64(int folder, const char* path, int flags, ...) __attribute__((alias("openat")));
+FILE* fopen64(const char* path, const char* mode) __attribute__((alias("fopen")));
 
 int stat(const char* path, struct stat* status) {
   return look_at(AT_FDCWD, path, status, [&] { return real<int(const char*, struct stat*)>("stat")(path, status); });
@@ -283,7 +270,6 @@ int fstatat(int folder, const char* path, struct stat* status, int flags) {
     return real<int(int, const char*, struct stat*, int)>("fstatat")(folder, path, status, flags);
   });
 }
-// On this architecture the 64-bit names are the same structures.
 int stat64(const char* path, struct stat64* status) { return stat(path, reinterpret_cast<struct stat*>(status)); }
 int lstat64(const char* path, struct stat64* status) { return lstat(path, reinterpret_cast<struct stat*>(status)); }
 int fstatat64(int folder, const char* path, struct stat64* status, int flags) {

@@ -15,47 +15,15 @@ import sys
 import tempfile
 import time
 
+import made_up_slurm
 from chaos import FILO, Place, check
-
-SBATCH = """#!/bin/bash
-here=$(dirname "$0")
-exec 9>"$here/lock"; flock 9
-id=$(($(cat "$here/next" 2>/dev/null || echo 100) + 1)); echo $id >"$here/next"
-for word; do case $word in --job-name=*) name=${word#*=} ;; --array=*) array=${word#*=} ;; esac; done
-for range in $(tr , ' ' <<<"${array:-N/A}"); do
-  range=${range%%%*}
-  case $range in *-*) many=$(seq ${range/-/ }) ;; *) many=$range ;; esac
-  for one in $many; do echo "$id|$one|RUNNING|0|0|None|n1|$name|"; done
-done >>"$here/queue"
-echo $id
-"""
-SCANCEL = """#!/bin/bash
-here=$(dirname "$0")
-exec 9>"$here/lock"; flock 9
-for label; do case $label in -*) continue ;; esac
-  echo "$label" >>"$here/cancelled"
-  index=${label#*_}; [ "$index" != "$label" ] || index=N/A
-  sed -i "s/^${label%_*}|$index|RUNNING|/${label%_*}|$index|CANCELLED|/" "$here/queue"
-done
-"""
-SQUEUE = """#!/bin/bash
-here=$(dirname "$0")
-exec 9>"$here/lock"; flock 9
-cat "$here/queue"
-"""
-COMMANDS = {"sbatch": SBATCH, "scancel": SCANCEL, "squeue": SQUEUE, "sacct": "#!/bin/bash\n", "scontrol": "#!/bin/bash\necho 'MaxArraySize = 1001'\n"}
 
 
 class Cluster:
     def __init__(self, home, experiments):
         self.place = Place(home, seeds=1)
         self.bin = home / "slurm"
-        self.bin.mkdir()
-        (self.bin / "queue").touch()
-        (self.bin / "cancelled").touch()
-        for name, text in COMMANDS.items():
-            (self.bin / name).write_text(text)
-            (self.bin / name).chmod(0o755)
+        made_up_slurm.install(self.bin)
         self.settings = home / "cluster.yaml"
         self.settings.write_text(f"name: many\nslurm_bin: {self.bin}\nworker: {self.place.environment['FILO_WORKER']}\nmax_submit: 100000\nwatch: {{enabled: false}}\n")
         self.place.run("run", str(self.place.experiment))  # the features, which all share
@@ -76,9 +44,10 @@ class Cluster:
                 owners.setdefault(row[0], set()).add(name)
         return owners
 
-    def stage_of(self, label, batches):
-        job, _, index = label.partition("_")
-        return batches[int(job)][int(index or 0)]
+
+def stage_of(label, batches):
+    job, _, index = label.partition("_")
+    return batches[int(job)][int(index or 0)]
 
 
 def filo(place, *arguments):
@@ -139,10 +108,10 @@ def main():
         touched = set((cluster.bin / "cancelled").read_text().split())
         for label in touched:
             if int(label.partition("_")[0]) in batches:  # the records of what has ended are gone
-                stage = cluster.stage_of(label, batches)
+                stage = stage_of(label, batches)
                 check(any(name in cancelled for name in owners[stage]), f"job {label} of {owners[stage]} was cancelled, which nobody asked for")
         rows = [line.split("|") for line in (cluster.bin / "queue").read_text().splitlines()]
-        running = [cluster.stage_of(row[0] + ("" if row[1] == "N/A" else "_" + row[1]), batches) for row in rows if row[2] == "RUNNING"]
+        running = [stage_of(row[0] + ("" if row[1] == "N/A" else "_" + row[1]), batches) for row in rows if row[2] == "RUNNING"]
         check(len(running) == len(set(running)), "a stage has two jobs")
         untouched = [name for name in names if name not in cancelled]
         for name in untouched:

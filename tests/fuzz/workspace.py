@@ -17,28 +17,12 @@ import time
 
 SOURCE = pathlib.Path(os.environ["FILO_SOURCE_DIR"])
 sys.path.insert(0, str(SOURCE / "tests/chaos"))
+import made_up_slurm
 from chaos import FILO, Place, check
 
 NOBODY = 65534
-SBATCH = """#!/bin/bash
-here=$(dirname "$0")
-exec 9>"$here/lock"; flock 9
-id=$(($(cat "$here/next" 2>/dev/null || echo 100) + 1)); echo $id >"$here/next"
-for word; do case $word in --job-name=*) name=${word#*=} ;; --array=*) array=${word#*=} ;; esac; done
-for index in $(tr , ' ' <<<"${array:-N/A}" | sed 's/%.*//'); do
-  case $index in *-*) many=$(seq ${index/-/ }) ;; *) many=$index ;; esac
-  for one in $many; do echo "$id|$one|RUNNING|0|0|None|n1|$name|"; done
-done >>"$here/queue"
-echo $id
-"""
-COMMANDS = {"sbatch": SBATCH, "squeue": '#!/bin/bash\ncat "$(dirname "$0")/queue"\n', "scancel": "#!/bin/bash\n",
-            "sacct": "#!/bin/bash\n", "scontrol": "#!/bin/bash\necho 'MaxArraySize = 401'\n"}
 WORDS = ("json.exception", "terminate called", "basic_string", "std::", "filesystem error", "Assertion", "AddressSanitizer", "runtime error")
-LIVE, OTHERS = "victim", "steady"
-
-
-def clip_of(place):
-    return place.folder / "clip"
+LIVE = "victim"
 
 
 def experiment(place, name, seed):
@@ -46,7 +30,7 @@ def experiment(place, name, seed):
     data = {"done": "parts, b: boards", "steady": "screws, b: plates", "victim": "nuts, b: rings"}[name]
     path.write_text(
         f"name: {name}\ndata: {{a: {data}}}\nfolds: [{{train: a, test: b}}]\n"
-        f"model: {{clip: {clip_of(place)}, image_size: 112, prompts: {{descriptions: none}}}}\n"
+        f"model: {{clip: {place.folder / 'clip'}, image_size: 112, prompts: {{descriptions: none}}}}\n"
         f"resources: {{ranks: 1, memory: 1M}}\ntrain: {{seed: {seed}}}\n"
     )
     return path
@@ -62,11 +46,7 @@ class Bed:
             (self.workspace / "datasets" / f"{name}.json").write_text(
                 json.dumps({"name": name, "digest": name[:4] * 4, "classes": {"bolt": {"train": 1, "test": 2}}}))
         self.slurm = home / "slurm"
-        self.slurm.mkdir()
-        (self.slurm / "queue").touch()
-        for name, text in COMMANDS.items():
-            (self.slurm / name).write_text(text)
-            (self.slurm / name).chmod(0o755)
+        made_up_slurm.install(self.slurm)
         for name in ("one", "two"):
             (home / f"{name}.yaml").write_text(f"name: {name}\nslurm_bin: {self.slurm}\nworker: {self.place.environment['FILO_WORKER']}\nwatch: {{enabled: false}}\n")
         self.files = {name: experiment(self.place, name, seed) for seed, name in enumerate(("done", "steady", "victim"))}
@@ -88,7 +68,7 @@ class Bed:
         return {row[0] for row in plan["stages"]}
 
     def filo(self, *arguments):
-        command = [FILO, *map(str, arguments), *([] if arguments[0] in ("doctor",) else ["--workspace", str(self.workspace)])]
+        command = [FILO, *map(str, arguments), "--workspace", str(self.workspace)]
         try:
             done = subprocess.run(command, env=dict(self.place.environment, FILO_INDEX="none"), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, **self.user)
         except subprocess.TimeoutExpired:
