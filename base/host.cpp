@@ -13,12 +13,14 @@ std::string host_name() {
   return name;
 }
 
-std::string boot_id() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
+std::string kernel_line(const std::filesystem::path& path) {
+  std::ifstream file(path);
   std::string line;
   std::getline(file, line);
   return line;
 }
+
+std::string boot_id() { return kernel_line("/proc/sys/kernel/random/boot_id"); }
 
 double wall_time_s() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();

@@ -26,6 +26,7 @@
 #include "base/http_poster.hpp"
 #include "bench/measure.hpp"
 #include "scheduler/plan/plan_file.hpp"
+#include "service/http/token.hpp"
 #include "service/serve.hpp"
 #include "workspace/server_file.hpp"
 
@@ -187,14 +188,13 @@ void allow_descriptors(int workers) {
 // What the simulated workers measure; {"error"} when they cannot even connect.
 Json run_workers(const Workspace& workspace, const BenchEventsOptions& options) {
   try {
-    std::optional<HttpTarget> target;
-    for (int i = 0; i < 500 && !(target = find_server(workspace, workspace.server_file(), "", 1)); ++i)
+    std::optional<std::string> url;
+    for (int i = 0; i < 500 && !(url = server_url(workspace)); ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    if (!target) return {{"error", "the server did not start"}};
-    target->token = read_file(workspace.token_file());
-    target->token.erase(target->token.find('\n'));         // the API's, which is good for every attempt
-    std::this_thread::sleep_for(std::chrono::seconds(3));  // its first look at the workspace
-    Workers workers(*target, options.workers);
+    if (!url) return {{"error", "the server did not start"}};
+    std::this_thread::sleep_for(std::chrono::seconds(3));                        // its first look at the workspace
+    const std::string token = http::load_or_make_token(workspace.token_file());  // the API's is good for every attempt
+    Workers workers({.url = *url, .token = token, .certificate = ""}, options.workers);
     workers.run(options.seconds);
     auto& delays = workers.delays_ms;
     std::sort(delays.begin(), delays.end());

@@ -30,9 +30,13 @@ std::string checked_stage_key(const Request& request) {
   return key;
 }
 
+bool is_number_from_one(const std::string& text) {
+  return !text.empty() && text.size() <= 9 && text.find_first_not_of("0123456789") == std::string::npos &&
+         text[0] != '0';
+}
+
 int checked_number(const std::string& text, const char* what) {
-  if (text.empty() || text.size() > 9 || text.find_first_not_of("0123456789") != std::string::npos || text[0] == '0')
-    throw Problem(404, std::string(what) + ": expected a number from 1");
+  if (!is_number_from_one(text)) throw Problem(404, std::string(what) + ": expected a number from 1");
   return std::stoi(text);
 }
 
@@ -424,9 +428,7 @@ class Api {
   // "" where there is none: carries_token() takes no empty one.
   std::string token_of_attempt(const std::map<std::string, std::string>& parameters) const {
     const std::string& attempt = parameters.at("attempt");
-    const bool is_number = !attempt.empty() && attempt.size() < 10 && attempt[0] != '0' &&
-                           attempt.find_first_not_of("0123456789") == std::string::npos;
-    if (!is_number || context_.events_secret.empty()) return "";
+    if (!is_number_from_one(attempt) || context_.events_secret.empty()) return "";
     return attempt_token(context_.events_secret, parameters.at("key"), std::stoi(attempt));
   }
 

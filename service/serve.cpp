@@ -185,12 +185,6 @@ std::filesystem::path token_file(const Workspace& workspace, const ServeOptions&
   return options.token_file.empty() ? workspace.token_file() : options.token_file;
 }
 
-ServerFile::Content server_file_content(const std::string& url, const std::string& token, const ServeOptions& options) {
-  return {.url = url,
-          .events_secret = events_secret(token),
-          .certificate = options.certificate.empty() ? "" : read_file(options.certificate)};
-}
-
 void follow_event_files(EventTailer tailer, const std::atomic<bool>& ended) {
   while (!ended) {
     try {
@@ -225,6 +219,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
   if (options.certificate.empty() != options.key.empty())
     throw UsageError("serve: TLS", "expected --tls-certificate and --tls-key, or neither");
   const std::string token = http::load_or_make_token(token_file(workspace, options));
+  const std::string secret = events_secret(token);
 
   EventHub hub;
   Monitor monitor(workspace, hub);
@@ -238,7 +233,7 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
                            .passes = passes,
                            .actions = actions_in(workspace, bell),
                            .version = options.version,
-                           .events_secret = events_secret(token)};
+                           .events_secret = secret};
   const http::Router router = make_router(context);
   http::Server server({.address = address,
                        .port = port,
@@ -251,7 +246,10 @@ void serve(const Workspace& workspace, const ServeOptions& options, std::ostream
 
   const std::string scheme = options.certificate.empty() ? "http://" : "https://";
   const std::string url = scheme + host_in_url(address) + ":" + std::to_string(server.port());
-  const ServerFile server_file(workspace, server_file_content(url, token, options));
+  const ServerFile server_file(workspace,
+                               {.url = url,
+                                .events_secret = secret,
+                                .certificate = options.certificate.empty() ? "" : read_file(options.certificate)});
   out << "serving " << workspace.root().string() << " at " << url << "/"
       << (options.show_token ? "#token=" + token : "  (token: " + token_file(workspace, options).string() + ")") << "\n"
       << std::flush;

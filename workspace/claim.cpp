@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -17,16 +16,9 @@ namespace {
 
 constexpr double foreign_claim_lifetime_s = 60;
 
-std::string first_line(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
 // Ticks since boot at which a process started, "" when there is none (or only its corpse). A pid alone may be reused.
 std::string process_start(long pid) {
-  const std::string stat = first_line("/proc/" + std::to_string(pid) + "/stat");
+  const std::string stat = kernel_line("/proc/" + std::to_string(pid) + "/stat");
   const auto name_end = stat.rfind(')');  // the name in parentheses may hold anything
   if (name_end == std::string::npos) return "";
   std::istringstream fields(stat.substr(name_end + 1));

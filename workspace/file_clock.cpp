@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include <optional>
-
 #include "base/files.hpp"
 #include "base/host.hpp"
 
@@ -14,18 +12,15 @@ namespace {
 namespace fs = std::filesystem;
 constexpr auto between_questions = std::chrono::seconds(30);
 
-double seconds(const timespec& time) {
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
-
 std::optional<double> time_of_change(int file) {
   struct stat status {};
   if (fstat(file, &status) != 0) return std::nullopt;
-  return seconds(status.st_mtim);
+  return static_cast<double>(status.st_mtim.tv_sec) + static_cast<double>(status.st_mtim.tv_nsec) * 1e-9;
 }
 
-// What the server stamps a file with that is touched now.
-std::optional<double> touched(const fs::path& path) {
+}  // namespace
+
+std::optional<double> time_of_touch(const fs::path& path) {
   std::error_code ignored;
   fs::create_directories(path.parent_path(), ignored);
   const FileDescriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
@@ -33,16 +28,13 @@ std::optional<double> touched(const fs::path& path) {
   return time_of_change(file.get());
 }
 
-}  // namespace
-
 double FileClock::now_s() {
   const std::lock_guard lock(mutex_);
   const auto steady = Steady::now();
   const double steady_s = std::chrono::duration<double>(steady.time_since_epoch()).count();
-  if (!known_ || steady - asked_ > between_questions) {
-    ahead_s_ = touched(file_).value_or(wall_time_s()) - steady_s;
+  if (!asked_ || steady - *asked_ > between_questions) {
+    ahead_s_ = time_of_touch(file_).value_or(wall_time_s()) - steady_s;
     asked_ = steady;
-    known_ = true;
   }
   return steady_s + ahead_s_;
 }

@@ -5,8 +5,13 @@
 #include <chrono>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 
 namespace filo {
+
+// What the file system stamps a file with that is touched now, seconds since 1970; the file, and its folder, are made
+// where they are not there. Unset: it cannot be written.
+std::optional<double> time_of_touch(const std::filesystem::path& path);
 
 // Thread-safe.
 class FileClock {
@@ -26,9 +31,8 @@ class FileClock {
   using Steady = std::chrono::steady_clock;
   std::filesystem::path file_;
   std::mutex mutex_;
-  Steady::time_point asked_{};
+  std::optional<Steady::time_point> asked_;
   double ahead_s_ = 0;  // of the steady clock
-  bool known_ = false;
 };
 
 }  // namespace filo

@@ -63,7 +63,7 @@ class Pass {
   // Starts what was claimed on the executors that have a lock of their own, or on the others.
   void start(bool with_own_lock) {
     for (auto& [executor, asked] : asked_)
-      if (asked.has_own_lock == with_own_lock) start(*executor, asked.batch);
+      if (asked.lock.valid() == with_own_lock) start(*executor, asked.batch);
   }
 
   PassResult result() { return std::move(result_); }
@@ -79,8 +79,7 @@ class Pass {
     std::vector<Json> claims;
   };
   struct Asked {
-    FileDescriptor lock;
-    bool has_own_lock = false;
+    FileDescriptor lock;  // of the executor's own, where it has one
     bool answered = false;
     Batch batch;
   };
@@ -88,7 +87,6 @@ class Pass {
   void ask(Executor* executor) {
     Asked& asked = asked_[executor];
     asked.lock = executor->lock();
-    asked.has_own_lock = asked.lock.valid();
     std::vector<ListedJob> others;  // older attempts of a stage
     try {
       for (const auto& job : executor->jobs()) {
@@ -136,8 +134,8 @@ class Pass {
       return true;
     }
     if (record.attempt == 0) return false;
-    if (!record.ended && listed != nullptr && awaits_result(stage, record, *listed, status)) return true;
     if (!record.ended && listed != nullptr) {
+      if (awaits_result(stage, record, *listed, status)) return true;
       end_attempt(stage, record, end_of(workspace_, stage, record, *listed->executor, listed->job));
     } else if (!record.ended) {
       const auto claim = workspace_.claim(stage.key, record.attempt);
@@ -170,10 +168,8 @@ class Pass {
     std::error_code ignored;
     for (const auto& entry : std::filesystem::directory_iterator(workspace_.stage_folder(stage.key), ignored))
       static_cast<void>(entry);  // listed anew, so that the file system asks its server
-    if (workspace_.result(stage.key, stage.kind)) {
-      record = read_stage_record(workspace_, stage.key, stage.kind);
-      return false;
-    }
+    record = read_stage_record(workspace_, stage.key, stage.kind);
+    if (record.done) return false;
     const double waited_s = workspace_.awaited_s(stage.key, record.attempt);
     if (waited_s >= grace_s) return false;
     status.state = StageState::running;

@@ -92,8 +92,6 @@ std::vector<Job> LocalExecutor::jobs() {
                   : entry.timed_out     ? EndCause::timeout
                   : result->signal != 0 ? EndCause::signalled
                                         : EndCause::exited;
-    } else {
-      keep_to_its_time(entry);
     }
     jobs.push_back(std::move(job));
   }
@@ -180,7 +178,7 @@ void LocalExecutor::start_one(const StartRequest& request, const Json& claim) {
   }
   options.output_file = workspace_.log_file(stage.key, request.attempt);
   Running started{Process(options), {resources, gpus}};
-  started.goes_on = stage.kind == StageKind::train || stage.kind == StageKind::features;
+  give_time(started, stage.kind);
   running_.emplace(std::make_pair(stage.key, request.attempt), std::move(started));
   heartbeat_.add(workspace_.claim_file(stage.key, request.attempt));
 }
@@ -216,16 +214,21 @@ void LocalExecutor::terminate(Running& entry) {
 
 // As a cluster does: a signal with time left for a snapshot, where the stage keeps one, and the end when the time is
 // over. The default time is no wish of the user's: what runs for days here is left alone.
-void LocalExecutor::keep_to_its_time(Running& entry) {
+void LocalExecutor::give_time(Running& entry, StageKind kind) {
   if (entry.use.resources.time == ResourceSettings().time) return;
   const std::chrono::milliseconds limit = std::chrono::seconds(time_in_seconds(entry.use.resources.time));
-  const auto ran = std::chrono::steady_clock::now() - entry.started;
-  if (ran > limit) {
+  entry.end_at = std::chrono::steady_clock::now() + limit;
+  if (kind == StageKind::train || kind == StageKind::features)
+    entry.warn_at = *entry.end_at - std::min<std::chrono::milliseconds>(most_signal_lead, limit / 2);
+}
+
+void LocalExecutor::keep_to_its_time(Running& entry) {
+  const auto now = std::chrono::steady_clock::now();
+  if (entry.end_at && now > *entry.end_at) {
     entry.timed_out = true;
     terminate(entry);
-  } else if (entry.goes_on && !entry.warned &&
-             ran > limit - std::min<std::chrono::milliseconds>(most_signal_lead, limit / 2)) {
-    entry.warned = true;
+  } else if (entry.warn_at && now > *entry.warn_at) {
+    entry.warn_at.reset();
     ::kill(entry.process.pid(), SIGUSR2);
   }
 }

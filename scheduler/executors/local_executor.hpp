@@ -44,7 +44,7 @@ class LocalExecutor : public Executor {
   void kill(const std::string& stage, int attempt) override;
   void forget(const std::string& stage, int attempt) override;
 
-  Children children() override;
+  Children children() override;  // also ends those whose time is over
   void stop_children() override;
   void end_children() override;  // SIGTERM to each mpirun; SIGKILL when called again 5 s later
 
@@ -54,15 +54,14 @@ class LocalExecutor : public Executor {
     LocalUse use;
     bool asked_to_stop = false;
     bool killed = false;
-    std::optional<std::chrono::steady_clock::time_point> terminated{};  // when SIGTERM was sent
-    std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
-    bool goes_on = false;    // a later attempt, where this one stopped
-    bool warned = false;     // that its time is nearly over
-    bool timed_out = false;  // and over
+    std::optional<std::chrono::steady_clock::time_point> terminated{};         // when SIGTERM was sent
+    std::optional<std::chrono::steady_clock::time_point> warn_at{}, end_at{};  // as its time demands
+    bool timed_out = false;
   };
 
   void start_one(const StartRequest& request, const Json& claim);  // throws Error
   static void terminate(Running& entry);
+  static void give_time(Running& entry, StageKind kind);
   static void keep_to_its_time(Running& entry);
   std::vector<LocalUse> uses();
   Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended

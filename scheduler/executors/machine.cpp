@@ -5,28 +5,21 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <sstream>
 
 #include "base/error.hpp"
+#include "base/host.hpp"
 
 namespace filo {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string first_line(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
 std::uint64_t memory_limit() {
   const auto pages = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES));
   std::uint64_t bytes = pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    const std::string text = first_line(path);
+    const std::string text = kernel_line(path);
     if (!text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos)
       bytes = std::min<std::uint64_t>(bytes, std::stoull(text));
   }

@@ -12,6 +12,7 @@
 #include "base/host.hpp"
 #include "base/text.hpp"
 #include "scheduler/executors/doctor/tools.hpp"
+#include "workspace/file_clock.hpp"
 
 namespace filo {
 namespace {
@@ -60,13 +61,10 @@ Check check_atomic_writes(const fs::path& folder) {
 }
 
 Check check_clock(const fs::path& folder) {
-  const fs::path path = folder / "clock";
-  write_file_atomically(path, "");
-  struct stat status {};
-  if (stat(path.c_str(), &status) != 0) throw Error("doctor: " + path.string(), "cannot be examined");
-  const double server = static_cast<double>(status.st_mtim.tv_sec) + static_cast<double>(status.st_mtim.tv_nsec) * 1e-9;
+  const auto server = time_of_touch(folder / "clock");
+  if (!server) throw Error("doctor: " + folder.string(), "a file in it cannot be touched");
   const double here = wall_time_s();
-  const double skew = std::abs(here - server);
+  const double skew = std::abs(here - *server);
   const std::string found = "the file server's clock is " + formatted(skew, "%.1f s") + " off this machine's";
   if (skew > skew_warning_s)
     return {"clock", Verdict::warning, found, "set both by NTP: times in logs and events are by the hosts' own clocks"};
@@ -75,17 +73,11 @@ Check check_clock(const fs::path& folder) {
 
 // Ages of claims, and what has changed since it was read, are told by them.
 Check check_times_of_change(const fs::path& folder) {
-  const fs::path path = folder / "times";
-  const auto touched = [&] {
-    const FileDescriptor file = open_file(path, O_RDWR | O_CREAT);
-    struct stat status {};
-    if (futimens(file.get(), nullptr) != 0 || fstat(file.get(), &status) != 0) return 0.0;
-    return static_cast<double>(status.st_mtim.tv_sec) + static_cast<double>(status.st_mtim.tv_nsec) * 1e-9;
-  };
-  const double first = touched();
+  const auto first = time_of_touch(folder / "times");
   std::this_thread::sleep_for(std::chrono::milliseconds(1200));
-  const double passed = touched() - first;
-  if (first == 0 || passed < 0.1 || passed > 10)
+  const auto second = time_of_touch(folder / "times");
+  const double passed = first && second ? *second - *first : 0;
+  if (passed < 0.1 || passed > 10)
     return {"times of change", Verdict::bad,
             "1.2 s later a file was touched, and is " + formatted(passed, "%.1f s") + " newer",
             "this file system does not keep times of change: use another workspace"};
