@@ -20,6 +20,7 @@
 #include <ctime>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace {
 
@@ -33,8 +34,8 @@ struct Slot {
 };
 
 struct Memory {
-  pthread_mutex_t mutex;
-  int ready;
+  pthread_mutex_t mutex{};
+  int ready = 0;
   Slot slot[slots];
 };
 
@@ -176,19 +177,30 @@ class Host {
   Memory* memory_ = nullptr;
 };
 
+// A path below LAG_ROOT; without a host for all else.
+struct Inside {
+  Host* host = nullptr;
+  std::string path{};
+};
+
+Inside inside(int folder, const char* path) {
+  Host* host = Host::get();
+  if (host == nullptr) return {};
+  std::string whole = host->inside(folder, path);
+  return whole.empty() ? Inside() : Inside{host, std::move(whole)};
+}
+
 // A look-up by `look`: what this host remembers as missing is missing.
 template <typename Look>
-int look_up(int folder, const char* path, const Look& look) {
-  Host* host = Host::get();
-  const std::string inside = host != nullptr ? host->inside(folder, path) : "";
-  if (inside.empty()) return look();
-  if (host->is_missing(inside)) {
+int look_up(const Inside& at, const Look& look) {
+  if (at.host == nullptr) return look();
+  if (at.host->is_missing(at.path)) {
     errno = ENOENT;
     return -1;
   }
   const int result = look();
   if (result < 0 && errno == ENOENT) {
-    host->note_missing(inside);
+    at.host->note_missing(at.path);
     errno = ENOENT;
   }
   return result;
@@ -196,33 +208,29 @@ int look_up(int folder, const char* path, const Look& look) {
 
 template <typename Look>
 int look_at(int folder, const char* path, struct stat* status, const Look& look) {
-  Host* host = Host::get();
-  const std::string inside = host != nullptr ? host->inside(folder, path) : "";
-  if (!inside.empty() && host->known_status(inside, status)) return 0;
-  const int result = look_up(folder, path, look);
-  if (result == 0 && !inside.empty()) host->note_status(inside, *status);
+  const Inside at = inside(folder, path);
+  if (at.host != nullptr && at.host->known_status(at.path, status)) return 0;
+  const int result = look_up(at, look);
+  if (result == 0 && at.host != nullptr) at.host->note_status(at.path, *status);
   return result;
 }
 
-// A change by this host: it knows.
+// A change by this host, or a file's opening, which asks the server: what was remembered of it is void.
 template <typename Change>
-int change(int folder, const char* path, const Change& make) {
-  Host* host = Host::get();
-  const std::string inside = host != nullptr ? host->inside(folder, path) : "";
+int change(const Inside& at, const Change& make) {
   const int result = make();
   const int error = errno;
-  if (!inside.empty()) host->forget(inside);
+  if (at.host != nullptr) at.host->forget(at.path);
   errno = error;
   return result;
 }
 
 template <typename Open>
 int open_as(int folder, const char* path, int flags, const Open& open) {
-  if ((flags & O_CREAT) != 0) return change(folder, path, open);
-  const int file = look_up(folder, path, open);
-  if (Host* host = Host::get(); file >= 0 && host != nullptr)
-    if (const std::string inside = host->inside(folder, path); !inside.empty()) host->forget(inside);
-  return file;
+  const Inside at = inside(folder, path);
+  if ((flags & O_CREAT) != 0) return change(at, open);
+  const int file = look_up(at, open);
+  return file < 0 ? file : change(at, [&] { return file; });
 }
 
 int mode_of(int flags, va_list arguments) { return (flags & O_CREAT) != 0 ? va_arg(arguments, int) : 0; }
@@ -276,44 +284,43 @@ int fstatat64(int folder, const char* path, struct stat64* status, int flags) {
   return fstatat(folder, path, reinterpret_cast<struct stat*>(status), flags);
 }
 int statx(int folder, const char* path, int flags, unsigned mask, struct statx* status) {
-  return look_up(folder, path, [&] {
+  return look_up(inside(folder, path), [&] {
     return real<int(int, const char*, int, unsigned, struct statx*)>("statx")(folder, path, flags, mask, status);
   });
 }
 int access(const char* path, int mode) {
-  return look_up(AT_FDCWD, path, [&] { return real<int(const char*, int)>("access")(path, mode); });
+  return look_up(inside(AT_FDCWD, path), [&] { return real<int(const char*, int)>("access")(path, mode); });
 }
 int faccessat(int folder, const char* path, int mode, int flags) {
-  return look_up(folder, path,
+  return look_up(inside(folder, path),
                  [&] { return real<int(int, const char*, int, int)>("faccessat")(folder, path, mode, flags); });
 }
 
 int mkdir(const char* path, mode_t mode) {
-  return change(AT_FDCWD, path, [&] { return real<int(const char*, mode_t)>("mkdir")(path, mode); });
+  return change(inside(AT_FDCWD, path), [&] { return real<int(const char*, mode_t)>("mkdir")(path, mode); });
 }
 int link(const char* from, const char* to) {
-  return change(AT_FDCWD, to, [&] { return real<int(const char*, const char*)>("link")(from, to); });
+  return change(inside(AT_FDCWD, to), [&] { return real<int(const char*, const char*)>("link")(from, to); });
 }
 int rename(const char* from, const char* to) {
-  change(AT_FDCWD, from, [] { return 0; });
-  return change(AT_FDCWD, to, [&] { return real<int(const char*, const char*)>("rename")(from, to); });
+  change(inside(AT_FDCWD, from), [] { return 0; });
+  return change(inside(AT_FDCWD, to), [&] { return real<int(const char*, const char*)>("rename")(from, to); });
 }
 int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned flags) {
-  return change(to_folder, to, [&] {
+  return change(inside(to_folder, to), [&] {
     return real<int(int, const char*, int, const char*, unsigned)>("renameat2")(from_folder, from, to_folder, to,
                                                                                 flags);
   });
 }
 int unlink(const char* path) {
-  return change(AT_FDCWD, path, [&] { return real<int(const char*)>("unlink")(path); });
+  return change(inside(AT_FDCWD, path), [&] { return real<int(const char*)>("unlink")(path); });
 }
 
 struct dirent* readdir(DIR* folder) {
   struct dirent* entry = real<struct dirent*(DIR*)>("readdir")(folder);
-  if (Host* host = Host::get(); entry != nullptr && host != nullptr)
-    if (const std::string inside = host->inside(dirfd(folder), entry->d_name);
-        !inside.empty() && host->is_missing(inside))
-      host->forget(inside);
+  if (entry == nullptr) return entry;
+  if (const Inside at = inside(dirfd(folder), entry->d_name); at.host != nullptr && at.host->is_missing(at.path))
+    at.host->forget(at.path);
   return entry;
 }
 struct dirent64* readdir64(DIR* folder) {
