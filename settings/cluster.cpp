@@ -23,6 +23,8 @@ const EnumNames<GpuForm> gpu_forms = {{GpuForm::gres, "gres"},
 const EnumNames<MemoryForm> memory_forms = {
     {MemoryForm::per_cpu, "per-cpu"}, {MemoryForm::per_node, "per-node"}, {MemoryForm::none, "none"}};
 const EnumNames<LauncherProgram> launchers = {{LauncherProgram::srun, "srun"}, {LauncherProgram::mpirun, "mpirun"}};
+const EnumNames<ContainerRuntime> runtimes = {
+    {ContainerRuntime::none, "none"}, {ContainerRuntime::apptainer, "apptainer"}, {ContainerRuntime::pyxis, "pyxis"}};
 
 bool is_variable_name(const std::string& name) {
   return !name.empty() && std::isdigit(static_cast<unsigned char>(name.front())) == 0 &&
@@ -70,9 +72,45 @@ std::optional<std::string> check_environment(const Json& variables) {
   return std::nullopt;
 }
 
+// Both runtimes separate mounts by ',' and their parts by ':'.
+bool is_mount(const Json& mount) {
+  const auto text = mount.get<std::string>();
+  return text.starts_with('/') && text.find(',') == std::string::npos && std::count(text.begin(), text.end(), ':') <= 2;
+}
+
+Schema container_schema() {
+  Schema schema = Schema::record(
+      {{"runtime", runtimes.schema(ContainerRuntime::none)},
+       {"image", Schema::text("")},
+       {"mounts", Schema::list(Schema::text(std::nullopt).where(is_mount, "/OUTSIDE or /OUTSIDE:/INSIDE[:FLAGS]"),
+                               Json::array())},
+       {"options", texts()}});
+  schema.record_check = [](const Json& container, const Schema::Complain& complain) {
+    const bool none = container.at("runtime") == runtimes.name(ContainerRuntime::none);
+    if (none != (container.at("image") == ""))
+      complain(none ? "runtime" : "image", none ? "found none, expected what runs the image: apptainer or pyxis"
+                                                : "found none, expected the image that the runtime is to run");
+  };
+  return schema;
+}
+
+Schema bad_nodes_schema() {
+  const BadNodeSettings fallback;
+  return Schema::record({{"health_check", Schema::boolean(fallback.health_check)},
+                         {"limit", Schema::integer(fallback.limit, 0, 10000)},
+                         {"expiry", time_schema(fallback.expiry)},
+                         {"within_s", Schema::number(fallback.within_s, 0, 3600)}});
+}
+
+void check_together(const Json& cluster, const Schema::Complain& complain) {
+  if (cluster.at("container").at("runtime") == runtimes.name(ContainerRuntime::pyxis) &&
+      cluster.at("launcher").at("program") != launchers.name(LauncherProgram::srun))
+    complain("launcher.program", "found mpirun, expected srun: Pyxis starts containers by srun alone");
+}
+
 Schema cluster_schema() {
   const ClusterSettings fallback;
-  return Schema::record({
+  Schema schema = Schema::record({
       {"name", Schema::plain_name()},
       {"partition", Schema::text("")},
       {"account", Schema::text("")},
@@ -89,6 +127,8 @@ Schema cluster_schema() {
       {"prologue", texts()},
       {"environment", Schema::map(Schema::text(std::nullopt), Json::object()).checked_by(check_environment)},
       {"worker", absolute_path()},
+      {"container", container_schema()},
+      {"bad_nodes", bad_nodes_schema()},
       {"requeue", Schema::boolean(fallback.requeue)},
       {"signal_lead_s", Schema::integer(fallback.signal_lead_s, 1, 65535)},
       {"max_array_size", Schema::integer(fallback.max_array_size, 1, 4000000)},
@@ -105,12 +145,16 @@ Schema cluster_schema() {
                                 {"interval_s", Schema::number(fallback.watch_interval_s, 0, 86400, true)},
                                 {"sbatch_options", sbatch_options()}})},
   });
+  schema.record_check = check_together;
+  return schema;
 }
 
 ClusterSettings settings_of(const Json& json) {
   const Json& gpus = json.at("gpus");
   const Json& launcher = json.at("launcher");
   const Json& watch = json.at("watch");
+  const Json& container = json.at("container");
+  const Json& bad_nodes = json.at("bad_nodes");
   return {.name = json.at("name"),
           .partition = json.at("partition"),
           .account = json.at("account"),
@@ -128,6 +172,14 @@ ClusterSettings settings_of(const Json& json) {
           .prologue = json.at("prologue"),
           .environment = json.at("environment").get<std::map<std::string, std::string>>(),
           .worker = json.at("worker"),
+          .container = {.runtime = runtimes.value(container.at("runtime")),
+                        .image = container.at("image"),
+                        .mounts = container.at("mounts"),
+                        .options = container.at("options")},
+          .bad_nodes = {.health_check = bad_nodes.at("health_check"),
+                        .limit = bad_nodes.at("limit"),
+                        .expiry = bad_nodes.at("expiry"),
+                        .within_s = bad_nodes.at("within_s")},
           .requeue = json.at("requeue"),
           .signal_lead_s = json.at("signal_lead_s"),
           .max_array_size = json.at("max_array_size"),
@@ -179,6 +231,16 @@ Json to_json(const ClusterSettings& settings) {
           {"prologue", settings.prologue},
           {"environment", settings.environment},
           {"worker", settings.worker},
+          {"container",
+           {{"runtime", runtimes.name(settings.container.runtime)},
+            {"image", settings.container.image},
+            {"mounts", settings.container.mounts},
+            {"options", settings.container.options}}},
+          {"bad_nodes",
+           {{"health_check", settings.bad_nodes.health_check},
+            {"limit", settings.bad_nodes.limit},
+            {"expiry", settings.bad_nodes.expiry},
+            {"within_s", settings.bad_nodes.within_s}}},
           {"requeue", settings.requeue},
           {"signal_lead_s", settings.signal_lead_s},
           {"max_array_size", settings.max_array_size},

@@ -12,6 +12,23 @@ namespace filo {
 enum class GpuForm { gres, gpus, gpus_per_task, none };  // --gres=gpu[:TYPE]:N, --gpus=[TYPE:]N, --gpus-per-task
 enum class MemoryForm { per_cpu, per_node, none };       // --mem-per-cpu, --mem, no option (sites that refuse both)
 enum class LauncherProgram { srun, mpirun };
+enum class ContainerRuntime { none, apptainer, pyxis };  // pyxis: srun --container-image, of NVIDIA's plugin for Slurm
+
+// What the worker runs in. The workspace and the folder that stages start in are mounted where they are outside.
+struct ContainerSettings {
+  ContainerRuntime runtime = ContainerRuntime::none;
+  std::string image;                 // as the runtime takes it: a path, or the image's address
+  std::vector<std::string> mounts;   // "/data" or "/data:/inside[:FLAGS]"
+  std::vector<std::string> options;  // of `apptainer exec`, or of srun
+};
+
+// Nodes that this workspace's jobs keep away from.
+struct BadNodeSettings {
+  bool health_check = true;         // before the worker: GPUs, memory, workspace, clock
+  int limit = 8;                    // nodes at a time, and never more than half of the partition's; 0: none
+  std::string expiry = "12:00:00";  // after which a node is tried again
+  double within_s = 20;             // an attempt that fails sooner keeps its stage away from the node
+};
 
 // Empty texts leave their option away. configs/clusters/generic.yaml says what each is for.
 struct ClusterSettings {
@@ -27,7 +44,10 @@ struct ClusterSettings {
   std::vector<std::string> modules;
   std::vector<std::string> prologue;  // lines of bash
   std::map<std::string, std::string> environment;
-  std::string worker;  // absolute path on the nodes; "": where this machine has it
+  std::string
+      worker;  // absolute path on the nodes, or in the container; "": where this machine has it, or the image's PATH
+  ContainerSettings container{};
+  BadNodeSettings bad_nodes{};
   bool requeue = false;
   int signal_lead_s = 120;
   int max_array_size = 1000;         // jobs in one array; the controller's own MaxArraySize counts too

@@ -95,7 +95,7 @@ class WorkspaceLayout {
   std::filesystem::path start_folder(const std::string& key, int attempt, int start) const {
     return starts_folder(key, attempt) / std::to_string(start);
   }
-  // What a Slurm job's script leaves: "JOBID RESTARTS EXITCODE".
+  // What a Slurm job's script leaves: "JOBID RESTARTS EXITCODE NODE SECONDS".
   std::filesystem::path exit_file(const std::string& key, int attempt) const {
     return attempt_folder(key, attempt) / "exit.txt";
   }
@@ -121,6 +121,10 @@ class WorkspaceLayout {
   }
   std::filesystem::path slurm_lock_file(const std::string& cluster) const {
     return slurm_folder() / (".lock-" + cluster);
+  }
+  // Those that jobs keep away from (scheduler/executors/bad_nodes.hpp).
+  std::filesystem::path bad_nodes_file(const std::string& cluster) const {
+    return slurm_folder() / ("bad-nodes-" + cluster + ".json");
   }
   std::filesystem::path slurm_watch_file(const std::string& cluster) const {
     return slurm_folder() / ("watch-" + cluster + ".sh");

@@ -43,7 +43,7 @@ int doctor(const Options& options, const std::string& workspace) {
   std::vector<Check> checks = check_programs(FILO_VERSION, worker);
   const auto add = [&](std::vector<Check> more) { checks.insert(checks.end(), more.begin(), more.end()); };
   add(check_workspace(workspace));
-  if (settings) add(check_cluster(*settings, std::filesystem::absolute(workspace), worker, options.wait_s));
+  if (settings) add(check_cluster(*settings, std::filesystem::absolute(workspace), FILO_VERSION, options.wait_s));
   bool bad = false;
   Json list = Json::array();
   for (const auto& check : checks) {

@@ -9,9 +9,10 @@
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
 #include "scheduler/control/requests.hpp"
-#include "scheduler/executors/slurm_batch.hpp"
+#include "scheduler/executors/slurm_launch.hpp"
 #include "scheduler/executors/slurm_submit.hpp"
 #include "scheduler/plan/plan_file.hpp"
+#include "scheduler/report/stage_use.hpp"
 #include "workspace/server_file.hpp"
 
 namespace filo {
@@ -19,8 +20,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+enum class Resources { asked, learned };
+
 struct Options {
   std::string cluster;
+  Resources resources = Resources::asked;
   bool dry_run = false, no_watch = false, json = false;
 };
 
@@ -50,6 +54,18 @@ void print_preview(const Json& preview) {
   print_script(preview["watch"]);
 }
 
+// The experiment's plan, and on standard error what of its stages' resources was learned.
+Plan plan_of(const Experiment& experiment, const Workspace& workspace, Resources resources) {
+  Plan plan = make_plan(experiment, workspace);
+  if (resources == Resources::asked) return plan;
+  const auto changes = learn_resources(workspace, plan);
+  for (const auto& change : changes) std::cerr << "filo: learned: " << change << "\n";
+  if (changes.empty())
+    std::cerr << "filo: learned: nothing; each stage asks for what the experiment says, since none like it has "
+                 "finished in this workspace\n";
+  return plan;
+}
+
 void activate(const Workspace& workspace, const Plan& plan, const ActiveExperiment& experiment) {
   save_plan(plan, workspace);
   retry_all(workspace, plan);
@@ -65,7 +81,7 @@ int hand_to_server(const Experiment& experiment, const Options& options, const s
                      "no filo serve looks after it, expected one (`filo serve --workspace " +
                          workspace.root().string() +
                          "`), or --cluster FILE; `filo run FILE` runs an experiment without");
-  const Plan plan = make_plan(experiment, workspace);
+  const Plan plan = plan_of(experiment, workspace, options.resources);
   const std::string stages = std::to_string(plan.stages.size()) + " stages";
   if (!options.dry_run) activate(workspace, plan, {.name = plan.name, .executor = "local", .cluster = ""});
   if (options.json)
@@ -81,8 +97,8 @@ int submit(const ExperimentOption& file, const Options& options, const std::stri
   if (options.cluster.empty()) return hand_to_server(experiment, options, workspace_path);
   const ClusterSettings settings = load_cluster_settings(options.cluster);
   const Workspace workspace(workspace_path, Workspace::Access::change);
-  const Plan plan = make_plan(experiment, workspace);
-  const std::string worker = settings.worker.empty() ? find_worker().string() : settings.worker;
+  const Plan plan = plan_of(experiment, workspace, options.resources);
+  const std::string worker = worker_on_nodes(settings);
   const fs::path filo = fs::read_symlink("/proc/self/exe");
   if (options.dry_run) {
     const Json preview = slurm_preview(workspace, plan, settings, worker, filo);
@@ -134,6 +150,10 @@ void add_submit_command(CLI::App& program) {
         auto workspace = workspace_option(command);
         command.add_option("--cluster", options->cluster,
                            "Cluster file (configs/clusters/*.yaml); without it the workspace's filo serve runs it");
+        add_choice<Resources>(command, "--resources", options->resources,
+                              {{"asked", Resources::asked}, {"learned", Resources::learned}},
+                              "What stages ask for: asked, as the experiment says (the default); learned, from "
+                              "finished stages like them (filo report --resources)");
         command.add_flag("--dry-run", options->dry_run, "Print the scripts and commands, and send nothing");
         command.add_flag("--no-watch", options->no_watch, "Leave no job behind that starts the later stages");
         command.add_flag("--json", options->json, "Print JSON");

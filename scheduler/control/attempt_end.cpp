@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include "base/error.hpp"
+#include "base/utf8.hpp"
 #include "settings/resources.hpp"
 #include "workspace/events.hpp"
 
@@ -24,6 +25,14 @@ std::string reason_of_failure(const Workspace& workspace, const Job& job, const 
   if (job.cause == EndCause::signalled) return "ended by signal " + std::to_string(job.signal);
   if (job.exit_code != 0) return "exit code " + std::to_string(job.exit_code);
   return "ended with exit code 0 but without a valid result.json of this attempt";
+}
+
+// The last words of the check (scheduler/executors/bad_nodes.hpp).
+std::string reason_of_unhealthy(const Workspace& workspace, const Job& job) {
+  const std::string log = printable(workspace.log_tail(job.stage, job.attempt, 1));
+  const auto at = log.find("the node ");
+  return at == std::string::npos ? "the node could not write into the workspace"
+                                 : log.substr(at, log.find('\n', at) - at);
 }
 
 std::string at(const Job& job) { return job.where.empty() ? "" : " (" + job.where + ")"; }
@@ -50,6 +59,8 @@ AttemptOutcome end_of(const Workspace& workspace, const PlannedStage& stage, con
       return {"failed", cause, "used more than its memory of " + had.memory + at(job)};
     case EndCause::node_failure:
       return {"lost", cause, "the node failed" + at(job)};
+    case EndCause::unhealthy_node:
+      return {"lost", cause, reason_of_unhealthy(workspace, job) + at(job)};
     case EndCause::preempted:
       return {"lost", cause, "preempted" + at(job)};
     case EndCause::vanished:

@@ -136,7 +136,9 @@ class Pass {
     if (record.attempt == 0) return false;
     if (!record.ended && listed != nullptr) {
       if (awaits_result(stage, record, *listed, status)) return true;
-      end_attempt(stage, record, end_of(workspace_, stage, record, *listed->executor, listed->job));
+      const AttemptOutcome end = end_of(workspace_, stage, record, *listed->executor, listed->job);
+      listed->executor->judge(listed->job, end);
+      end_attempt(stage, record, end);
     } else if (!record.ended) {
       const auto claim = workspace_.claim(stage.key, record.attempt);
       if (claim && may_be_running(stage.key, record.attempt, *claim)) {

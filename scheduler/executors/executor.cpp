@@ -14,6 +14,8 @@ std::string to_string(EndCause cause) {
       return "out_of_memory";
     case EndCause::node_failure:
       return "node_failure";
+    case EndCause::unhealthy_node:
+      return "unhealthy_node";
     case EndCause::preempted:
       return "preempted";
     case EndCause::cancelled:

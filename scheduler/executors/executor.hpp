@@ -22,6 +22,7 @@ enum class EndCause {
   timeout,        // ran longer than resources.time
   out_of_memory,  // used more than resources.memory
   node_failure,
+  unhealthy_node,  // the check before the worker refused the node
   preempted,
   cancelled,  // by somebody outside, or by kill()
   vanished,   // nobody knows of it any more
@@ -38,6 +39,8 @@ struct Job {
   int exit_code = 0;                  // valid with EndCause::exited
   int signal = 0;                     // valid with EndCause::signalled
   std::string where{};                // for people: "Slurm job 12_3 on n1"; "" for this machine
+  std::string node{};                 // where it ran; "": this machine, several, or not known
+  double seconds = -1;                // that it ran, when it has ended; below 0: not known
 };
 
 struct StartRequest {
@@ -93,6 +96,9 @@ class Executor {
   virtual void stop(const std::string& stage, int attempt) = 0;
   // Ends the attempt at once. Idempotent likewise.
   virtual void kill(const std::string& stage, int attempt) = 0;
+
+  // How an attempt of jobs() ended, before that is recorded: says something of the node that it ran on.
+  virtual void judge(const Job&, const AttemptOutcome&) {}
 
   // The attempt's end is recorded: jobs() need not list it any more.
   virtual void forget(const std::string& stage, int attempt) = 0;

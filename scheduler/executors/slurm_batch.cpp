@@ -1,13 +1,14 @@
 #include "scheduler/executors/slurm_batch.hpp"
 
 #include <algorithm>
-#include <cctype>
-#include <string_view>
+#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "base/error.hpp"
 #include "base/text.hpp"
+#include "scheduler/executors/bad_nodes.hpp"
+#include "scheduler/executors/slurm_launch.hpp"
 #include "settings/resources.hpp"
 
 namespace filo {
@@ -31,15 +32,9 @@ SlurmBatch::State state_of(const std::string& name) {
   throw Error("slurm", "found the state \"" + name + "\", expected prepared, submitting or submitted");
 }
 
-std::string joined(const std::vector<std::string>& words) {
+std::string joined(const std::vector<std::string>& words, const char* between) {
   std::string text;
-  for (const auto& word : words) text += (text.empty() ? "" : " ") + word;
-  return text;
-}
-
-std::string quoted_words(const std::vector<std::string>& words) {
-  std::string text;
-  for (const auto& word : words) text += " " + shell_quoted(word);
+  for (const auto& word : words) text += (text.empty() ? "" : between) + word;
   return text;
 }
 
@@ -84,6 +79,20 @@ leave "$code"
 constexpr const char* start_template = R"sh(index=${SLURM_ARRAY_TASK_ID:-0}
 kind=${kinds[index]} stage=${stages[index]} attempt=${attempts[index]}
 folder=@attempts@/$attempt
+node=${SLURMD_NODENAME:-$(hostname)}
+soon() {  # soon FOLDER COMMAND...: a network file system may show late what another host wrote
+  local listed=$1 left=$late_s
+  shift
+  until "$@" 2>/dev/null; do
+    [ "$left" -gt 0 ] || return 1
+    [ "$left" != "$late_s" ] || echo "filo: waiting for up to $left s for what another host wrote in $listed"
+    sleep 1
+    left=$((left - 1))
+    ls "$listed" >/dev/null 2>&1
+  done
+}
+open_log() { { : >>"$folder/@log@"; } 2>/dev/null; }
+soon "@attempts@" open_log >/dev/null || exit @unhealthy@
 exec >>"$folder/@log@" 2>&1 </dev/null
 rm -f "$folder/@exit@"
 echo "filo: Slurm job $SLURM_JOB_ID${SLURM_ARRAY_JOB_ID:+ (${SLURM_ARRAY_JOB_ID}_$index)} start $((${SLURM_RESTART_COUNT:-0} + 1)) on $(hostname), $(date -u +%FT%TZ)"
@@ -91,7 +100,7 @@ echo "filo: Slurm job $SLURM_JOB_ID${SLURM_ARRAY_JOB_ID:+ (${SLURM_ARRAY_JOB_ID}
 session=
 leave() {  # leave CODE: for a coordinator that looks when Slurm has forgotten the job
   [ -z "$session" ] || rm -rf "$session"
-  echo "$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0} $1" >"$folder/.exit.$SLURM_JOB_ID" && mv -f "$folder/.exit.$SLURM_JOB_ID" "$folder/@exit@"
+  echo "$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0} $1 $node $SECONDS" >"$folder/.exit.$SLURM_JOB_ID" && mv -f "$folder/.exit.$SLURM_JOB_ID" "$folder/@exit@"
   exit "$1"
 }
 refuse() { echo "filo: $*" >&2; leave 1; }
@@ -104,7 +113,7 @@ trap stop USR2 TERM
 [ ! -e "$folder/@end@" ] || refuse "attempt $attempt was given up before this job started"
 [ ! -e "@attempts@/$((attempt + 1))" ] || refuse "attempt $attempt was superseded before this job started"
 for input in ${inputs[index]}; do
-  grep -q "\"stage\": *\"$input\"" "@result@" 2>/dev/null ||
+  soon "@input@" grep -q "\"stage\": *\"$input\"" "@result@" ||
     refuse "stage $input, which this one needs, has no valid result.json"
 done
 
@@ -120,11 +129,13 @@ std::string start_part() {
   const auto name = [](const std::filesystem::path& file) { return file.filename().string(); };
   const std::vector<std::pair<std::string, std::string>> paths = {
       {"@attempts@", layout.attempts_folder("$stage").string()},
+      {"@input@", layout.stage_folder("$input").string()},
       {"@result@", layout.result_file("$input").string()},
       {"@server@", layout.server_file().string()},
       {"@log@", name(layout.log_file("", 1))},
       {"@exit@", name(layout.exit_file("", 1))},
-      {"@end@", name(layout.outcome_file("", 1))}};
+      {"@end@", name(layout.outcome_file("", 1))},
+      {"@unhealthy@", std::to_string(unhealthy_node_exit)}};
   std::string text = start_template;
   for (const auto& [mark, path] : paths) text = replaced(std::move(text), mark, path);
   return text;
@@ -151,6 +162,7 @@ Json to_json(const SlurmBatch& batch) {
           {"job_id", batch.job_id},
           {"released_at", batch.released_at},
           {"released", batch.released},
+          {"exclude", batch.exclude},
           {"message", batch.message}};
 }
 
@@ -166,6 +178,7 @@ SlurmBatch slurm_batch_from_json(const Json& json, const std::string& where) {
                      .job_id = json.at("job_id"),
                      .released_at = json.at("released_at"),
                      .released = json.at("released"),
+                     .exclude = json.value("exclude", std::vector<std::string>()),
                      .message = json.at("message")};
     for (const auto& entry : json.at("entries"))
       batch.entries.push_back({.stage = entry.at("stage"),
@@ -177,22 +190,6 @@ SlurmBatch slurm_batch_from_json(const Json& json, const std::string& where) {
   } catch (const Json::exception& error) {
     throw Error("slurm: " + where, std::string("found a broken record, expected one that filo wrote: ") + told(error));
   }
-}
-
-std::string shell_quoted(const std::string& text) {
-  const auto plain = [](unsigned char c) {
-    return c < 128 && (std::isalnum(c) != 0 ||
-                       std::string_view("_-./=:@%+,").find(static_cast<char>(c)) != std::string_view::npos);
-  };
-  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
-  std::string quoted = "'";
-  for (const char c : text) {
-    if (c == '\'')
-      quoted += "'\\''";
-    else
-      quoted += c;
-  }
-  return quoted + "'";
 }
 
 ResourceSettings within_limits(ResourceSettings wanted, const ClusterSettings& settings) {
@@ -209,48 +206,29 @@ std::string slurm_script(const SlurmBatch& batch, const ClusterSettings& setting
   std::string text = "#!/bin/bash\n# Made by filo: batch " + batch.name + ", one stage for each array index.\n";
   text += "workspace=" + shell_quoted(workspace.root().string()) + "\n";
   text += "worker=" + shell_quoted(worker) + "\n";
+  text += "late_s=" + std::to_string(std::lround(settings.result_grace_s)) + "\n";
   text += table("kinds", batch, [](const Entry& entry) { return to_string(entry.kind); });
   text += table("stages", batch, [](const Entry& entry) { return entry.stage; });
   text += table("attempts", batch, [](const Entry& entry) { return std::to_string(entry.attempt); });
-  text += table("inputs", batch, [](const Entry& entry) { return shell_quoted(joined(entry.inputs)); });
+  text += table("inputs", batch, [](const Entry& entry) { return shell_quoted(joined(entry.inputs, " ")); });
   text += start_part();
   text += "export OMP_NUM_THREADS=" + std::to_string(batch.resources.threads) + "\n";
   text += slurm_site_preamble(settings);
-  text +=
-      "[ -x \"$worker\" ] || refuse \"found no program $worker on $(hostname), expected filo-worker (key worker of "
-      "the cluster file)\"\n";
+  text += health_check(settings, batch.resources);
+  if (settings.container.runtime == ContainerRuntime::none)
+    text +=
+        "[ -x \"$worker\" ] || refuse \"found no program $worker on $(hostname), expected filo-worker (key worker of "
+        "the cluster file)\"\n";
+  if (settings.container.runtime == ContainerRuntime::apptainer)
+    text +=
+        "command -v apptainer >/dev/null || refuse \"found no program apptainer on $(hostname), expected it (key "
+        "container.runtime of the cluster file; modules can load it)\"\n";
   text += "[ -z \"$stopping\" ] || leave 75\n";
-  text += slurm_launch_command(settings, batch.resources);
-  text += R"( "$worker" "$kind" --workspace "$workspace" --stage "$stage" --attempt "$attempt" --threads )" +
+  text += slurm_launch_command(settings, batch.resources, {"workspace", "PWD", "session"});
+  text += R"( "$kind" --workspace "$workspace" --stage "$stage" --attempt "$attempt" --threads )" +
           std::to_string(batch.resources.threads);
   if (batch.resources.gpus > 0) text += " --gpus " + std::to_string(batch.resources.gpus);
   return text + " &\n" + wait_part;
-}
-
-std::string slurm_launch_command(const ClusterSettings& settings, const ResourceSettings& resources) {
-  const std::string ranks = std::to_string(resources.ranks), threads = std::to_string(resources.threads);
-  std::string program = "mpirun";
-  std::vector<std::string> words = {"-np", ranks, "--bind-to", "none"};
-  if (settings.launcher == LauncherProgram::srun) {
-    program = settings.slurm_bin.empty() ? "srun" : shell_quoted(settings.slurm_bin + "/srun");
-    words = {"--ntasks=" + ranks, "--cpus-per-task=" + threads, "--kill-on-bad-exit=1"};
-    if (!settings.mpi.empty()) words.push_back("--mpi=" + settings.mpi);
-  }
-  words.insert(words.end(), settings.launcher_arguments.begin(), settings.launcher_arguments.end());
-  return program + quoted_words(words);
-}
-
-std::string slurm_site_preamble(const ClusterSettings& settings) {
-  std::string text = "[ \"$(id -u)\" != 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n";
-  for (const auto& [name, value] : settings.environment) text += "export " + name + "=" + shell_quoted(value) + "\n";
-  // Two jobs of Open MPI 4 that start at once on a node both make this folder, and the second one fails.
-  text += "mkdir -m 700 \"${TMPDIR:-/tmp}/ompi.${HOSTNAME%%.*}.$(id -u)\" 2>/dev/null\n";
-  if (!settings.modules.empty()) text += "command -v module >/dev/null || [ ! -r /etc/profile ] || . /etc/profile\n";
-  for (const auto& module : settings.modules)
-    text += "module load " + shell_quoted(module) + " || { echo filo: module load failed: " + shell_quoted(module) +
-            "; exit 1; }\n";
-  for (const auto& line : settings.prologue) text += line + "\n";
-  return text;
 }
 
 std::vector<std::string> slurm_site_options(const ClusterSettings& settings) {
@@ -299,7 +277,13 @@ std::vector<std::string> slurm_arguments(const SlurmBatch& batch, const ClusterS
   }
   for (const auto& option : slurm_site_options(settings)) arguments.push_back(option);
   if (!settings.licenses.empty()) arguments.push_back("--licenses=" + settings.licenses);
-  arguments.insert(arguments.end(), settings.sbatch_options.begin(), settings.sbatch_options.end());
+  std::string exclude = joined(batch.exclude, ",");
+  for (const auto& option : settings.sbatch_options) {
+    const bool excludes = option.starts_with("--exclude=");  // of two, sbatch takes the last
+    arguments.push_back(excludes && !exclude.empty() ? option + "," + exclude : option);
+    if (excludes) exclude.clear();
+  }
+  if (!exclude.empty()) arguments.push_back("--exclude=" + exclude);
   arguments.push_back(script.string());
   return arguments;
 }

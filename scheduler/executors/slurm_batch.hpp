@@ -41,15 +41,13 @@ struct SlurmBatch {
   long job_id = 0;         // when submitted
   double released_at = 0;  // seconds since 1970, when submitted; 0: it is held
   bool released = false;   // and it was seen to be, later than a controller that is killed could have forgotten it
-  std::string message;     // why it is not in the queue yet
+  std::vector<std::string> exclude{};  // nodes to keep away from (scheduler/executors/bad_nodes.hpp)
+  std::string message;                 // why it is not in the queue yet
 };
 
 Json to_json(const SlurmBatch& batch);
 // Throws Error naming `where` when a field is missing or of the wrong type.
 SlurmBatch slurm_batch_from_json(const Json& json, const std::string& where);
-
-// 'text', safe for any shell whatever it holds (but NUL).
-std::string shell_quoted(const std::string& text);
 
 // The batch script. `worker`: filo-worker's path on the nodes.
 std::string slurm_script(const SlurmBatch& batch, const ClusterSettings& settings, const Workspace& workspace,
@@ -61,11 +59,6 @@ ResourceSettings within_limits(ResourceSettings wanted, const ClusterSettings& s
 // sbatch's arguments, `script` last. Entries that were dropped are left out.
 std::vector<std::string> slurm_arguments(const SlurmBatch& batch, const ClusterSettings& settings,
                                          const Workspace& workspace, const std::filesystem::path& script);
-
-// What both the batch script and doctor's test job do on a node: environment, modules and prologue; then the launcher
-// with its arguments, before the worker.
-std::string slurm_site_preamble(const ClusterSettings& settings);
-std::string slurm_launch_command(const ClusterSettings& settings, const ResourceSettings& resources);
 
 // Options that every job of a cluster file gets: partition, account, ...
 std::vector<std::string> slurm_site_options(const ClusterSettings& settings);

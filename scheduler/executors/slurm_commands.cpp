@@ -24,7 +24,8 @@ constexpr std::size_t most_labels = 1000;  // in one command
 
 // Comments and names stand last: they may hold '|'.
 const std::string queue_format =
-    "ArrayJobID:|,ArrayTaskID:|,State:|,exit_code:|,RestartCnt:|,Reason:|,NodeList:|,Name:|";
+    "ArrayJobID:|,ArrayTaskID:|,State:|,exit_code:|,RestartCnt:|,StartTime:|,EndTime:|,Reason:|,NodeList:|,Name:|";
+constexpr std::size_t queue_fields = 10;
 
 long number(const std::string& text) {
   long value = 0;
@@ -62,7 +63,7 @@ bool is_number(const std::string& text) {
 
 // What commands start with, and so the jobs.
 std::vector<std::string> clean_environment() {
-  std::vector<std::string> arguments = {"env", "-i"};
+  std::vector<std::string> arguments = {"env", "-i", "SLURM_TIME_FORMAT=%s"};
   for (const char* name : {"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "PATH", "LD_LIBRARY_PATH",
                            "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
     if (const char* value = std::getenv(name)) arguments.push_back(std::string(name) + "=" + value);
@@ -101,6 +102,10 @@ std::optional<std::int64_t> slurm_seconds(const std::string& text) {
 
 std::string SlurmJob::label() const { return std::to_string(id) + (array ? "_" + std::to_string(index) : ""); }
 
+std::string SlurmJob::node() const {
+  return nodes.find_first_of("[,( ") == std::string::npos && nodes != "None" ? nodes : "";
+}
+
 bool SlurmJob::has_ended() const {
   static const std::set<std::string> ended = {"BOOT_FAIL", "CANCELLED", "COMPLETED",     "DEADLINE",  "FAILED",
                                               "NODE_FAIL", "REVOKED",   "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"};
@@ -132,16 +137,18 @@ std::vector<SlurmJob> SlurmCommands::queue() {
                                                   : "the controller cannot be asked: " + message_of(answer.output));
   std::vector<SlurmJob> jobs;
   for (const auto& line : lines_of(answer.output)) {
-    const auto fields = split_fields(line, 8);
-    if (fields.size() != 8 || !is_number(fields[0])) continue;  // a warning on stderr
+    const auto fields = split_fields(line, queue_fields);
+    if (fields.size() != queue_fields || !is_number(fields[0])) continue;  // a warning on stderr
     SlurmJob job{
-        .id = number(fields[0]), .state = fields[2], .reason = fields[5], .nodes = fields[6], .name = fields[7]};
+        .id = number(fields[0]), .state = fields[2], .reason = fields[7], .nodes = fields[8], .name = fields[9]};
     job.array = is_number(fields[1]);
     job.index = job.array ? static_cast<int>(number(fields[1])) : 0;
     const auto status = static_cast<int>(number(fields[3]));
     job.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     job.exit_code = WEXITSTATUS(status);
     job.restarts = static_cast<int>(number(fields[4]));
+    if (is_number(fields[5]) && is_number(fields[6]))
+      job.seconds = static_cast<double>(number(fields[6]) - number(fields[5]));
     jobs.push_back(std::move(job));
   }
   return jobs;
@@ -224,6 +231,74 @@ const std::map<std::string, std::string>& SlurmCommands::configuration() {
   return *configuration_;
 }
 
+std::size_t SlurmCommands::nodes_of(const std::string& partition) {
+  std::vector<std::string> command = {"sinfo", "--noheader", "--Node", "--format=%N|%P"};
+  if (!partition.empty()) command.push_back("--partition=" + partition);
+  const Answer answer = run(command);
+  std::set<std::string> nodes;
+  if (!answer.ok) return 0;
+  for (const auto& line : lines_of(answer.output))
+    if (const auto fields = split_fields(line, 2);
+        fields.size() == 2 && (!partition.empty() || fields[1].ends_with('*')))  // the default partition's mark
+      nodes.insert(fields[0]);
+  return nodes.size();
+}
+
+namespace {
+
+// "12345K", "1.5G", "900" as bytes; below 0: no such text.
+double slurm_bytes(const std::string& text) {
+  char* rest = nullptr;
+  double bytes = std::strtod(text.c_str(), &rest);
+  if (rest == text.c_str()) return -1;
+  const std::string units = "KMGTP";
+  if (const auto unit = units.find(*rest); *rest != '\0' && unit != std::string::npos)
+    for (std::size_t i = 0; i <= unit; ++i) bytes *= 1024;
+  return bytes;
+}
+
+// Of "cpu=00:00:12,mem=12345K,gres/gpumem=10G" the value of a name, "" when it is not there.
+std::string tres(const std::string& list, const std::string& name) {
+  std::istringstream parts(list);
+  for (std::string part; std::getline(parts, part, ',');)
+    if (part.starts_with(name + "=")) return part.substr(name.size() + 1);
+  return "";
+}
+
+// A job's steps come after it, as "12.batch", "12.0": what is told of one counts for the job.
+void add_accounted(const std::vector<std::string>& fields, std::map<long, SlurmUse>& jobs) {
+  SlurmUse& use = jobs[number(fields[0])];
+  const auto larger = [](double& value, double other) { value = std::max(value, other); };
+  if (is_number(fields[1])) larger(use.seconds, static_cast<double>(number(fields[1])));
+  if (const auto cpu = slurm_seconds(fields[2])) larger(use.cpu_s, static_cast<double>(*cpu));
+  const std::string memory = tres(fields[4], "mem");
+  larger(use.memory_bytes, slurm_bytes(memory.empty() ? fields[3] : memory));
+  larger(use.gpu_memory_bytes, slurm_bytes(tres(fields[4], "gres/gpumem")));
+  if (const double percent = slurm_bytes(tres(fields[5], "gres/gpuutil")); percent >= 0)
+    larger(use.gpu_use, percent / 100);
+  if (const double joules = slurm_bytes(fields[6]); joules > 0) larger(use.energy_j, joules);
+}
+
+}  // namespace
+
+std::map<long, SlurmUse> SlurmCommands::used(const std::vector<long>& ids) {
+  std::map<long, SlurmUse> jobs;
+  for (std::size_t start = 0; start < ids.size(); start += most_labels) {
+    std::string list;
+    for (std::size_t i = start; i < std::min(ids.size(), start + most_labels); ++i)
+      list += (list.empty() ? "" : ",") + std::to_string(ids[i]);
+    const Answer answer =
+        run({"sacct", "--noheader", "--parsable2", "--starttime=1970-01-02", "--jobs=" + list,
+             "--format=JobIDRaw,ElapsedRaw,TotalCPU,MaxRSS,TRESUsageInTot,TRESUsageInAve,ConsumedEnergyRaw"});
+    if (!answer.ok) return {};
+    for (const auto& line : lines_of(answer.output))
+      if (const auto fields = split_fields(line, 7);
+          fields.size() == 7 && is_number(fields[0].substr(0, fields[0].find('.'))))
+        add_accounted(fields, jobs);
+  }
+  return jobs;
+}
+
 std::vector<SlurmJob> SlurmCommands::accounted(const std::vector<std::string>& labels) {
   std::vector<SlurmJob> jobs;
   for (std::size_t start = 0; start < labels.size(); start += most_labels) {
@@ -232,20 +307,21 @@ std::vector<SlurmJob> SlurmCommands::accounted(const std::vector<std::string>& l
       list += (list.empty() ? "" : ",") + labels[i];
     // From the epoch on: sacct's default window begins at midnight.
     const Answer answer = run({"sacct", "--noheader", "--parsable2", "--allocations", "--starttime=1970-01-02",
-                               "--jobs=" + list, "--format=JobID,State,ExitCode,NodeList,JobName"});
+                               "--jobs=" + list, "--format=JobID,State,ExitCode,ElapsedRaw,NodeList,JobName"});
     if (!answer.ok) return {};
     for (const auto& line : lines_of(answer.output)) {
-      const auto fields = split_fields(line, 5);
-      if (fields.size() != 5) continue;
+      const auto fields = split_fields(line, 6);
+      if (fields.size() != 6) continue;
       const auto underscore = fields[0].find('_');
       if (!is_number(fields[0].substr(0, underscore))) continue;
       SlurmJob job{.id = number(fields[0]),
                    .state = fields[1].substr(0, fields[1].find(' ')),
-                   .nodes = fields[3],
-                   .name = fields[4]};  // state "CANCELLED by 1000"
+                   .nodes = fields[4],
+                   .name = fields[5]};  // state "CANCELLED by 1000"
       job.array = underscore != std::string::npos;
       if (job.array) job.index = static_cast<int>(number(fields[0].substr(underscore + 1)));
       job.exit_code = static_cast<int>(number(fields[2]));
+      if (is_number(fields[3])) job.seconds = static_cast<double>(number(fields[3]));
       const auto colon = fields[2].find(':');
       if (colon != std::string::npos) job.signal = static_cast<int>(number(fields[2].substr(colon + 1)));
       jobs.push_back(std::move(job));

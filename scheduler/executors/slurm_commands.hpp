@@ -22,10 +22,12 @@ struct SlurmJob {
   std::string state;  // PENDING, RUNNING, ..., NODE_FAIL
   int exit_code = 0;
   int signal = 0;
-  int restarts = 0;  // requeued by Slurm
+  int restarts = 0;     // requeued by Slurm
+  double seconds = -1;  // from its latest start to its end; below 0: not known
   std::string reason{}, nodes{}, name{};
 
   std::string label() const;  // "12_3", as the commands take it
+  std::string node() const;   // the one that it ran on; "": several, or none
   bool has_ended() const;
   bool is_pending() const;  // neither ended nor on a node
 };
@@ -41,6 +43,14 @@ struct SlurmSubmission {
   Outcome outcome = Outcome::uncertain;
   long id = 0;          // when taken
   std::string message;  // one line, when not
+};
+
+// What the accounting data base tells of an ended job's use; below 0 what it does not tell.
+struct SlurmUse {
+  double seconds = -1, cpu_s = -1;
+  double memory_bytes = -1;  // the peak of a step, all of its tasks together
+  double gpu_memory_bytes = -1, gpu_use = -1;
+  double energy_j = -1;
 };
 
 // Not thread-safe.
@@ -64,8 +74,14 @@ class SlurmCommands {
   // slurm.conf as the controller has it: MaxArraySize, MessageTimeout, ...; asked for once. Empty when not allowed.
   const std::map<std::string, std::string>& configuration();
 
+  // How many nodes the partition has, "" the default one; 0 when that cannot be asked.
+  std::size_t nodes_of(const std::string& partition);
+
   // Ended jobs by the accounting data base; none when it cannot be asked.
   std::vector<SlurmJob> accounted(const std::vector<std::string>& labels);
+
+  // By the job's raw id (of an array's task too). None when it cannot be asked.
+  std::map<long, SlurmUse> used(const std::vector<long>& ids);
 
   // Runs any of the commands. For doctor.
   struct Answer {
@@ -85,7 +101,8 @@ class SlurmCommands {
   int commands_run_ = 0;
 };
 
-// Seconds of a time as sinfo prints it ("1-02:03:04", "02:03:04", "03:04"); nullopt: "infinite", or none at all.
+// Seconds of a time as sinfo or sacct prints it ("1-02:03:04", "02:03:04", "03:04", "03:04.567"); nullopt: "infinite",
+// or none at all.
 std::optional<std::int64_t> slurm_seconds(const std::string& text);
 
 // "a|b|c|" of one line, the last field with whatever '|' is left.

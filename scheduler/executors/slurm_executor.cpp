@@ -10,7 +10,8 @@
 #include "base/host.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
-#include "scheduler/executors/machine.hpp"
+#include "scheduler/executors/bad_nodes.hpp"
+#include "scheduler/executors/slurm_launch.hpp"
 #include "workspace/held_lock.hpp"
 
 namespace filo {
@@ -36,10 +37,13 @@ SlurmExecutor::SlurmExecutor(const Workspace& workspace, const ClusterSettings& 
                              const fs::path& folder)
     : workspace_(workspace),
       settings_(settings),
-      worker_(settings.worker.empty() ? worker.string() : settings.worker),
+      worker_(worker.string()),
       folder_(fs::absolute(folder).string()),
       commands_(settings),
-      records_(workspace, settings.name) {}
+      records_(workspace, settings.name) {
+  expect_mountable(settings_, workspace_.root());
+  expect_mountable(settings_, folder_);
+}
 
 SlurmExecutor::~SlurmExecutor() {
   try {
@@ -212,8 +216,12 @@ bool SlurmExecutor::reserve(const ResourceSettings&) {
 
 std::vector<Json> SlurmExecutor::prepare(const std::vector<StartRequest>& requests) {
   std::vector<Json> claims(requests.size());
-  std::map<std::string, std::vector<std::size_t>> shapes;
-  for (std::size_t i = 0; i < requests.size(); ++i) shapes[to_json(requests[i].resources).dump()].push_back(i);
+  const auto bad = bad_nodes(workspace_, settings_);
+  const std::size_t most_avoided = bad.empty() ? 0 : most_to_avoid();
+  std::map<std::pair<std::string, std::vector<std::string>>, std::vector<std::size_t>> shapes;
+  for (std::size_t i = 0; i < requests.size(); ++i)
+    shapes[{to_json(requests[i].resources).dump(), nodes_to_avoid(bad, requests[i].stage->key, most_avoided)}]
+        .push_back(i);
   const auto most = requests.size() > 1 ? static_cast<std::size_t>(most_in_array()) : 1;
   for (const auto& [shape, members] : shapes)
     for (std::size_t start = 0; start < members.size(); start += most) {
@@ -222,6 +230,7 @@ std::vector<Json> SlurmExecutor::prepare(const std::vector<StartRequest>& reques
                        .folder = folder_,
                        .resources = requests[members[start]].resources,
                        .entries = {},
+                       .exclude = shape.second,
                        .message = {}};
       for (std::size_t i = start; i < std::min(members.size(), start + most); ++i) {
         const StartRequest& request = requests[members[i]];
@@ -231,6 +240,12 @@ std::vector<Json> SlurmExecutor::prepare(const std::vector<StartRequest>& reques
       records_.add(std::move(batch));
     }
   return claims;
+}
+
+// Half of the partition's nodes at most: what is wrong everywhere is no node's fault, and a job has to run somewhere.
+std::size_t SlurmExecutor::most_to_avoid() {
+  if (!partition_nodes_) partition_nodes_ = commands_.nodes_of(settings_.partition);
+  return std::min(static_cast<std::size_t>(settings_.bad_nodes.limit), *partition_nodes_ / 2);
 }
 
 void SlurmExecutor::submit(Record& record) {
@@ -243,9 +258,17 @@ void SlurmExecutor::submit(Record& record) {
   batch.since = wall_time_s();
   records_.save(record);
   const bool was_full = full_until_ > 0;
-  const auto answer = commands_.submit(slurm_arguments(batch, settings_, workspace_, script),
-                                       was_full ? std::optional<double>(timeout_when_full_s) : std::nullopt);
+  const auto send = [&] {
+    return commands_.submit(slurm_arguments(batch, settings_, workspace_, script),
+                            was_full ? std::optional<double>(timeout_when_full_s) : std::nullopt);
+  };
   using Outcome = SlurmSubmission::Outcome;
+  auto answer = send();
+  if (answer.outcome == Outcome::refused && !batch.exclude.empty()) {  // the other nodes may be none of its kind
+    batch.exclude.clear();
+    records_.save(record);
+    answer = send();
+  }
   full_until_ = answer.outcome == Outcome::full ? wall_time_s() + between_tries_when_full_s : 0;
   if (answer.outcome == Outcome::taken) {
     pass_failpoint("submitted");
@@ -310,6 +333,14 @@ std::vector<std::string> SlurmExecutor::start(const std::vector<StartRequest>& r
   for (const auto& batch : refused_) records_.remove(batch);
   refused_.clear();
   return problems;
+}
+
+void SlurmExecutor::judge(const Job& job, const AttemptOutcome& end) {
+  const auto bad = judged(job, end, settings_.bad_nodes);
+  if (!bad || settings_.bad_nodes.limit == 0) return;
+  add_bad_node(workspace_, settings_, *bad);
+  log_warning("slurm: " + (bad->stage.empty() ? "all stages keep" : "stage " + bad->stage + " keeps") +
+              " away from the node " + bad->node + " for " + settings_.bad_nodes.expiry + ": " + bad->why);
 }
 
 FileDescriptor SlurmExecutor::lock() const { return held_lock(workspace_.slurm_lock_file(settings_.name)); }
@@ -381,7 +412,7 @@ void SlurmExecutor::remove_when_over(const std::string& name) {
 
 std::unique_ptr<Executor> make_slurm_executor(const Workspace& workspace, const std::string& cluster_file) {
   const ClusterSettings settings = load_cluster_settings(cluster_file);
-  return std::make_unique<SlurmExecutor>(workspace, settings, settings.worker.empty() ? find_worker() : "");
+  return std::make_unique<SlurmExecutor>(workspace, settings, worker_on_nodes(settings));
 }
 
 }  // namespace filo

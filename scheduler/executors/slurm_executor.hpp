@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -55,6 +56,7 @@ class SlurmExecutor : public Executor {
   // Gathered, and sent in one command by the next jobs() or start(), or by the destructor.
   void stop(const std::string& stage, int attempt) override;
   void kill(const std::string& stage, int attempt) override;
+  void judge(const Job& job, const AttemptOutcome& end) override;
   void forget(const std::string& stage, int attempt) override;
 
   int commands_run() const { return commands_.commands_run(); }
@@ -78,6 +80,7 @@ class SlurmExecutor : public Executor {
   void remove_when_over(const std::string& batch);
   void send_requests();
   int most_in_array();
+  std::size_t most_to_avoid();
   double uncertain_for_s();
 
   Workspace workspace_;
@@ -88,8 +91,9 @@ class SlurmExecutor : public Executor {
   SlurmRecords records_;
   std::set<Attempt> asked_;  // to stop or to end, since the attempt began
   std::set<Attempt> to_stop_, to_kill_;
-  std::set<std::string> refused_;  // batches that the latest start() could not submit
-  double full_until_ = 0;          // no room in the queue until then, seconds since 1970
+  std::optional<std::size_t> partition_nodes_;  // asked for when there is a node to keep away from
+  std::set<std::string> refused_;               // batches that the latest start() could not submit
+  double full_until_ = 0;                       // no room in the queue until then, seconds since 1970
 
   // Of the latest jobs().
   std::vector<Job> jobs_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fstream>
 
+#include "scheduler/executors/bad_nodes.hpp"
 #include "scheduler/executors/slurm_records.hpp"
 
 namespace filo {
@@ -45,7 +46,8 @@ EndCause cause_of(const SlurmJob& row) {
   if (row.state == "NODE_FAIL" || row.state == "BOOT_FAIL") return EndCause::node_failure;
   if (row.state == "PREEMPTED") return EndCause::preempted;
   if (row.state == "CANCELLED" || row.state == "REVOKED") return EndCause::cancelled;
-  return row.signal != 0 ? EndCause::signalled : EndCause::exited;
+  if (row.signal != 0) return EndCause::signalled;
+  return row.exit_code == unhealthy_node_exit ? EndCause::unhealthy_node : EndCause::exited;
 }
 
 bool never_launches(const SlurmJob& row) {
@@ -61,6 +63,8 @@ Job job_of(const SlurmBatch::Entry& entry, const SlurmJob& row) {
     job.cause = cause_of(row);
     job.exit_code = row.exit_code;
     job.signal = row.signal;
+    job.node = row.node();
+    job.seconds = row.seconds;
     if (!row.nodes.empty()) job.where += " on " + row.nodes;
   } else if (row.is_pending()) {
     job.state = JobState::pending;
@@ -88,7 +92,10 @@ Job with_exit_code_left(Job job, const Workspace& workspace) {
   long id = 0;
   int restarts = 0, code = 0;
   if (!(file >> id >> restarts >> code)) return job;
-  job.cause = code > 128 ? EndCause::signalled : EndCause::exited;
+  job.cause = code > 128                    ? EndCause::signalled
+              : code == unhealthy_node_exit ? EndCause::unhealthy_node
+                                            : EndCause::exited;
+  if (!(file >> job.node >> job.seconds)) job.seconds = -1;
   job.exit_code = code;
   job.signal = code > 128 ? code - 128 : 0;
   return job;

@@ -8,7 +8,9 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/hash.hpp"
+#include "scheduler/executors/bad_nodes.hpp"
 #include "scheduler/executors/slurm_batch.hpp"
+#include "scheduler/executors/slurm_launch.hpp"
 
 namespace filo {
 namespace {
@@ -100,6 +102,8 @@ std::string submit_watch(const Workspace& workspace, const ClusterSettings& sett
 
 Json slurm_preview(const Workspace& workspace, const Plan& plan, const ClusterSettings& settings,
                    const std::string& worker, const fs::path& filo) {
+  expect_mountable(settings, workspace.root());
+  expect_mountable(settings, fs::current_path());
   struct Group {
     SlurmBatch batch;
     Json stages = Json::array();

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "base/error.hpp"
+#include "scheduler/executors/bad_nodes.hpp"
 #include "scheduler/executors/slurm_executor.hpp"
 #include "scheduler/plan/clip_activation.hpp"
 
@@ -110,6 +111,25 @@ std::string active_text(const std::optional<ActiveExperiment>& active) {
   return text + "\n";
 }
 
+// Nodes that the experiment's stages keep away from.
+std::vector<std::string> avoided_nodes(const Workspace& workspace, const Plan& plan,
+                                       const std::vector<StageStatus>& statuses) {
+  const auto active = workspace.active(plan.name);
+  if (!active || active->executor != "slurm" || is_settled(statuses)) return {};
+  try {
+    const ClusterSettings settings = load_cluster_settings(active->cluster);
+    auto bad = bad_nodes(workspace, settings);
+    std::erase_if(bad, [&](const BadNode& known) {
+      return !known.stage.empty() && std::none_of(statuses.begin(), statuses.end(), [&](const StageStatus& status) {
+        return status.key == known.stage && !is_settled(status.state);
+      });
+    });
+    return describe(bad, settings.bad_nodes);
+  } catch (const Error&) {  // a cluster file that is gone: the passes say so
+    return {};
+  }
+}
+
 std::string stage_text(const Workspace& workspace, const PlannedStage& stage, const StageStatus& status) {
   std::string text = "  " + status.key + "  " + to_string(status.state) + "  " + stage.label;
   if (status.attempt > 0) text += "  attempt " + std::to_string(status.attempt);
@@ -188,6 +208,7 @@ Json status_json(const Workspace& workspace, const Plan& plan, const std::vector
                {"counts", counts_json(count(statuses))},
                {"trials", counts_json(count_trials(plan, statuses))},
                {"notice", results_of_other_activation(plan)},
+               {"avoided_nodes", avoided_nodes(workspace, plan, statuses)},
                {"stages", Json::array()}};
   if (const auto active = workspace.active(plan.name))
     json["active"] = {{"executor", active->executor},
@@ -217,6 +238,7 @@ std::string status_text(const Workspace& workspace, const Plan& plan, const std:
                      std::to_string(statuses.size()) + " stages: " + counts_text(counts) + "\n" +
                      active_text(workspace.active(plan.name));
   if (const std::string notice = results_of_other_activation(plan); !notice.empty()) text += "  " + notice + "\n";
+  for (const auto& line : avoided_nodes(workspace, plan, statuses)) text += "  " + line + "\n";
   std::vector<std::size_t> told(statuses.size());
   for (std::size_t i = 0; i < told.size(); ++i) told[i] = i;
   const std::size_t shown = most == 0 ? told.size() : std::min(most, told.size());

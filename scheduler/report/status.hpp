@@ -41,8 +41,8 @@ class QueueView {
 // {"experiment", "active": null or {"executor", "cluster", "since", "cancelled"}, "settled": nothing is left to wait
 // for
 //  or to cancel, "counts": {state: stages},
-//  "trials": {state: trials}, "notice": results_of_other_activation(), "stages": [{key, kind, label, state, attempt,
-//  reason, where, limits, log_tail}]}.
+//  "trials": {state: trials}, "notice": results_of_other_activation(), "avoided_nodes": [line], "stages": [{key, kind,
+//  label, state, attempt, reason, where, limits, log_tail}]}.
 // `limits`: what of the limits is used up ("failed 2 of 3 times"); `log_tail`: last lines, of failed stages and of
 // those that will be tried again.
 Json status_json(const Workspace& workspace, const Plan& plan, const std::vector<StageStatus>& statuses);

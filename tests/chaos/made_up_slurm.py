@@ -8,7 +8,7 @@ for word; do case $word in --job-name=*) name=${word#*=} ;; --array=*) array=${w
 for range in $(tr , ' ' <<<"${array:-N/A}"); do
   range=${range%%%*}
   case $range in *-*) many=$(seq ${range/-/ }) ;; *) many=$range ;; esac
-  for one in $many; do echo "$id|$one|RUNNING|0|0|None|n1|$name|"; done
+  for one in $many; do echo "$id|$one|RUNNING|0|0|1000|2000|None|n1|$name|"; done
 done >>"$here/queue"
 echo $id
 """

@@ -26,6 +26,31 @@ def count_commands(lab):
     return folder / "calls"
 
 
+# Stands in for Apptainer: a root of its own with the system's folders and what was bound, and nothing else of this machine.
+APPTAINER = r"""#!/bin/bash
+[ "$1" != --version ] || { echo 'apptainer version 0'; exit; }
+[ "$1" = exec ] || exit 99
+shift
+binds=(/usr /bin /lib /lib64 /etc /proc /dev /sys)
+while :; do
+  case $1 in
+    --pwd) folder=$2; shift ;;
+    --bind=*:*) exit 98 ;;
+    --bind=*) binds+=("${1#--bind=}") ;;
+    *) break ;;
+  esac
+  shift
+done
+[ "$1" = /images/filo.sif ] || exit 97
+shift
+export folder binds_text=$(printf '%s\n' "${binds[@]}")
+exec unshare --user --map-root-user --mount bash -c '
+  root=$(mktemp -d) && mount -t tmpfs none "$root" || exit 96
+  while read -r bound; do mkdir -p "$root$bound" && mount --rbind "$bound" "$root$bound" || exit 95; done <<<"$binds_text"
+  cd / && exec chroot "$root" bash -c '"'"'cd "$folder" && exec "$@"'"'"' in "$@"' in "$@"
+"""
+
+
 class OnACluster(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -107,6 +132,54 @@ class OnACluster(unittest.TestCase):
         self.assertGreater(figures["serve_memory_mb"], 1)
         wait_for(lambda: str(folder) not in self.cluster.call("squeue", "-h", "-o", "%k"), 20, "no job left")
         self.assertEqual(list(lab.folder.glob("bench*")), [])
+
+    def exclusions(self, lab):
+        """What each job of the workspace that Slurm still knows keeps away from, where it does."""
+        text = self.cluster.call("scontrol", "show", "job", "--oneliner")
+        nodes = [line.split("ExcNodeList=")[1].split()[0] for line in text.splitlines() if str(lab.workspace) in line]
+        return [node for node in nodes if node != "(null)"]
+
+    def test_a_node_that_is_not_fit_for_work_is_left_by_all(self):
+        """Guards the health check: no failure is counted, status names the node, and no later job of the workspace goes there."""
+        sick = "[ $SLURMD_NODENAME != n1 ] || stat() { return 1; }"
+        lab = self.lab("unfit", trainings=6, settings=f"prologue: ['{sick}']\nmax_array_size: 1\n")
+        lab.fake("features", seconds=2)
+        lab.submit()
+        lab.until(lambda: len(lab.committed()) >= 2, 60, "features")
+        ends = [path.read_text() for path in lab.workspace.glob("stages/*/attempts/*/end.json")]
+        self.assertTrue(any("the node n1 is not fit for work: the workspace cannot be written" in end for end in ends), ends)
+        told = lab.filo("status", lab.name).stdout
+        self.assertRegex(told, r"all stages keep away from n1 until \w+ \d\d:\d\d: the node n1 is not fit for work")
+        self.assertNotIn("failed", told)
+        lab.until_done()
+        lab.check_once_each()
+        self.assertEqual(set(self.exclusions(lab)), {"n1"})
+
+    def test_an_attempt_that_dies_at_once_is_followed_elsewhere(self):
+        """Guards the next attempt's --exclude where the stage itself may be the cause."""
+        lab = self.lab("died", trainings=1)
+        lab.fake("train", code=1, first_only=1)
+        lab.submit()
+        lab.until(lambda: lab.stages("train")[0]["attempt"] == 2, 30, "a second attempt")
+        key = lab.stages("train")[0]["key"]
+        node = lab.log(key, 1).split(" on ")[1].split(",")[0]
+        self.assertEqual(self.exclusions(lab), [node])
+        lab.until_done()
+        self.assertNotIn(f"start 1 on {node},", lab.log(key, 2))
+
+    def test_a_worker_in_a_container_has_all_that_it_needs(self):
+        """Guards container.runtime: apptainer under mpirun: what filo mounts by itself is enough, beside the worker's own folder."""
+        if subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True).returncode != 0:
+            self.skipTest("this machine lets nobody make a namespace to stand in for a container")
+        container = f"container: {{runtime: apptainer, image: /images/filo.sif, mounts: [{SOURCE}/tests/slurm]}}\n"
+        lab = self.lab("contained", trainings=1, settings=container)
+        lab.write("bin/apptainer", APPTAINER).chmod(0o755)
+        lab.settings.write_text(lab.settings.read_text() + f"prologue: ['PATH={lab.folder}/bin:$PATH']\n")
+        lab.submit()
+        lab.until_done()
+        lab.check_once_each()
+        for stage in lab.status().values():
+            self.assertIn("2 ranks", lab.log(stage["key"], 1))
 
     def test_a_requeued_job_goes_on_under_its_attempt(self):
         """Guards preemption where the site requeues (requeue: true): the same attempt starts twice, its result counts once."""

@@ -16,6 +16,7 @@
 #include "scheduler/executors/doctor/tools.hpp"
 #include "scheduler/executors/slurm_batch.hpp"
 #include "scheduler/executors/slurm_commands.hpp"
+#include "scheduler/executors/slurm_launch.hpp"
 #include "settings/resources.hpp"
 #include "workspace/file_clock.hpp"
 
@@ -85,9 +86,14 @@ std::string probe_script(const ClusterSettings& settings, const fs::path& folder
       "exec >\"$folder/output\" 2>&1 </dev/null || exit 3\necho \"node $(hostname)\"; echo \"clock $(date +%s.%N)\"\n";
   text += "trap 'echo >\"$folder/" + std::string(last_file) + "\"' EXIT\n";
   text += slurm_site_preamble(settings);
-  text += "[ -x \"$worker\" ] || { echo 'no worker'; exit 1; }\n\"$worker\" --version\n";
-  text += slurm_launch_command(settings, resources) + " \"$worker\" features --workspace \"$folder\" --stage " +
-          std::string(no_stage) + "\ntrue\n";
+  if (settings.container.runtime == ContainerRuntime::none)
+    text += "[ -x \"$worker\" ] || { echo 'no worker'; exit 1; }\n";
+  if (settings.container.runtime == ContainerRuntime::apptainer)
+    text += "apptainer --version || { echo 'no apptainer'; exit 1; }\n";
+  const std::string launch = slurm_launch_command(settings, resources, {"folder", "PWD"});
+  resources.ranks = 1;
+  text += slurm_launch_command(settings, resources, {"folder", "PWD"}) + " --version\n" + launch +
+          " features --workspace \"$folder\" --stage " + std::string(no_stage) + "\ntrue\n";
   return text;
 }
 
@@ -152,7 +158,8 @@ SlurmJob wait_for_job(SlurmCommands& commands, long id, const std::string& name,
 }
 
 // By what the probe wrote on the node.
-std::vector<Check> check_node(const fs::path& output_file, const std::string& worker) {
+std::vector<Check> check_node(const fs::path& output_file, const ClusterSettings& settings, const std::string& worker,
+                              const std::string& version) {
   const std::string output = read_file(output_file);
   std::vector<Check> checks;
   double node_clock = 0;
@@ -167,17 +174,31 @@ std::vector<Check> check_node(const fs::path& output_file, const std::string& wo
   if (output.find("no worker") != std::string::npos)
     checks.push_back({"worker on the node", Verdict::bad, worker + " is not there or not executable",
                       "put it on a shared file system, and its path into the key worker"});
+  else if (output.find("no apptainer") != std::string::npos)
+    checks.push_back({"container on the node", Verdict::bad, "there is no program apptainer",
+                      "load its module (key modules), or put its folder into PATH (key environment)"});
   else if (!two_ranks_came_up(output))
-    checks.push_back({"MPI on the node", Verdict::bad, "two ranks do not come up: " + shortened(output),
-                      "try launcher.program: mpirun, another launcher.mpi (`srun --mpi=list`), or the site's modules"});
+    checks.push_back(
+        {"MPI on the node", Verdict::bad, "two ranks do not come up: " + shortened(output),
+         settings.container.runtime == ContainerRuntime::none
+             ? "try launcher.program: mpirun, another launcher.mpi (`srun --mpi=list`), or the site's modules"
+             : "the image's MPI must go with the site's (docs/how-to/container.md); key worker: its path in the "
+               "image"});
   else
-    checks.push_back({"MPI on the node", Verdict::good, "two ranks of filo-worker come up"});
+    checks.push_back({"MPI on the node", Verdict::good,
+                      settings.container.runtime == ContainerRuntime::none
+                          ? "two ranks of filo-worker come up"
+                          : "two ranks of filo-worker come up in " + settings.container.image});
+  if (checks.back().verdict == Verdict::good && output.find("filo-worker " + version + "\n") == std::string::npos)
+    checks.push_back({"worker on the node", Verdict::bad, worker + " is of another version than filo, " + version,
+                      "build both, or the image, from one checkout"});
   return checks;
 }
 
 // One job that looks at the node from inside.
 std::vector<Check> check_job(SlurmCommands& commands, const ClusterSettings& settings, const fs::path& workspace,
-                             const std::string& worker, double wait_s) {
+                             const std::string& version, double wait_s) {
+  const std::string worker = worker_on_nodes(settings);
   const TemporaryFolder folder(workspace);
   const fs::path script = folder.path() / "probe.sh", output = folder.path() / "output";
   write_file_atomically(script, probe_script(settings, folder.path(), worker));
@@ -207,7 +228,7 @@ std::vector<Check> check_job(SlurmCommands& commands, const ClusterSettings& set
   std::vector<Check> checks = {
       {"test job", Verdict::good, "job " + label + " ran on " + job.nodes + " and wrote into the workspace"}};
   checks.push_back(check_lag(lag_s, settings.result_grace_s));
-  for (auto& check : check_node(output, worker)) checks.push_back(std::move(check));
+  for (auto& check : check_node(output, settings, worker, version)) checks.push_back(std::move(check));
   return checks;
 }
 
@@ -239,7 +260,7 @@ Check check_controller(SlurmCommands& commands) {
 
 }  // namespace
 
-std::vector<Check> check_cluster(const ClusterSettings& settings, const fs::path& workspace, const fs::path& worker,
+std::vector<Check> check_cluster(const ClusterSettings& settings, const fs::path& workspace, const std::string& version,
                                  double job_wait_s) {
   SlurmCommands commands(settings);
   std::vector<Check> checks;
@@ -255,10 +276,14 @@ std::vector<Check> check_cluster(const ClusterSettings& settings, const fs::path
       checks.push_back({"srun --mpi", Verdict::bad, settings.mpi + " is not among: " + shortened(answer.output),
                         "set launcher.mpi to one of them, or launcher.program: mpirun"});
   }
+  if (settings.container.runtime == ContainerRuntime::pyxis &&
+      commands.run({"srun", "--help"}).output.find("--container-image") == std::string::npos)
+    checks.push_back({"container", Verdict::bad, "srun knows no --container-image: Pyxis is not installed here",
+                      "ask the administrator, or set container.runtime: apptainer"});
   if (job_wait_s > 0) {
-    const std::string path = settings.worker.empty() ? worker.string() : settings.worker;
     try {
-      for (auto& check : check_job(commands, settings, workspace, path, job_wait_s)) checks.push_back(std::move(check));
+      for (auto& check : check_job(commands, settings, workspace, version, job_wait_s))
+        checks.push_back(std::move(check));
     } catch (const Error& error) {
       checks.push_back({"test job", Verdict::bad, error.what(), "try again once the controller answers"});
     }

@@ -34,9 +34,10 @@ std::vector<Check> check_programs(const std::string& version, const std::filesys
 std::vector<Check> check_workspace(const std::filesystem::path& workspace);
 
 // Slurm: its commands and version, the controller, the partition, the site's limits against the settings, and one job
-// of a minute that looks at the workspace, the worker and its MPI launch from a node. A job still pending after
+// of a minute that looks at the workspace, the worker (of filo's version, in the container where there is one) and its
+// MPI launch from a node. A job still pending after
 // `job_wait_s` is cancelled, and that is a warning; 0: no job is sent.
 std::vector<Check> check_cluster(const ClusterSettings& settings, const std::filesystem::path& workspace,
-                                 const std::filesystem::path& worker, double job_wait_s);
+                                 const std::string& version, double job_wait_s);
 
 }  // namespace filo

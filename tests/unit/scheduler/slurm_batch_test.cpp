@@ -9,7 +9,10 @@
 #include <csignal>
 #include <thread>
 
+#include "base/error.hpp"
 #include "base/process.hpp"
+#include "scheduler/executors/bad_nodes.hpp"
+#include "scheduler/executors/slurm_launch.hpp"
 #include "scheduler/executors/slurm_submit.hpp"
 #include "tests/unit/support/fake_slurm.hpp"
 
@@ -21,6 +24,7 @@ using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 class SlurmScriptTest : public SlurmExecutorTest {
  protected:
@@ -37,7 +41,7 @@ class SlurmScriptTest : public SlurmExecutorTest {
     SlurmBatch batch{.name = "filo-test",
                      .cluster = "test",
                      .folder = scratch.folder.string(),
-                     .resources = {},
+                     .resources = resources,
                      .entries = {{.stage = "00000000000000bb", .attempt = 1}, {.stage = key, .attempt = 1}},
                      .message = {}};
     batch.entries[1].inputs = std::move(inputs);
@@ -46,11 +50,32 @@ class SlurmScriptTest : public SlurmExecutorTest {
 
   Process run(const fs::path& file) {
     return Process({.arguments = {"bash", file.string()},
-                    .environment = {{"SLURM_JOB_ID", "12"}, {"SLURM_ARRAY_TASK_ID", "1"}, {"SBATCH_PARTITION", "x"}}});
+                    .environment = {{"SLURM_JOB_ID", "12"},
+                                    {"SLURMD_NODENAME", "n7"},
+                                    {"SLURM_ARRAY_TASK_ID", "1"},
+                                    {"SBATCH_PARTITION", "x"}}});
   }
   std::string log() { return read_file(chosen->log_file("00000000000000aa", 1)); }
   std::string left() { return read_file(chosen->attempt_folder("00000000000000aa", 1) / "exit.txt"); }
 
+  // The script ends as the health check does, having said why.
+  void expect_refused(const std::string& why) {
+    EXPECT_EQ(run(script("w", "echo it ran\n")).wait().exit_code, unhealthy_node_exit) << why;
+    EXPECT_THAT(log(), AllOf(HasSubstr("filo: the node n7 is not fit for work: " + why), Not(HasSubstr("it ran"))));
+    EXPECT_THAT(left(), StartsWith("12 0 69 n7 "));
+    fs::remove_all(chosen->root());
+  }
+
+  // Stands in for a container's runtime: tells its arguments, then runs what follows the image.
+  void stand_in(const std::string& name) {
+    scratch.write(
+        "bin/" + name,
+        "#!/bin/bash\nprintf '(%s)' \"$@\"\nuntil [ \"$1\" = /img.sif ]; do shift; done\nshift\nexec \"$@\"\n");
+    fs::permissions(bin / name, fs::perms::owner_all);
+    settings.prologue = {"PATH='" + bin.string() + "':$PATH"};
+  }
+
+  ResourceSettings resources;
   std::unique_ptr<Workspace> chosen;
 };
 
@@ -72,7 +97,7 @@ TEST_F(SlurmScriptTest, NoValueIsEverRun) {
   EXPECT_THAT(log(), HasSubstr("<features><--workspace><" + chosen->root().string() +
                                "><--stage><00000000000000aa><--attempt><1><--threads><1>"));
   EXPECT_THAT(log(), HasSubstr("[" + nasty + "][1][" + (chosen->root() / "server.json").string() + "][]"));
-  EXPECT_EQ(left(), "12 0 3\n");
+  EXPECT_THAT(left(), StartsWith("12 0 3 n7 "));
 }
 
 // Guards the same for the watch: a line break in the workspace's path is no end of a comment.
@@ -110,7 +135,7 @@ TEST_F(SlurmScriptTest, TheSignalGoesToTheWorkerAndItsExitCodeComesBack) {
   kill(process.pid(), SIGUSR2);
   EXPECT_EQ(process.wait().exit_code, 75);
   EXPECT_THAT(log(), HasSubstr("snapshot"));
-  EXPECT_EQ(left(), "12 0 75\n");
+  EXPECT_THAT(left(), StartsWith("12 0 75 n7 "));
 }
 
 // Guards: a second signal while it waits, and a worker that takes its time.
@@ -148,6 +173,102 @@ TEST_F(SlurmScriptTest, AnAttemptThatWasGivenUpOrSupersededIsRefused) {
   chosen->write_outcome("00000000000000aa", 1, {"lost", "vanished", "test"});
   EXPECT_EQ(run(file).wait().exit_code, 1);
   EXPECT_THAT(log(), HasSubstr("given up"));
+}
+
+// Guards where files appear late: what another host wrote a moment ago is waited for, and the log says so.
+TEST_F(SlurmScriptTest, AnInputThatAppearsLateIsWaitedFor) {
+  settings.result_grace_s = 60;
+  const fs::path file = script("w", "exit 0\n", {"00000000000000cc"});
+  Process process = run(file);
+  while (!fs::exists(chosen->log_file("00000000000000aa", 1)) ||
+         log().find("waiting for up to 60 s") == std::string::npos)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  fs::create_directories(chosen->stage_folder("00000000000000cc"));
+  write_result(*chosen, "00000000000000cc", StageKind::features, 1);
+  EXPECT_EQ(process.wait().exit_code, 0);
+}
+
+// Guards the check before the worker: each kind ends the job with its own code and reason, and a sound node passes.
+TEST_F(SlurmScriptTest, ANodeThatIsNotFitForWorkIsRefused) {
+  settings.bad_nodes.health_check = true;
+  resources = {.ranks = 2, .memory = "1M"};
+  EXPECT_EQ(run(script("w", "exit 3\n")).wait().exit_code, 3) << "a sound node";
+  fs::remove_all(chosen->root());
+
+  settings.prologue = {"date() { echo 1000; }"};
+  expect_refused("its clock is ");
+  settings.prologue = {"stat() { return 1; }"};
+  expect_refused("the workspace cannot be written");
+  settings.prologue = {};
+
+  resources.memory = "900T";
+  expect_refused("");
+  EXPECT_EQ(run(script("w", "exit 3\n")).wait().exit_code, unhealthy_node_exit);
+  EXPECT_THAT(log(), HasSubstr(" MiB of its memory are free, the stage asks for 943718400"));
+  fs::remove_all(chosen->root());
+  settings.memory = MemoryForm::none;
+  EXPECT_EQ(run(script("w", "exit 3\n")).wait().exit_code, 3) << "nothing was asked for";
+  fs::remove_all(chosen->root());
+
+  resources.gpus = 1;
+  settings.prologue = {"PATH='" + bin.string() + "':$PATH"};
+  const auto nvidia_smi = [&](const std::string& text) {
+    scratch.write("bin/nvidia-smi", "#!/bin/bash\n" + text + "\n");
+    fs::permissions(bin / "nvidia-smi", fs::perms::owner_all);
+  };
+  nvidia_smi("echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'");
+  expect_refused("1 GPUs are visible, the stage asks for 2");
+  nvidia_smi("echo 'Unable to determine the device handle for GPU 0000:41:00.0: Unknown Error' >&2; exit 15");
+  expect_refused("nvidia-smi fails: Unable to determine the device handle");
+  nvidia_smi("echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'; echo 'GPU 1: NVIDIA H100 (UUID: GPU-2)'");
+  EXPECT_EQ(run(script("w", "exit 3\n")).wait().exit_code, 3);
+}
+
+// Guards apptainer: the workspace, the folder and the session are mounted, what the settings name too, nothing is run.
+TEST_F(SlurmScriptTest, AWorkerRunsInApptainer) {
+  stand_in("apptainer");
+  resources.gpus = 1;
+  settings.container = {.runtime = ContainerRuntime::apptainer,
+                        .image = "/img.sif",
+                        .mounts = {"/data", "/my $(touch x):/y:ro"},
+                        .options = {"--env=A='b c'"}};
+  EXPECT_EQ(run(script("w", print_all)).wait().exit_code, 3);
+  EXPECT_THAT(log(), HasSubstr("(exec)(--pwd)(" + fs::current_path().string() + ")(--bind=" + chosen->root().string() +
+                               ")(--bind=" + fs::current_path().string() + ")(--bind=/"));
+  EXPECT_THAT(log(), HasSubstr(")(--bind=/data)(--bind=/my $(touch x):/y:ro)(--nv)(--env=A='b c')(/img.sif)("));
+  EXPECT_THAT(log(), HasSubstr("<features><--workspace><" + chosen->root().string() + ">"));
+  settings.prologue = {"PATH=/bin:/usr/bin"};
+  fs::remove_all(chosen->root());
+  EXPECT_EQ(run(script("w", print_all)).wait().exit_code, 1);
+  EXPECT_THAT(log(), HasSubstr("found no program apptainer on "));
+}
+
+// Guards Pyxis: its options are srun's; both sides of each mount are named.
+TEST_F(SlurmScriptTest, AWorkerRunsInPyxis) {
+  settings.container = {.runtime = ContainerRuntime::pyxis,
+                        .image = "/img.sqsh",
+                        .mounts = {"/data", "/a b:/c:ro"},
+                        .options = {"--no-container-mount-home"}};
+  const fs::path file = script("w", print_all);
+  scratch.write("bin/srun",
+                "#!/bin/bash\nprintf '(%s)' \"$@\"\nwhile [ \"${1#--}\" != \"$1\" ]; do shift; done\nexec \"$@\"\n");
+  fs::permissions(bin / "srun", fs::perms::owner_all);
+  EXPECT_EQ(run(file).wait().exit_code, 3);
+  const std::string root = chosen->root().string(), here = fs::current_path().string();
+  EXPECT_THAT(log(), HasSubstr("(--mpi=pmix)(--container-image=/img.sqsh)(--container-mounts=" + root + ":" + root +
+                               "," + here + ":" + here + ",/"));
+  EXPECT_THAT(log(),
+              HasSubstr(",/data:/data,/a b:/c:ro)(--container-workdir=" + here + ")(--no-container-mount-home)("));
+}
+
+// Guards what no runtime can be told of.
+TEST_F(SlurmScriptTest, AFolderThatCannotBeMountedIsRefused) {
+  settings.container = {.runtime = ContainerRuntime::apptainer, .image = "/img.sif", .mounts = {}, .options = {}};
+  EXPECT_NO_THROW(executor());
+  EXPECT_THROW(SlurmExecutor(workspace, settings, "filo-worker", scratch.folder / "a,b"), UsageError);
+  EXPECT_EQ(worker_on_nodes(settings), "filo-worker");
+  settings.worker = "/opt/filo-worker";
+  EXPECT_EQ(worker_on_nodes(settings), "/opt/filo-worker");
 }
 
 TEST_F(SlurmScriptTest, AWorkerThatIsNotOnTheNodeIsNamed) {

@@ -110,8 +110,9 @@ TEST_F(SlurmExecutorTest, AReleaseThatTheControllerForgotIsRepeated) {
   SlurmExecutor slurm = executor();
   start(slurm, requests(2));
   std::string queue = text("queue");
-  for (auto at = queue.find("RUNNING|0|0|None|n1"); at != std::string::npos; at = queue.find("RUNNING|0|0|None|n1"))
-    queue.replace(at, 19, "PENDING|0|0|JobHeldUser|");
+  for (auto at = queue.find("RUNNING|0|0|1000|2000|None|n1"); at != std::string::npos;
+       at = queue.find("RUNNING|0|0|1000|2000|None|n1"))
+    queue.replace(at, 29, "PENDING|0|0|N/A|N/A|JobHeldUser|");
   scratch.write("bin/queue", queue);
   slurm.jobs();
   EXPECT_EQ(slurm.jobs().at(1).state, JobState::running);
@@ -127,7 +128,7 @@ TEST_F(SlurmExecutorTest, AJobThatSomebodyHoldsStaysHeld) {
   write_json(records().at(0), record);
   slurm.jobs();
   std::string queue = text("queue");
-  queue.replace(queue.find("RUNNING|0|0|None|n1"), 19, "PENDING|0|0|JobHeldUser|");
+  queue.replace(queue.find("RUNNING|0|0|1000|2000|None|n1"), 29, "PENDING|0|0|N/A|N/A|JobHeldUser|");
   scratch.write("bin/queue", queue);
   EXPECT_EQ(slurm.jobs().at(0).state, JobState::pending);
   EXPECT_THAT(calls("scontrol release"), SizeIs(1));
@@ -138,7 +139,7 @@ TEST_F(SlurmExecutorTest, TheSecondCopyOfAJobIsCancelled) {
   SlurmExecutor slurm = executor();
   start(slurm, requests(1));
   const std::string name = read_json(records()[0])["name"];
-  scratch.write("bin/queue", text("queue") + "107|N/A|PENDING|0|0|JobHeldUser||" + name + "|\n");
+  scratch.write("bin/queue", text("queue") + "107|N/A|PENDING|0|0|N/A|N/A|JobHeldUser||" + name + "|\n");
   EXPECT_THAT(slurm.jobs(), SizeIs(1));
   EXPECT_THAT(calls("scancel"), ElementsAre("scancel --quiet 107"));
 }
@@ -178,7 +179,7 @@ TEST_F(SlurmExecutorTest, AControllerThatHangsHoldsNobodyForLong) {
 TEST_F(SlurmExecutorTest, AnotherJobUnderOurIdIsNotOurs) {
   SlurmExecutor slurm = executor();
   start(slurm, requests(1));
-  scratch.write("bin/queue", "100|N/A|COMPLETED|0|0|None|n1|somebody-elses|\n");
+  scratch.write("bin/queue", "100|N/A|COMPLETED|0|0|1000|2000|None|n1|somebody-elses|\n");
   const auto jobs = slurm.jobs();
   ASSERT_EQ(jobs.size(), 1u);
   EXPECT_EQ(jobs[0].state, JobState::ended);
@@ -242,8 +243,9 @@ TEST_F(SlurmExecutorTest, AJobThatWasSubmittedAndNotRecordedIsFoundByItsName) {
   record["released_at"] = 0;
   write_json(records().at(0), record);
   std::string queue = text("queue");
-  for (auto at = queue.find("RUNNING|0|0|None|n1"); at != std::string::npos; at = queue.find("RUNNING|0|0|None|n1"))
-    queue.replace(at, 19, "PENDING|0|0|JobHeldUser|");
+  for (auto at = queue.find("RUNNING|0|0|1000|2000|None|n1"); at != std::string::npos;
+       at = queue.find("RUNNING|0|0|1000|2000|None|n1"))
+    queue.replace(at, 29, "PENDING|0|0|N/A|N/A|JobHeldUser|");
   scratch.write("bin/queue", queue);
   SlurmExecutor next = executor();
   next.jobs();
@@ -281,7 +283,8 @@ TEST_F(SlurmExecutorTest, AnAttemptThatWasForgottenLeavesNoRecord) {
 
 TEST_F(SlurmExecutorTest, NoMoreJobsThanTheSiteAllowsAreInTheQueue) {
   settings.max_submit = 5;
-  scratch.write("bin/queue", "90|N/A|RUNNING|0|0|None|n1|other work|\n91|N/A|COMPLETED|0|0|None|n1|old|\n");
+  scratch.write("bin/queue",
+                "90|N/A|RUNNING|0|0|1000|2000|None|n1|other work|\n91|N/A|COMPLETED|0|0|1000|2000|None|n1|old|\n");
   SlurmExecutor slurm = executor();
   EXPECT_FALSE(slurm.reserve({}));  // nobody looked yet
   slurm.jobs();
@@ -344,8 +347,8 @@ TEST_F(SlurmExecutorTest, WhatSlurmHasForgottenIsAskedElsewhere) {
   scratch.write("bin/queue", "");
   write_file_atomically(workspace.attempt_folder(wanted[0].stage->key, 1) / "exit.txt", "100 0 75\n");
   write_file_atomically(workspace.attempt_folder(wanted[3].stage->key, 1) / "exit.txt", "100 0 75\n");
-  scratch.write("bin/accounted", "100_1|CANCELLED by 1000|0:15|n1|" + name +
-                                     "\n100_2|NODE_FAIL|0:0|n2|another\n100_3|CANCELLED by 1000|75:0|n1|" + name +
+  scratch.write("bin/accounted", "100_1|CANCELLED by 1000|0:15|12|n1|" + name +
+                                     "\n100_2|NODE_FAIL|0:0|12|n2|another\n100_3|CANCELLED by 1000|75:0|12|n1|" + name +
                                      "\n");
   const auto jobs = slurm.jobs();
   ASSERT_EQ(jobs.size(), 4u);

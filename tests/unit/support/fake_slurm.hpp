@@ -40,9 +40,9 @@ for word; do
   esac
 done
 if [ -n "$indices" ]; then
-  for index in $indices; do echo "$id|$index|PENDING|0|0|JobHeldUser||$name|"; done >>"$here/queue"
+  for index in $indices; do echo "$id|$index|PENDING|0|0|N/A|N/A|JobHeldUser||$name|"; done >>"$here/queue"
 else
-  echo "$id|N/A|PENDING|0|0|JobHeldUser||$name|" >>"$here/queue"
+  echo "$id|N/A|PENDING|0|0|N/A|N/A|JobHeldUser||$name|" >>"$here/queue"
 fi
 [ "$mode" != late ] || { echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1; }
 echo "$id"
@@ -60,12 +60,17 @@ echo "scontrol $*" >>"$here/calls"
 if [ "$1 $2" = "show config" ]; then
   printf 'MaxArraySize            = 401\nMessageTimeout          = 0 sec\nAccountingStorageType   = %s\n' "$(cat "$here/accounting" 2>/dev/null || echo accounting_storage/none)"
 else
-  sed -i 's/|PENDING|0|0|JobHeldUser||/|RUNNING|0|0|None|n1|/' "$here/queue"
+  sed -i 's/|PENDING|0|0|N\/A|N\/A|JobHeldUser||/|RUNNING|0|0|1000|2000|None|n1|/' "$here/queue"
 fi
 )sh";
 inline constexpr const char* fake_scancel = R"sh(#!/bin/bash
 here=$(dirname "$0")
 echo "scancel $*" >>"$here/calls"
+)sh";
+// A partition of four nodes, which is the default, and another one.
+inline constexpr const char* fake_sinfo = R"sh(#!/bin/bash
+echo "sinfo $*" >>"$(dirname "$0")/calls"
+printf 'n1|batch*\nn2|batch*\nn3|batch*\nn4|batch*\nn4|long\nn9|long\n'
 )sh";
 inline constexpr const char* fake_sacct = R"sh(#!/bin/bash
 cat "$(dirname "$0")/accounted"
@@ -78,6 +83,7 @@ class SlurmExecutorTest : public ::testing::Test {
                                                                        {"squeue", fake_squeue},
                                                                        {"scontrol", fake_scontrol},
                                                                        {"scancel", fake_scancel},
+                                                                       {"sinfo", fake_sinfo},
                                                                        {"sacct", fake_sacct}}) {
       scratch.write("bin/" + name, text);
       std::filesystem::permissions(bin / name, std::filesystem::perms::owner_all);
@@ -86,6 +92,8 @@ class SlurmExecutorTest : public ::testing::Test {
     settings.slurm_bin = bin.string();
     settings.command_timeout_s = 2;
     settings.message_timeout_s = 0.1;
+    settings.result_grace_s = 0;
+    settings.bad_nodes.health_check = false;
   }
 
   // `count` stages with an attempt each.
@@ -118,14 +126,15 @@ class SlurmExecutorTest : public ::testing::Test {
       if (line.starts_with(command)) lines.push_back(line);
     return lines;
   }
-  // Every job's state becomes `state` (after a '|' the wait status).
-  void all_become(const std::string& state, int wait_status = 0) {
+  // Every job's state becomes `state`, on node n1.
+  void all_become(const std::string& state, int wait_status = 0, int seconds = 1000) {
     std::string queue;
     std::istringstream stream(text("queue"));
     for (std::string line; std::getline(stream, line);) {
-      auto fields = split_fields(line, 8);
+      auto fields = split_fields(line, 10);
       fields[2] = state;
       fields[3] = std::to_string(wait_status);
+      fields[6] = std::to_string(1000 + seconds);
       for (const auto& field : fields) queue += field + "|";
       queue += "\n";
     }
