@@ -1,5 +1,6 @@
 #include "trainer/device.hpp"
 
+#include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
 #include <torch/torch.h>
 
@@ -39,6 +40,13 @@ int local_rank() {
 }  // namespace
 
 torch::Device compute_device() { return chosen_device(); }
+
+std::uint64_t peak_device_memory() {
+  if (!chosen_device().is_cuda()) return 0;
+  const auto stats = c10::getDeviceAllocator(c10::kCUDA)->getDeviceStats(chosen_device().index());
+  return static_cast<std::uint64_t>(
+      stats.reserved_bytes[static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
+}
 
 Device open_device(int gpus, int threads) {
   torch::set_num_threads(threads);

@@ -3,6 +3,7 @@
 
 #include <torch/types.h>
 
+#include <cstdint>
 #include <memory>
 
 #include "cluster/communicator.hpp"
@@ -21,5 +22,8 @@ Device open_device(int gpus, int threads);
 
 // The device open_device chose (CPU before it was called). Set once per process, before any work.
 torch::Device compute_device();
+
+// The most that LibTorch took of it so far, bytes; 0 on the CPU.
+std::uint64_t peak_device_memory();
 
 }  // namespace filo

@@ -31,6 +31,7 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
   if (!spec_.is_object() || spec_.value("kind", "") != kind)
     throw UsageError(kind + ": " + spec_path.string() + ": kind",
                      "found " + spec_.value("kind", Json()).dump() + ", expected \"" + kind + "\"");
+  if (arguments_.gpus > 0) gpu_meter_ = std::make_unique<GpuMeter>();
   if (is_root()) start_ = workspace_.make_start(arguments_.key, arguments_.attempt);
   communicator().broadcast(&start_, sizeof start_, 0);
   if (is_root()) {
@@ -51,9 +52,16 @@ std::vector<std::string> Stage::all_inputs(const std::string& name) const {
 }
 
 void Stage::finish(const Json& metrics, const std::map<std::string, std::string>& artifacts) {
-  communicator().barrier();  // every rank's files are written
+  ResourceUse use = resource_use_of_this_process();
+  use.gpu_memory_bytes = peak_device_memory();
+  if (gpu_meter_) use.gpu_use = gpu_meter_->use();
+  use = resource_use_of_all(communicator(), use);  // rank 0 waits: every rank's files are written
   if (!is_root()) return;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+  Json told = {{"seconds", seconds}, {"cpu_s", use.cpu_s}, {"memory_bytes", use.memory_bytes}};
+  if (arguments_.gpus > 0) told["gpu_memory_bytes"] = use.gpu_memory_bytes;
+  if (use.gpu_use) told["gpu_use"] = *use.gpu_use;
+  events_.write("used", told);
   workspace_.commit({.stage = arguments_.key,
                      .kind = kind_,
                      .attempt = arguments_.attempt,

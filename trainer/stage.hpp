@@ -4,12 +4,14 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/error.hpp"
 #include "base/json.hpp"
 #include "cluster/communicator.hpp"
+#include "cluster/resource_use.hpp"
 #include "trainer/device.hpp"
 #include "workspace/events.hpp"
 #include "workspace/workspace.hpp"
@@ -71,6 +73,7 @@ class Stage {
   std::int32_t start_ = 0;  // which start of the attempt this is, 1 the first
   Json spec_;
   EventLog events_;
+  std::unique_ptr<GpuMeter> gpu_meter_;  // none on the CPU
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 };
 

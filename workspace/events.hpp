@@ -13,6 +13,8 @@
 //   snapshot  step, path
 //   metrics   name: value, "classes", "untrained"    of an evaluation; of a training also `step`
 //   stopped   signal, step                           asked to stop, and did
+//   used      seconds, cpu_s, memory_bytes; with GPUs gpu_memory_bytes, and gpu_use where the driver tells: before
+//             finished (cluster/resource_use.hpp)
 //   finished
 //   failed    message
 //

@@ -1,4 +1,5 @@
 #include "scheduler/report/report.hpp"
+#include "scheduler/report/stage_use.hpp"
 
 #include <filesystem>
 #include <iostream>
@@ -15,14 +16,16 @@ namespace {
 struct Options {
   std::string file;
   ReportFormat format = ReportFormat::markdown;
-  bool json = false;
+  bool json = false, resources = false;
 };
 
 int report(const Options& options, const std::string& workspace_path) {
   const Workspace workspace(workspace_path, Workspace::Access::read);
   const std::string name =
       std::filesystem::is_regular_file(shipped_file(options.file)) ? load_experiment(options.file).name : options.file;
-  std::cout << report_text(workspace, load_plan(workspace, name), options.json ? ReportFormat::json : options.format);
+  const ReportFormat format = options.json ? ReportFormat::json : options.format;
+  const Plan plan = load_plan(workspace, name);
+  std::cout << (options.resources ? resource_report(workspace, plan, format) : report_text(workspace, plan, format));
   return 0;
 }
 
@@ -40,6 +43,8 @@ void add_report_command(CLI::App& program) {
                               {"html", ReportFormat::html},
                               {"json", ReportFormat::json}},
                              "md, tex, csv, html or json (default: md)");
+    command.add_flag("--resources", options->resources,
+                     "What finished stages used of what they asked for, and what to ask for, in place of the results");
     command.add_flag("--json", options->json, "Short for --format json");
     return [options, workspace] { return report(*options, *workspace); };
   });

@@ -133,4 +133,42 @@ StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, do
           .bytes = pictures * 2 * size * size * 1.5};
 }
 
+namespace {
+
+std::vector<std::string> dataset_names(const Json& spec) {
+  std::vector<std::string> names;
+  const std::string one = spec_member::dataset, several = one + "s";
+  if (spec.contains(one)) names.push_back(text_of(spec[one], "name"));
+  if (spec.contains(several))
+    for (const auto& dataset : spec[several]) names.push_back(text_of(dataset, "name"));
+  return names;
+}
+
+}  // namespace
+
+StageCost StageCosts::of(StageKind kind, const Json& spec) {
+  double images = 0, anomalous = 0;
+  for (const auto& name : dataset_names(spec)) {
+    const auto& [all, bad] = counts(name);
+    images += all;
+    anomalous += bad;
+  }
+  return stage_cost(kind, spec, sizes(text_of(spec.value(spec_member::clip, Json()), "path")), images, anomalous);
+}
+
+const std::pair<double, double>& StageCosts::counts(const std::string& name) {
+  const auto [found, is_new] = counts_.try_emplace(name);
+  if (is_new) {
+    const DatasetInfo info = dataset_info(workspace_, name);
+    found->second = {info.test_images, info.anomalous_images};
+  }
+  return found->second;
+}
+
+const ClipSizes& StageCosts::sizes(const std::string& folder) {
+  const auto [found, is_new] = sizes_.try_emplace(folder);
+  if (is_new) found->second = clip_sizes(folder);
+  return found->second;
+}
+
 }  // namespace filo

@@ -1,6 +1,10 @@
 // What a stage costs, by arithmetic: good for planning a week, not for a bill. Each function says what it leaves out.
 #pragma once
 
+#include <map>
+#include <string>
+#include <utility>
+
 #include "base/json.hpp"
 #include "scheduler/plan/digests.hpp"
 #include "workspace/workspace.hpp"
@@ -14,6 +18,21 @@ struct StageCost {
 
 // Of a stage with such a spec.json. `images`, `anomalous`: those of its data sets together.
 StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, double images, double anomalous);
+
+// The same with the images of the spec's data sets and the sizes of its weights, which are looked at once each.
+class StageCosts {
+ public:
+  explicit StageCosts(const Workspace& workspace) : workspace_(workspace) {}
+  StageCost of(StageKind kind, const Json& spec);  // throws Error where a data set or the weights are gone
+
+ private:
+  const std::pair<double, double>& counts(const std::string& dataset);  // images, anomalous ones
+  const ClipSizes& sizes(const std::string& folder);
+
+  const Workspace& workspace_;
+  std::map<std::string, std::pair<double, double>> counts_;
+  std::map<std::string, ClipSizes> sizes_;
+};
 
 // What a CPU thread, or a GPU, is taken to do where no stage of the kind has run in the workspace, FLOP/s.
 inline constexpr double assumed_flop_per_thread = 2e10;

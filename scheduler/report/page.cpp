@@ -8,6 +8,7 @@
 #include "scheduler/plan/axis_values.hpp"
 #include "scheduler/report/formats.hpp"
 #include "scheduler/report/report_tables.hpp"
+#include "scheduler/report/stage_use.hpp"
 #include "settings/metrics.hpp"
 #include "workspace/metric_history.hpp"
 
@@ -190,6 +191,8 @@ std::string report_page(const Workspace& workspace, const Plan& plan, const fs::
           " trials have a result. \"untrained\": the same model and data before training.</p>\n";
   for (const auto& table : report_tables(workspace, plan, results))
     html += "<div class=\"scroll\">" + std::visit([](const auto& one) { return to_html(one); }, table) + "</div>\n";
+  if (const auto uses = stage_uses(workspace, plan); !uses.empty())
+    html += "<div class=\"scroll\">" + to_html(resource_table(uses)) + "</div>\n";
   for (std::size_t i = 0; i < results.size() && i < most_trials_with_details; ++i)
     html += trial_html(workspace, results[i], copy_to);
   if (results.size() > most_trials_with_details)

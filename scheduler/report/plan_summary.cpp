@@ -19,58 +19,13 @@ constexpr std::size_t most_experience = 200;  // finished stages that are looked
 const std::vector<StageKind> kinds = {StageKind::features, StageKind::boxes, StageKind::train, StageKind::evaluate,
                                       StageKind::exported};
 
-// Costs by arithmetic; data sets and weights are looked at once each.
-class Costs {
- public:
-  explicit Costs(const Workspace& workspace) : workspace_(workspace) {}
-
-  StageCost of(StageKind kind, const Json& spec) {
-    double images = 0, anomalous = 0;
-    for (const auto& name : dataset_names(spec)) {
-      const auto& [all, bad] = counts(name);
-      images += all;
-      anomalous += bad;
-    }
-    return stage_cost(kind, spec, sizes(text_of(spec.value(spec_member::clip, Json()), "path")), images, anomalous);
-  }
-
- private:
-  static std::vector<std::string> dataset_names(const Json& spec) {
-    std::vector<std::string> names;
-    const std::string one = spec_member::dataset, several = one + "s";
-    if (spec.contains(one)) names.push_back(text_of(spec[one], "name"));
-    if (spec.contains(several))
-      for (const auto& dataset : spec[several]) names.push_back(text_of(dataset, "name"));
-    return names;
-  }
-
-  const std::pair<double, double>& counts(const std::string& name) {
-    const auto [found, is_new] = counts_.try_emplace(name);
-    if (is_new) {
-      const DatasetInfo info = dataset_info(workspace_, name);
-      found->second = {info.test_images, info.anomalous_images};
-    }
-    return found->second;
-  }
-
-  const ClipSizes& sizes(const std::string& folder) {
-    const auto [found, is_new] = sizes_.try_emplace(folder);
-    if (is_new) found->second = clip_sizes(folder);
-    return found->second;
-  }
-
-  const Workspace& workspace_;
-  std::map<std::string, std::pair<double, double>> counts_;
-  std::map<std::string, ClipSizes> sizes_;
-};
-
 // FLOP/s of one thread, or of one GPU, by kind of stage.
 struct Rate {
   double flop = 0;
   double seconds = 0;  // times threads or GPUs
 };
 
-std::map<std::pair<StageKind, bool>, Rate> rates_of(const Workspace& workspace, Costs& costs) {
+std::map<std::pair<StageKind, bool>, Rate> rates_of(const Workspace& workspace, StageCosts& costs) {
   std::map<std::pair<StageKind, bool>, Rate> rates;
   std::size_t seen = 0;
   for (const auto& key : workspace.stage_keys()) {
@@ -114,7 +69,7 @@ std::string hours_text(double hours) { return hours == 0 ? "-" : formatted(hours
 }  // namespace
 
 Json plan_summary(const Workspace& workspace, const Plan& plan) {
-  Costs costs(workspace);
+  StageCosts costs(workspace);
   const auto rates = rates_of(workspace, costs);
   Json summary = {{"experiment", plan.name}, {"trials", Json::array()}, {"stages", Json::array()}};
   for (const auto& trial : plan.trials)
