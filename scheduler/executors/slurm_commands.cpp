@@ -61,6 +61,19 @@ bool is_number(const std::string& text) {
   return !text.empty() && text.size() < 12 && text.find_first_not_of("0123456789") == std::string::npos;
 }
 
+// "3:0", exit code and signal, by sacct, and by squeue from 23.02 on; before that squeue tells the wait status, "768".
+void set_exit(SlurmJob& job, const std::string& text) {
+  const auto colon = text.find(':');
+  if (colon != std::string::npos) {
+    job.exit_code = static_cast<int>(number(text));
+    job.signal = static_cast<int>(number(text.substr(colon + 1)));
+  } else {
+    const auto status = static_cast<int>(number(text));
+    job.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    job.exit_code = WEXITSTATUS(status);
+  }
+}
+
 // What commands start with, and so the jobs.
 std::vector<std::string> clean_environment() {
   std::vector<std::string> arguments = {"env", "-i", "SLURM_TIME_FORMAT=%s"};
@@ -143,9 +156,7 @@ std::vector<SlurmJob> SlurmCommands::queue() {
         .id = number(fields[0]), .state = fields[2], .reason = fields[7], .nodes = fields[8], .name = fields[9]};
     job.array = is_number(fields[1]);
     job.index = job.array ? static_cast<int>(number(fields[1])) : 0;
-    const auto status = static_cast<int>(number(fields[3]));
-    job.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    job.exit_code = WEXITSTATUS(status);
+    set_exit(job, fields[3]);
     job.restarts = static_cast<int>(number(fields[4]));
     if (is_number(fields[5]) && is_number(fields[6]))
       job.seconds = static_cast<double>(number(fields[6]) - number(fields[5]));
@@ -320,10 +331,8 @@ std::vector<SlurmJob> SlurmCommands::accounted(const std::vector<std::string>& l
                    .name = fields[5]};  // state "CANCELLED by 1000"
       job.array = underscore != std::string::npos;
       if (job.array) job.index = static_cast<int>(number(fields[0].substr(underscore + 1)));
-      job.exit_code = static_cast<int>(number(fields[2]));
+      set_exit(job, fields[2]);
       if (is_number(fields[3])) job.seconds = static_cast<double>(number(fields[3]));
-      const auto colon = fields[2].find(':');
-      if (colon != std::string::npos) job.signal = static_cast<int>(number(fields[2].substr(colon + 1)));
       jobs.push_back(std::move(job));
     }
   }
