@@ -176,8 +176,11 @@ SlurmSubmission SlurmCommands::submit(const std::vector<std::string>& arguments,
       if (is_number(id)) return {Outcome::taken, number(id), ""};
     }
   const std::string message = message_of(answer.output);
-  // "temporarily unable": sbatch itself waits and tries again, until it is ended.
-  if (contains_any(message, {"temporarily unable to accept job", "SubmitJob", "job submit limit"}))
+  // "temporarily unable": sbatch itself waits and tries again, until it is ended. "job submit limit" is in what Slurm
+  // says of any limit; a line before it names the one that counts: QOSMaxSubmitJobPerUserLimit, AssocMaxWallDuration...
+  const bool other_limit = contains_any(message, {"QOSM", "QOSG", "AssocM", "AssocG"});
+  if (contains_any(message, {"temporarily unable to accept job", "SubmitJob"}) ||
+      (!other_limit && contains_any(message, {"job submit limit"})))
     return {Outcome::full, 0, message};
   if (answer.timed_out)
     return {Outcome::uncertain, 0,
