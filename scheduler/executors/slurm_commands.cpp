@@ -210,9 +210,11 @@ std::string SlurmCommands::each(const std::vector<std::string>& command, const s
     }
     const Answer answer = run(arguments);
     if (answer.ok) continue;
+    // scontrol's last line is of all jobs, and says nothing where the last of them was released.
     for (const auto& line : lines_of(answer.output))
-      if (!contains_any(line, {"already completing", "already completed", "already finished", "Invalid job id",
-                               "already held or", "Job/step already"}))
+      if (line != "slurm_suspend error" &&
+          !contains_any(line, {"already completing", "already completed", "already finished", "Invalid job id",
+                               "already held or", "Job/step already", "slurm_suspend error: No error"}))
         problem = message_of(line);
     if (answer.timed_out) problem = command[0] + " got no answer from the controller in time";
   }
