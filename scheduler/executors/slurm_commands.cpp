@@ -332,7 +332,7 @@ std::vector<SlurmJob> SlurmCommands::accounted(const std::vector<std::string>& l
       if (!is_number(fields[0].substr(0, underscore))) continue;
       SlurmJob job{.id = number(fields[0]),
                    .state = fields[1].substr(0, fields[1].find(' ')),
-                   .nodes = fields[4],
+                   .nodes = fields[4] == "None assigned" ? "" : fields[4],
                    .name = fields[5]};  // state "CANCELLED by 1000"
       job.array = underscore != std::string::npos;
       if (job.array) job.index = static_cast<int>(number(fields[0].substr(underscore + 1)));
