@@ -8,6 +8,7 @@
 #include <optional>
 #include <sstream>
 #include <thread>
+#include <vector>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
@@ -232,6 +233,26 @@ std::vector<Check> check_job(SlurmCommands& commands, const ClusterSettings& set
   return checks;
 }
 
+// Oldest first. What their commands print is in tests/unit/scheduler/testdata/slurm.
+const std::vector<std::string> read_versions = {"20.11", "22.05", "23.11", "24.11", "25.11"};
+
+// `line`: "slurm-wlm 22.05.8", "slurm 25.11.7".
+Check check_version(const std::string& line) {
+  const auto digit = line.find_first_of("0123456789");
+  const std::string version = digit == std::string::npos ? "" : line.substr(digit, read_versions.front().size());
+  std::string all;
+  for (const auto& read : read_versions) {
+    if (version == read) return {"Slurm's commands", Verdict::good, line};
+    all += (all.empty() ? "" : ", ") + read;
+  }
+  const std::string found = line + ": not among the versions whose outputs were read: " + all;
+  if (version > read_versions.front() && version < read_versions.back())
+    return {"Slurm's commands", Verdict::good, found};  // its neighbours were
+  return {
+      "Slurm's commands", Verdict::warning, found,
+      "exit codes, states and refusals may read otherwise here: compare `filo status` with squeue for the first jobs"};
+}
+
 Check check_commands(SlurmCommands& commands) {
   std::string absent, version;
   for (const char* program : {"sbatch", "squeue", "scancel", "scontrol"}) {
@@ -244,7 +265,7 @@ Check check_commands(SlurmCommands& commands) {
   if (!absent.empty())
     return {"Slurm's commands", Verdict::bad, absent + " cannot be run",
             "log in to a machine of the cluster, or set the key slurm_bin"};
-  return {"Slurm's commands", Verdict::good, version};
+  return check_version(version);
 }
 
 Check check_controller(SlurmCommands& commands) {
