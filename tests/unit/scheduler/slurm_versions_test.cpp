@@ -2,7 +2,10 @@
 // input is one recorded output, its word exit= how the command ended ("killed": it went on until it was ended).
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cctype>
 #include <filesystem>
+#include <map>
 #include <sstream>
 
 #include "scheduler/executors/doctor/doctor.hpp"
@@ -64,6 +67,25 @@ std::string told(const SlurmJob& job) {
   return text + ", " + job.name + "\n";
 }
 
+// Of the list of all states that there are: which of them mean what.
+std::string told_states(const std::string& list) {
+  std::map<std::string, std::string> meanings;
+  std::istringstream states(list.substr(list.rfind(' ') + 1));
+  for (std::string state; std::getline(states, state, ',');) {
+    while (std::isspace(static_cast<unsigned char>(state.back())) != 0) state.pop_back();
+    // 24.11 and newer print this list, but no queue, in small letters.
+    std::transform(state.begin(), state.end(), state.begin(), [](unsigned char c) { return std::toupper(c); });
+    const SlurmJob job{.state = state};
+    const std::string meaning = job.has_ended()    ? "ended, " + to_string(cause_of(job))
+                                : job.is_pending() ? "pending"
+                                                   : "on a node";
+    meanings[meaning] += " " + state;
+  }
+  std::string text;
+  for (const auto& [meaning, names] : meanings) text += meaning + ":" + names + "\n";
+  return text;
+}
+
 std::string told(const std::vector<SlurmJob>& jobs) {
   std::string text;
   for (const auto& job : jobs) text += told(job);
@@ -85,6 +107,7 @@ class Replay {
     using Block = TranscriptBlock;
     return {
         {"squeue", [this](const Block& block) { return told(slurm("squeue", block).queue()); }},
+        {"states", [](const Block& block) { return told_states(block.input); }},
         {"sacct", [this](const Block& block) { return told(slurm("sacct", block).accounted({"1"})); }},
         {"sbatch", [this](const Block& block) { return submission(block); }},
         {"release",
