@@ -189,7 +189,8 @@ SlurmSubmission SlurmCommands::submit(const std::vector<std::string>& arguments,
   if (contains_any(message, {"Socket timed out", "Unable to contact", "Connection refused", "Connection timed out",
                              "connect failure", "Zero Bytes", "essage receive failure", "essage send failure",
                              "ommunication connection failure", "Transport endpoint", "send/recv",
-                             "ommunication shutdown", "backup controller", "standby"}))
+                             "ommunication shutdown", "backup controller", "standby", "Connection reset", "Broken pipe",
+                             "No route to host", "authentication error"}))
     return {Outcome::uncertain, 0, message};
   return {Outcome::refused, 0, message.empty() ? "sbatch failed and said nothing" : message};
 }
