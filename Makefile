@@ -13,7 +13,7 @@ help:
 	@echo "make precommit     what a commit must pass that needs no build, in seconds; tools/precommit --install has git run it"
 	@echo "make asan          the unit tests under AddressSanitizer and UBSan; make asan-rooms: those without LibTorch, in minutes"
 	@echo "make tsan          the tests of the rooms without LibTorch under ThreadSanitizer"
-	@echo "make chaos         kill -9 of the coordinator 500 times (5 minutes); SEED=N for another run"
+	@echo "make chaos         kill -9 of the coordinator 500 times (5 minutes); SEED=N for another run; LAG=60, CLOCKS=300: on two hosts, as below"
 	@echo "make chaos-slurm   the same on a Slurm cluster of virtual nodes whose files lag by LAG=60 s and whose clocks are CLOCKS=300 s off"
 	@echo "make chaos-many    100 experiments of 50 stages, handed over, cancelled and retried by 10 processes at once (7 minutes)"
 	@echo "make bench-scheduler  the coordinator with 100,000 stages, 10,000 trials, 10,000 workers (3 minutes)"
@@ -91,7 +91,8 @@ fuzz-workspace: build
 
 chaos: build
 	@tools/setup test
-	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo .deps/venv/bin/python tests/chaos/chaos.py --kills 500 --seed $(or $(SEED),0)
+	@tools/build filo_lag
+	@FILO_LAG=$(CURDIR)/build/tests/chaos/libfilo_lag.so FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo .deps/venv/bin/python tests/chaos/chaos.py --kills 500 --lag $(or $(LAG),0) --clocks $(or $(CLOCKS),0) --seed $(or $(SEED),0)
 
 chaos-slurm: build
 	@tools/setup test

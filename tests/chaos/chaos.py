@@ -3,7 +3,11 @@
 Rounds of one grid each, in workspaces of their own: `filo run` is killed again and again until it ends by itself, while
 stages are cancelled and retried now and then. Then every stage must be done, none of them may have run twice at once,
 after it was done or before what it needs (worker.sh tells), and the tables must be those of a run that nobody disturbed.
-Exit 0 = all held."""
+Exit 0 = all held.
+
+`--lag S`: every command is on one of two hosts, by chance, which see each other's files S seconds late (lag.cpp); what a
+killed one ran the other takes over at once, since they have their processes in common. `--clocks S`: these hosts' clocks
+are S seconds ahead of and behind the file server's."""
 
 import argparse
 import json
@@ -19,8 +23,12 @@ import tempfile
 import time
 
 SOURCE = pathlib.Path(os.environ["FILO_SOURCE_DIR"])
+sys.path.insert(0, str(SOURCE / "tests"))
+from skip import skip
+
 FILO = os.environ["FILO"]
 WORKER = SOURCE / "tests/chaos/worker.sh"
+FAKETIME = f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketime.so.1"
 # Those that a local run passes; the others are Slurm's.
 LOCAL = ["attempt made", "claimed", "started", "end recorded", "stop asked", "request written"]
 
@@ -36,10 +44,12 @@ def all_failpoints():
 
 
 class Place:
-    """A workspace with two data sets and weights in name only, and an experiment over them."""
+    """A workspace with two data sets and weights in name only, and an experiment over them. With a `chance`, each command
+    is on one of two hosts: they see each other's files `lag` seconds late, and their clocks are `clocks` seconds off."""
 
-    def __init__(self, folder, seeds):
+    def __init__(self, folder, seeds, lag=0, clocks=0, chance=None):
         self.folder = folder
+        self.lag, self.clocks, self.chance = lag, clocks, chance
         self.workspace = folder / "workspace"
         self.violations = folder / "violations"
         self.kills = 0
@@ -85,9 +95,20 @@ class Place:
             text=True,
         )
 
+    def lagging(self, host):
+        """What has a process see the workspace as `host` does."""
+        if not self.lag:
+            return {}
+        return {"LD_PRELOAD": os.environ["FILO_LAG"], "LAG_ROOT": str(self.workspace), "LAG_HOST": str(self.folder / f"host-{host}"), "LAG_S": str(self.lag)}
+
     def host(self):
         """What the environment of the next command's host is like."""
-        return {}
+        number = self.chance.randrange(2) if self.chance else 0
+        environment = self.lagging(f"login{number}")
+        if self.clocks:
+            preload = [*filter(None, [environment.get("LD_PRELOAD")]), FAKETIME]
+            environment |= {"LD_PRELOAD": ":".join(preload), "FAKETIME": f"{'+-'[number]}{self.clocks}s", "NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        return environment
 
     def run(self, *arguments, failpoint=""):
         process = self.start(*arguments, failpoint=failpoint)
@@ -131,14 +152,13 @@ def disturb(place, chance, to_the_death):
     return {"request written"} if killed else set()
 
 
-def one_round(folder, seeds, chance, passed, kills_left, table):
+def one_round(place, chance, passed, kills_left, table):
     """Kills a run until it ends by itself. `passed`: failpoints that it died at before; the others come first."""
-    place = Place(folder, seeds)
     failpoints = [name for name in LOCAL if name not in passed and name != "request written"]
     chance.shuffle(failpoints)
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 600 + 20 * place.lag
     while True:
-        check(time.monotonic() < deadline, f"no end in sight in {folder}")
+        check(time.monotonic() < deadline, f"no end in sight in {place.folder}")
         failpoint = failpoints.pop() if failpoints else ""
         at = 1 if failpoint == "stop asked" else chance.randint(1, 4)
         process = place.start("run", str(place.experiment), failpoint=failpoint and f"{failpoint}:{at}")
@@ -151,7 +171,7 @@ def one_round(folder, seeds, chance, passed, kills_left, table):
                 running = [s for s in place.stages() if is_running(place, s)] if (place.workspace / "stages").exists() else []
                 if running:
                     place.run("cancel", chance.choice(running))
-        limit = 60 if quiet or failpoint else chance.uniform(0.02, 0.6)
+        limit = 60 + 2 * place.lag if quiet or failpoint else chance.uniform(0.02, 0.6)
         try:
             error = process.communicate(timeout=limit)[1]
         except subprocess.TimeoutExpired:
@@ -186,12 +206,22 @@ def is_running(place, stage):
     return re.search(rf"FLOCK .*:{file.stat().st_ino} ", locks) is not None
 
 
-def main():
+def arguments_of(kills, seeds):
+    """The command line of a run; by default so many kills, of a grid of so many seeds."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--kills", type=int, default=kills)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, default=6, help="of the grid: 2 + 6 per seed stages")
+    parser.add_argument("--seeds", type=int, default=seeds, help="of the grid: 2 + 6 per seed stages")
+    parser.add_argument("--lag", type=int, default=0, help="seconds after which a host sees what another wrote")
+    parser.add_argument("--clocks", type=int, default=0, help="seconds that two hosts' clocks are off, one each way")
     arguments = parser.parse_args()
+    if arguments.clocks and not os.path.exists(FAKETIME):
+        skip(f"there is no {FAKETIME} here: tools/setup test installs libfaketime")
+    return arguments
+
+
+def main():
+    arguments = arguments_of(kills=500, seeds=6)
     chance = random.Random(arguments.seed)
     begun = time.monotonic()
     home = pathlib.Path(tempfile.mkdtemp(prefix="filo-chaos-"))
@@ -207,9 +237,8 @@ def main():
     kills = rounds = 0
     passed = set()
     while kills < arguments.kills or passed != set(LOCAL):
-        kills += one_round(
-            home / f"round-{rounds}", arguments.seeds, chance, passed, arguments.kills - kills, table
-        )
+        place = Place(home / f"round-{rounds}", arguments.seeds, arguments.lag, arguments.clocks, chance)
+        kills += one_round(place, chance, passed, arguments.kills - kills, table)
         rounds += 1
         shutil.rmtree(home / f"round-{rounds - 1}")
         print(f"round {rounds}: {kills} kills so far, failpoints {sorted(passed)}", flush=True)

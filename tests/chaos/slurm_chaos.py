@@ -5,7 +5,6 @@ requeued from outside, stages cancelled and retried now and then. Exit 0 = all h
 `--lag S`: the nodes and two login nodes see each other's files S seconds late (lag.cpp). `--clocks S`: the login nodes'
 clocks are S seconds ahead of and behind the file server's."""
 
-import argparse
 import collections
 import contextlib
 import json
@@ -20,19 +19,17 @@ import time
 SOURCE = pathlib.Path(os.environ["FILO_SOURCE_DIR"])
 sys.path.insert(0, str(SOURCE / "tests/slurm"))
 sys.path.insert(0, str(SOURCE / "tests/chaos"))
-from chaos import FILO, WORKER, Place, all_failpoints, check, disturb
+from chaos import FILO, WORKER, Place, all_failpoints, arguments_of, check, disturb
 from cluster import Failure
 from lab import running_cluster, skip_where_slurm_is_missing
 
-FAKETIME = f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketime.so.1"
 PASSES = ["submitted", "recorded", "released", "attempt made", "claimed", "started", "end recorded", "stop asked"]
 POINTS = [*PASSES, "request written"]
 
 
 class SlurmPlace(Place):
     def __init__(self, cluster, folder, seeds, lag=0, clocks=0, chance=None):
-        super().__init__(folder, seeds)
-        self.lag, self.clocks, self.chance = lag, clocks, chance
+        super().__init__(folder, seeds, lag, clocks, chance)
         path = self.environment["PATH"]
         self.environment = cluster.environment(
             FILO_INDEX=str(folder / "index.sqlite"), PATH=f"{folder / 'bin'}:{cluster.environment().get('PATH', path)}"
@@ -44,19 +41,6 @@ class SlurmPlace(Place):
             f"result_grace_s: {lag + 10}\n"
             f"environment: {json.dumps({'PATH': self.environment['PATH'], 'CHAOS_VIOLATIONS': str(self.violations), **self.lagging('node')})}\n"
         )
-
-    def lagging(self, host):
-        if not self.lag:
-            return {}
-        return {"LD_PRELOAD": os.environ["FILO_LAG"], "LAG_ROOT": str(self.workspace), "LAG_HOST": str(self.folder / f"host-{host}"), "LAG_S": str(self.lag)}
-
-    def host(self):
-        number = self.chance.randrange(2) if self.chance else 0
-        environment = self.lagging(f"login{number}")
-        if self.clocks:
-            preload = [*filter(None, [environment.get("LD_PRELOAD")]), FAKETIME]
-            environment |= {"LD_PRELOAD": ":".join(preload), "FAKETIME": f"{'+-'[number]}{self.clocks}s", "NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        return environment
 
     def states(self):
         result = subprocess.run(
@@ -137,13 +121,7 @@ def requeue_one(cluster, chance):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, default=2, help="of the grid: 2 + 6 per seed stages")
-    parser.add_argument("--lag", type=int, default=0, help="seconds after which a host sees what another wrote")
-    parser.add_argument("--clocks", type=int, default=0, help="seconds that the login nodes' clocks are off, one each way")
-    arguments = parser.parse_args()
+    arguments = arguments_of(kills=60, seeds=2)
     skip_where_slurm_is_missing()
     check(set(POINTS) == set(all_failpoints()), f"failpoints that are not gone through: {set(POINTS) ^ set(all_failpoints())}")
     chance = random.Random(arguments.seed)
