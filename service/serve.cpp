@@ -17,6 +17,7 @@
 #include "scheduler/control/requests.hpp"
 #include "service/api.hpp"
 #include "service/http/token.hpp"
+#include "workspace/run_file.hpp"
 #include "workspace/server_file.hpp"
 
 namespace filo::service {
@@ -151,7 +152,7 @@ class Loop {
     Clock::time_point& due = due_[name];
     if (!active && now < due) return std::nullopt;
     const auto start = Clock::now();
-    Monitor::Statuses found{coordinator_.statuses(name), active};
+    Monitor::Statuses found{coordinator_.statuses(name), active || !living_runs(workspace_, name).empty()};
     due = active ? Clock::time_point()
                  : Clock::now() + std::max<Clock::duration>(between_passes, 20 * (Clock::now() - start));
     return found;

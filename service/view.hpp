@@ -42,7 +42,7 @@ struct ExperimentView {
   std::shared_ptr<const Json> tables;                        // array of to_json(ResultTable)
   std::map<std::string, int> stage_counts;                   // state -> number, zeros left out
   std::map<std::string, int> trial_counts;
-  bool active = false;         // looked after by this or another coordinator
+  bool active = false;         // looked after by this or another coordinator, or by a `filo run`
   std::uint64_t revision = 0;  // grows with every change
 };
 

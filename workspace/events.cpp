@@ -1,6 +1,7 @@
 #include "workspace/events.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,12 +23,28 @@ std::string number_text(const Json& event, const char* key, const char* format) 
   return text;
 }
 
+// Unset where it is none of 0 or more (within what a double holds).
+std::optional<std::int64_t> sequence_of(const Json& event) {
+  const auto sequence = event.find("seq");
+  if (sequence == event.end() || !sequence->is_number_unsigned()) return std::nullopt;
+  const auto number = sequence->get<std::uint64_t>();
+  return number > (std::uint64_t{1} << 53) ? std::nullopt : std::optional(static_cast<std::int64_t>(number));
+}
+
+// The number after the last line's; 0 where that has none.
+std::uint64_t after_last_line(std::string_view text) {
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  const auto event = parse_event(text.substr(text.rfind('\n') + 1));
+  return static_cast<std::uint64_t>(event ? sequence_of(*event).value_or(-1) + 1 : 0);
+}
+
 }  // namespace
 
 EventLog::EventLog(const std::filesystem::path& path)
     : path_(path), file_(open_file(path, O_RDWR | O_CREAT | O_APPEND)) {
   const std::string existing = read_file(path);
-  next_sequence_ = static_cast<std::uint64_t>(std::count(existing.begin(), existing.end(), '\n'));
+  next_sequence_ = std::max(static_cast<std::uint64_t>(std::count(existing.begin(), existing.end(), '\n')),
+                            after_last_line(existing));
   if (!existing.empty() && existing.back() != '\n') {  // a torn line: end it, so that readers can skip it by itself
     write_all(file_.get(), "\n", path_);
     ++next_sequence_;
@@ -54,12 +71,8 @@ std::optional<Json> parse_event(std::string_view line) {
 
 std::optional<EventLine> parse_event_line(std::string_view line, int attempt) {
   const auto event = parse_event(line);
-  if (!event) return std::nullopt;
-  const auto sequence = event->find("seq");
-  if (sequence == event->end() || !sequence->is_number_unsigned()) return std::nullopt;
-  const auto number = sequence->get<std::uint64_t>();
-  if (number > (std::uint64_t{1} << 53)) return std::nullopt;
-  return EventLine{attempt, static_cast<std::int64_t>(number), std::string(line)};
+  const auto sequence = event ? sequence_of(*event) : std::nullopt;
+  return sequence ? std::optional(EventLine{attempt, *sequence, std::string(line)}) : std::nullopt;
 }
 
 void EventReader::start_near_end(std::uint64_t bytes) {
@@ -70,10 +83,27 @@ void EventReader::start_near_end(std::uint64_t bytes) {
   skipping_ = true;
 }
 
+// Whether it was read before, in the file that this one took the place of.
+bool EventReader::is_told(const Json& event) {
+  const auto sequence = sequence_of(event);
+  if (sequence) newest_ = std::max(newest_, *sequence);
+  return told_ >= 0 && sequence.value_or(0) <= told_;
+}
+
 template <typename Use>
-void EventReader::each_line(std::size_t most_bytes, const Use& use) {
+void EventReader::each_event(std::size_t most_bytes, const Use& use) {
   const FileDescriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.valid()) return;
+  struct stat status {};
+  if (!file.valid() || fstat(file.get(), &status) != 0) return;
+  if (std::exchange(inode_, status.st_ino) != status.st_ino && newest_ >= 0) {
+    told_ = newest_;
+    offset_ = 0;
+    skipping_ = false;
+  }
+  const auto is_wanted = [&](std::string_view line) {
+    auto event = parse_event(line);
+    return event && !is_told(*event) && use(std::move(*event), line);
+  };
   std::string text;
   bool found = false;
   for (std::size_t total = 0; total < most_bytes;) {
@@ -84,7 +114,8 @@ void EventReader::each_line(std::size_t most_bytes, const Use& use) {
     total += static_cast<std::size_t>(got);
     std::size_t start = 0;
     for (std::size_t end; (end = text.find('\n', start)) != std::string::npos; start = end + 1)
-      if (!std::exchange(skipping_, false) && use(std::string_view(text).substr(start, end - start))) found = true;
+      if (!std::exchange(skipping_, false) && is_wanted(std::string_view(text).substr(start, end - start)))
+        found = true;
     if (text.size() - start > longest_line) {
       skipping_ = true;
       start = text.size();
@@ -97,20 +128,19 @@ void EventReader::each_line(std::size_t most_bytes, const Use& use) {
 
 std::vector<EventLine> EventReader::read_lines(std::size_t most_bytes) {
   std::vector<EventLine> lines;
-  each_line(most_bytes, [&](std::string_view text) {
-    auto line = parse_event_line(text, attempt_);
-    if (line) lines.push_back(std::move(*line));
-    return line.has_value();
+  each_event(most_bytes, [&](const Json& event, std::string_view text) {
+    const auto sequence = sequence_of(event);
+    if (sequence) lines.push_back({attempt_, *sequence, std::string(text)});
+    return sequence.has_value();
   });
   return lines;
 }
 
 std::vector<Json> EventReader::read(std::size_t most_bytes) {
   std::vector<Json> events;
-  each_line(most_bytes, [&](std::string_view text) {
-    auto event = parse_event(text);
-    if (event) events.push_back(std::move(*event));
-    return event.has_value();
+  each_event(most_bytes, [&](Json&& event, std::string_view) {
+    events.push_back(std::move(event));
+    return true;
   });
   return events;
 }

@@ -1,8 +1,9 @@
 // attempts/N/events.jsonl: what happened in one attempt, one JSON object a line, append only. The worker's rank 0
-// writes it; everybody else only reads.
+// writes it; everybody else only reads, but for workspace/compaction.hpp, which takes most `step` events out of the
+// long files of a stage that is done.
 //
-// Every line has `seq` (whole number, from 0, without gaps within the attempt), `time` (seconds since 1970, the
-// worker's clock) and `event`, which says what else it has:
+// Every line has `seq` (whole number, from 0, growing within the attempt, and without gaps until the stage is done),
+// `time` (seconds since 1970, the worker's clock) and `event`, which says what else it has:
 //
 //   started   world_size, threads, device, spec      once for each start of the attempt
 //   resumed   snapshot, step                         a training goes on from a snapshot, `step` steps done
@@ -48,7 +49,7 @@ namespace filo {
 class EventLog {
  public:
   EventLog() = default;  // writes nowhere: the ranks other than 0
-  // Continues an existing file after its last whole line. Throws Error when it cannot be opened.
+  // Continues an existing file after its last whole line, with the next number. Throws Error when it cannot be opened.
   explicit EventLog(const std::filesystem::path& path);
 
   // Sends every further line there too. The file stays the truth: what cannot be sent is dropped.
@@ -76,7 +77,8 @@ std::optional<Json> parse_event(std::string_view line);
 std::optional<EventLine> parse_event_line(std::string_view line, int attempt);
 
 // Follows one events.jsonl while it grows; a file that is not there yet is empty. A line counts once its newline is
-// there; one that is no event, or is longer than a mebibyte, is left out. Not thread-safe.
+// there; one that is no event, or is longer than a mebibyte, is left out. When the file is replaced by a thinned one
+// (workspace/compaction.hpp), it goes on after the last number that it has seen. Not thread-safe.
 class EventReader {
  public:
   EventReader() = default;
@@ -91,13 +93,17 @@ class EventReader {
   std::vector<Json> read(std::size_t most_bytes = 16 << 20);
 
  private:
-  template <typename Use>  // use(text) says whether it was an event
-  void each_line(std::size_t most_bytes, const Use& use);
+  template <typename Use>  // use(event, text) says whether it is wanted
+  void each_event(std::size_t most_bytes, const Use& use);
+  bool is_told(const Json& event);
 
   std::filesystem::path path_;
   int attempt_ = 0;
   std::uint64_t offset_ = 0;
-  bool skipping_ = false;  // within a line that is left out
+  bool skipping_ = false;     // within a line that is left out
+  std::uint64_t inode_ = 0;   // of the file that offset_ is in
+  std::int64_t newest_ = -1;  // the last number seen
+  std::int64_t told_ = -1;    // likewise, in the file that this one took the place of
 };
 
 // A line for people: "12/48 images", "main epoch 2 step 3/8 loss 0.4100"; "" for events that are not progress.

@@ -37,6 +37,8 @@ class WorkspaceLayout {
   std::filesystem::path experiment_folder(const std::string& name) const { return experiments_folder() / name; }
   std::filesystem::path plan_file(const std::string& name) const { return experiment_folder(name) / "plan.json"; }
   std::filesystem::path active_file(const std::string& name) const { return experiment_folder(name) / "active.json"; }
+  // A file for each `filo run` that looks after it just now (workspace/run_file.hpp).
+  std::filesystem::path runs_folder(const std::string& name) const { return experiment_folder(name) / "runs"; }
   std::filesystem::path report_folder(const std::string& name) const { return experiment_folder(name) / "report"; }
 
   // A stage, by its key.

@@ -6,6 +6,7 @@
 #include "scheduler/control/coordinator.hpp"
 #include "scheduler/control/requests.hpp"
 #include "scheduler/report/logs.hpp"
+#include "workspace/run_file.hpp"
 
 namespace filo {
 namespace {
@@ -47,7 +48,8 @@ int retry(const Options& options, const std::string& workspace_path) {
   std::string more = "; the next pass starts what is ready";
   if (names_experiment(workspace, options.name)) {
     retried = retry_experiment(workspace, options.name);
-    if (!workspace.active(options.name)) more = "; it is not active: filo run FILE or filo submit FILE goes on with it";
+    if (!workspace.active(options.name) && living_runs(workspace, options.name).empty())
+      more = "; it is not active: filo run FILE or filo submit FILE goes on with it";
   } else {
     retried = {find_stage(workspace, options.name)};
     workspace.retry(retried[0]);

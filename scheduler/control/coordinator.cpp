@@ -22,6 +22,12 @@ std::string stamp_of(const std::filesystem::path& path) {
 // Whether an attempt of it is queued at an executor or runs.
 bool is_underway(const StageStatus& status) { return status.state == StageState::running || !status.where.empty(); }
 
+// Whether a search of the plan decides by what trainings tell of single steps.
+bool decides_by_steps(const Plan& plan) {
+  return std::any_of(plan.searches.begin(), plan.searches.end(),
+                     [](const auto& search) { return search.second.unit == "step"; });
+}
+
 }  // namespace
 
 Coordinator::Coordinator(const Workspace& workspace, ExecutorFactory factory, CoordinatorOptions options)
@@ -155,19 +161,21 @@ std::vector<StageAssignment> Coordinator::assign(const std::vector<Watched>& wat
     if (one.executor != nullptr && std::find(executors.begin(), executors.end(), one.executor) == executors.end())
       executors.push_back(one.executor);
     Executor* starter = one.experiment.cancelled ? nullptr : one.executor;
+    const bool by_steps = decides_by_steps(*one.plan);
     for (const auto& stage : one.plan->stages) {
       const ConcurrencyLimit* limit =
           stage.kind == StageKind::train && one.concurrency.limit > 0 && !one.experiment.cancelled ? &one.concurrency
                                                                                                    : nullptr;
       const auto [known, first] = place.emplace(key_number(stage.key), assignments.size());
       if (first) {
-        assignments.push_back({&stage, starter, limit});
+        assignments.push_back({&stage, starter, limit, by_steps});
         continue;
       }
       StageAssignment& shared = assignments[known->second];
+      shared.keeps_steps = shared.keeps_steps || by_steps;
       if (starter == nullptr) continue;
       if (shared.executor == nullptr)
-        shared = {&stage, starter, limit};
+        shared = {&stage, starter, limit, shared.keeps_steps};
       else if (limit == nullptr)
         shared.concurrency = nullptr;
     }

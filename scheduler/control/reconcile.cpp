@@ -4,12 +4,15 @@
 #include <cmath>
 #include <filesystem>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.hpp"
+#include "base/log.hpp"
 #include "base/progress.hpp"
 #include "scheduler/control/attempt_end.hpp"
 #include "workspace/artifacts.hpp"
 #include "workspace/claim.hpp"
+#include "workspace/compaction.hpp"
 
 namespace filo {
 namespace {
@@ -66,9 +69,30 @@ class Pass {
       if (asked.lock.valid() == with_own_lock) start(*executor, asked.batch);
   }
 
+  // Last, and without a lock: it may take a while. Cut short, the rest is made up for when the stage is done, or not at
+  // all.
+  void compact() {
+    for (auto& [executor, asked] : asked_) asked.lock.reset();
+    for (const auto& [stage, attempt, done] : ended_) {
+      try {
+        compact_log(workspace_, stage, attempt);
+        if (!done) continue;
+        for (int earlier = 1; earlier < attempt; ++earlier) compact_log(workspace_, stage, earlier);
+        if (!keep_steps_.contains(stage)) compact_events(workspace_, stage);
+      } catch (const std::exception& error) {
+        log_warning(error.what());
+      }
+    }
+  }
+
   PassResult result() { return std::move(result_); }
 
  private:
+  struct Ended {
+    std::string stage;
+    int attempt;
+    bool done;  // the stage
+  };
   struct ListedJob {
     Executor* executor;
     Job job;
@@ -114,6 +138,7 @@ class Pass {
     const PlannedStage& stage = *assignment.stage;
     StageRecord record = record_of(workspace_, options_.index, stage);
     StageStatus status{.key = stage.key, .attempt = record.attempt};
+    if (assignment.keeps_steps) keep_steps_.insert(stage.key);
     if (is_underway(stage, record, status)) {
       status.counts = record.counts;
       if (assignment.concurrency != nullptr) ++underway_[assignment.concurrency];
@@ -143,6 +168,7 @@ class Pass {
       const auto claim = workspace_.claim(stage.key, record.attempt);
       if (claim && may_be_running(stage.key, record.attempt, *claim)) {
         status.state = StageState::running;
+        status.elsewhere = true;
         status.reason =
             "run by " + who(*claim) + (record.request ? ", which has yet to " + record.request->action + " it" : "");
         return true;
@@ -222,6 +248,7 @@ class Pass {
     if (end.outcome == "done" && stage.kind == StageKind::train) collect_checkpoint(workspace_, stage.key);
     workspace_.write_outcome(stage.key, record.attempt, end);
     options_.at_point("end recorded");
+    ended_.push_back({stage.key, record.attempt, end.outcome == "done"});
     add_action(stage.key, "attempt " + std::to_string(record.attempt) + " " + end.outcome +
                               (end.reason.empty() ? "" : ": " + end.reason));
     record = read_stage_record(workspace_, stage.key, stage.kind);
@@ -285,6 +312,8 @@ class Pass {
   std::unordered_map<Executor*, Asked> asked_;
   std::unordered_map<std::string, ListedJob> jobs_;  // by stage, of its newest attempt
   std::unordered_map<const ConcurrencyLimit*, int> underway_;
+  std::vector<Ended> ended_;  // attempts, in this pass
+  std::unordered_set<std::string> keep_steps_;
   PassResult result_;
 };
 
@@ -299,6 +328,7 @@ PassResult reconcile(const Workspace& workspace, const std::vector<StageAssignme
     pass.start(false);
   }
   pass.start(true);
+  pass.compact();
   return pass.result();
 }
 

@@ -24,6 +24,7 @@ struct StageAssignment {
   const PlannedStage* stage = nullptr;
   Executor* executor = nullptr;                   // one of those given to reconcile(); null: it is not started
   const ConcurrencyLimit* concurrency = nullptr;  // null: none
+  bool keeps_steps = false;                       // all that it told of single steps: a search decides by them
 };
 
 struct ReconcileOptions {
@@ -49,8 +50,9 @@ struct PassResult {
 // was stopped or lost, starts what is ready in one batch per executor. Idempotent: a second pass right after changes
 // nothing; killed anywhere, the next pass goes on from the files. Several processes may reconcile one workspace: passes
 // over one executor exclude each other (Executor::lock), their decisions too (Workspace::lock), and an attempt that
-// another process runs is left alone. Success is a valid result.json, never an exit code. Inputs come before what needs
-// them in `assignments`.
+// another process runs is left alone. What an attempt that ended has left of logs and events is made smaller
+// (workspace/compaction.hpp) when all else is done and no lock is held any more. Success is a valid result.json, never
+// an exit code. Inputs come before what needs them in `assignments`.
 PassResult reconcile(const Workspace& workspace, const std::vector<StageAssignment>& assignments,
                      const std::vector<Executor*>& executors, const ReconcileOptions& options);
 

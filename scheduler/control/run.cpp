@@ -4,7 +4,9 @@
 #include <thread>
 
 #include "scheduler/control/drain.hpp"
+#include "scheduler/control/other_hands.hpp"
 #include "scheduler/control/requests.hpp"
+#include "workspace/run_file.hpp"
 
 namespace filo {
 namespace {
@@ -23,14 +25,17 @@ int failures_in(const std::vector<StageStatus>& statuses) {
 
 std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, Executor& executor,
                                   RunProgress& progress, const RunOptions& options) {
+  const RunFile run(workspace, plan.name);
   retry_all(workspace, plan);
   Coordinator coordinator(workspace, nullptr, options.coordinator);
   coordinator.look_after(plan, executor);
   std::vector<StageStatus> statuses;
+  OtherHands others(workspace);
   const auto pass = [&](bool start_new) {
     coordinator.pass(start_new);
     statuses = coordinator.statuses(plan);
     progress.update(statuses);
+    for (const auto& line : others.news(statuses)) progress.line(line);
   };
   pass(!options.stop());
   auto last_pass = Clock::now();

@@ -17,8 +17,8 @@ struct RunOptions {
   CoordinatorOptions coordinator{};
 };
 
-// Returns when every stage is done, failed or blocked, stopped or cancelled, or after a stop. Failures of earlier runs
-// are forgiven.
+// While it lives, others see that the experiment is looked after (workspace/run_file.hpp). Returns when every stage is
+// done, failed or blocked, stopped or cancelled, or after a stop. Failures of earlier runs are forgiven.
 std::vector<StageStatus> run_plan(const Workspace& workspace, const Plan& plan, Executor& executor,
                                   RunProgress& progress, const RunOptions& options);
 

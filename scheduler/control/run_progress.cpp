@@ -52,7 +52,7 @@ void RunProgress::print_change(const PlannedStage& stage, const StageStatus& sta
   const std::string count = "[" + std::to_string(done_) + "/" + std::to_string(plan_.stages.size()) + "] ";
   if (status.state == StageState::running && (!was_running || status.attempt != seen.attempt)) {
     line(count + stage.label + " (" + stage.key +
-         "): " + (status.reason.starts_with("run by") ? status.reason : "attempt " + std::to_string(status.attempt)));
+         "): " + (status.elsewhere ? status.reason : "attempt " + std::to_string(status.attempt)));
     seen.reader.assign(1, EventReader(workspace_.events_file(stage.key, status.attempt)));
     seen.latest.clear();
   }

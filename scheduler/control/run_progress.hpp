@@ -19,6 +19,7 @@ class RunProgress {
   RunProgress(const Workspace& workspace, const Plan& plan, std::ostream& out, bool terminal);
   ~RunProgress();  // clears the live line
   void update(const std::vector<StageStatus>& statuses);
+  void line(const std::string& text);  // one of its own
 
  private:
   struct Seen {
@@ -32,7 +33,6 @@ class RunProgress {
   void print_change(const PlannedStage& stage, const StageStatus& status, Seen& seen);
   void print_end(const PlannedStage& stage, int attempt);
   void follow(const PlannedStage& stage, Seen& seen);
-  void line(const std::string& text);
   void live_line();
 
   const Workspace& workspace_;

@@ -34,6 +34,7 @@ struct StageStatus {
   std::string reason{};    // why it failed, is blocked, was requeued, stopped or cancelled, or who else runs it
   std::string where{};     // of a job that is queued or running: "Slurm job 12_3 on n1"
   double seconds = 0;      // that it took, when done
+  bool elsewhere = false;  // running: by somebody whom the pass does not ask (another process, another's cluster)
 };
 
 // States of stages none of whose attempts runs. Stages are given one by one, inputs before what needs them.

@@ -17,10 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string watch_name(const Workspace& workspace, const ClusterSettings& settings) {
-  return "filo-watch-" + sha256_hex(workspace.root().string() + "\n" + settings.name).substr(0, 12);
-}
-
 std::string command_line(const std::vector<std::string>& words) {
   std::string line;
   for (const auto& word : words) line += (line.empty() ? "" : " ") + shell_quoted(word);
@@ -28,17 +24,17 @@ std::string command_line(const std::vector<std::string>& words) {
 }
 
 // The successor is sent after the first pass only, and the watch ends when everything that can be looked after is
-// settled, whatever else is broken: what cannot work is no endless chain of jobs.
+// settled, whatever else is broken: what cannot work is no endless chain of jobs. It leaves nothing in the workspace,
+// and its output goes nowhere (watch_arguments()): what passes did is told by the workspace itself.
 constexpr const char* loop = R"sh(
 stopping=
 trap 'stopping=1' USR2 TERM
 first=1
 while :; do
-  timeout --kill-after=10 600 "$filo" reconcile --workspace "$workspace" --json >"$answer" </dev/null
+  settled=$(timeout --kill-after=10 600 "$filo" reconcile --workspace "$workspace" --json </dev/null |
+    grep -o '"settled": *true'; exit "${PIPESTATUS[0]}")
   code=$?
-  settled=
-  [ "$code" -gt 1 ] || ! grep -q '"settled": *true' "$answer" || settled=1
-  rm -f "$answer"
+  [ "$code" -le 1 ] || settled=
   [ -z "$settled" ] || exit "$code"
   [ -z "$first" ] || [ "$code" -le 1 ] || exit "$code"
   first=
@@ -54,6 +50,10 @@ done
 
 }  // namespace
 
+std::string watch_name(const Workspace& workspace, const ClusterSettings& settings) {
+  return "filo-watch-" + sha256_hex(workspace.root().string() + "\n" + settings.name).substr(0, 12);
+}
+
 std::string watch_script(const Workspace& workspace, const ClusterSettings& settings, const fs::path& filo,
                          const std::string& worker) {
   std::vector<std::string> successor = {"sbatch"};
@@ -64,7 +64,6 @@ std::string watch_script(const Workspace& workspace, const ClusterSettings& sett
   text += "workspace=" + shell_quoted(workspace.root().string()) + "\n";
   text += "name=" + shell_quoted(watch_name(workspace, settings)) + "\n";
   text += "interval=" + Json(settings.watch_interval_s).dump() + "\n";
-  text += "answer=$workspace/slurm/watch.$SLURM_JOB_ID.json\n";
   text += "successor=(" + command_line(successor) + ")\n";
   if (!settings.slurm_bin.empty()) text += "PATH=" + shell_quoted(settings.slurm_bin) + ":$PATH\n";
   text += "unset \"${!SBATCH_@}\" \"${!SQUEUE_@}\"\n";

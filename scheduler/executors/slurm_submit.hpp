@@ -25,6 +25,9 @@ Json slurm_preview(const Workspace& workspace, const Plan& plan, const ClusterSe
 std::string submit_watch(const Workspace& workspace, const ClusterSettings& settings, const std::filesystem::path& filo,
                          const std::string& worker, SlurmCommands& commands);
 
+// The name of its jobs, the same for all of a workspace on a cluster.
+std::string watch_name(const Workspace& workspace, const ClusterSettings& settings);
+
 std::string watch_script(const Workspace& workspace, const ClusterSettings& settings, const std::filesystem::path& filo,
                          const std::string& worker);
 std::vector<std::string> watch_arguments(const Workspace& workspace, const ClusterSettings& settings);

@@ -11,6 +11,7 @@
 #include "scheduler/executors/bad_nodes.hpp"
 #include "scheduler/executors/slurm_executor.hpp"
 #include "scheduler/plan/clip_activation.hpp"
+#include "workspace/run_file.hpp"
 
 namespace filo {
 namespace {
@@ -102,11 +103,16 @@ std::string local_time(double seconds) {
   return text;
 }
 
-std::string active_text(const std::optional<ActiveExperiment>& active) {
-  if (!active) return "";
-  std::string text = "  on " +
-                     (active->cluster.empty() ? active->executor : active->executor + ", " + active->cluster) +
-                     " since " + local_time(active->since);
+// Who looks after it.
+std::string active_text(const Workspace& workspace, const std::string& name) {
+  std::string text;
+  for (const auto& run : living_runs(workspace, name))
+    text += "  run by filo run, process " + std::to_string(run.pid) + " on " + run.host + ", since " +
+            local_time(run.since) + "\n";
+  const auto active = workspace.active(name);
+  if (!active) return text;
+  text += "  on " + (active->cluster.empty() ? active->executor : active->executor + ", " + active->cluster) +
+          " since " + local_time(active->since);
   if (active->cancelled) text += ", being cancelled";
   return text + "\n";
 }
@@ -215,6 +221,9 @@ Json status_json(const Workspace& workspace, const Plan& plan, const std::vector
                       {"cluster", active->cluster.empty() ? Json() : Json(active->cluster)},
                       {"since", active->since},
                       {"cancelled", active->cancelled}};
+  json["runs"] = Json::array();
+  for (const auto& run : living_runs(workspace, plan.name))
+    json["runs"].push_back({{"host", run.host}, {"pid", run.pid}, {"since", run.since}});
   for (std::size_t i = 0; i < statuses.size(); ++i) {
     const StageStatus& status = statuses[i];
     json["stages"].push_back({{"key", status.key},
@@ -236,7 +245,7 @@ std::string status_text(const Workspace& workspace, const Plan& plan, const std:
   std::string text = plan.name + ": " + std::to_string(plan.trials.size()) +
                      " trials: " + counts_text(count_trials(plan, statuses)) + "\n  " +
                      std::to_string(statuses.size()) + " stages: " + counts_text(counts) + "\n" +
-                     active_text(workspace.active(plan.name));
+                     active_text(workspace, plan.name);
   if (const std::string notice = results_of_other_activation(plan); !notice.empty()) text += "  " + notice + "\n";
   for (const auto& line : avoided_nodes(workspace, plan, statuses)) text += "  " + line + "\n";
   std::vector<std::size_t> told(statuses.size());

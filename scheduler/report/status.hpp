@@ -38,7 +38,8 @@ class QueueView {
   std::map<std::string, Answer> answers_;  // by cluster file
 };
 
-// {"experiment", "active": null or {"executor", "cluster", "since", "cancelled"}, "settled": nothing is left to wait
+// {"experiment", "active": null or {"executor", "cluster", "since", "cancelled"}, "runs": of `filo run` that live
+// [{"host", "pid", "since"}], "settled": nothing is left to wait
 // for
 //  or to cancel, "counts": {state: stages},
 //  "trials": {state: trials}, "notice": results_of_other_activation(), "avoided_nodes": [line], "stages": [{key, kind,

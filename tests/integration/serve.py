@@ -445,6 +445,31 @@ class Reconcile(unittest.TestCase):
         self.assertEqual(server.stop(), 0)
 
 
+class Run(unittest.TestCase):
+    def test_a_run_in_the_foreground_is_shown_and_left_alone(self):
+        """Guards that the page shows a filo run as active while it lives, and that the server does not go on with it when it is killed."""
+        folder = SCRATCH / "serve-run"
+        shutil.rmtree(folder, ignore_errors=True)
+        place = Place(folder, seeds=6)
+        run = place.start("run", str(place.experiment))
+        running.append(run)
+        until(lambda: (place.workspace / "experiments/chaos/plan.json").exists(), "the run has begun")
+        server = Server(place.workspace, environment={name: place.environment[name] for name in ("PATH", "FILO_WORKER", "CHAOS_VIOLATIONS")})
+        is_active = lambda: server.get("/api/v1/experiments/chaos")["active"]
+        until(is_active, "the run is shown as active")
+        self.assertIsNone(run.poll(), "the run ended before it could be looked at")
+        run.kill()
+        run.communicate()
+        until(lambda: not is_active(), "a run that was killed is not active")
+        attempts = sorted(place.workspace.glob("stages/*/attempts/*"))
+        time.sleep(5)
+        self.assertEqual(sorted(place.workspace.glob("stages/*/attempts/*")), attempts, "somebody went on with the run")
+        self.assertLess(len(list(place.workspace.glob("stages/*/result.json"))), 38)
+        self.assertEqual(place.run("run", str(place.experiment)), 0)
+        until(lambda: not is_active(), "a run that has ended is not active")
+        self.assertEqual(server.stop(), 0)
+
+
 class Submit(unittest.TestCase):
     def test_an_experiment_is_handed_over_without_a_cluster(self):
         """Guards filo submit FILE: the server of the workspace runs it to its end; without one, it says so and changes nothing."""

@@ -45,6 +45,11 @@ export class Log {
     const response = await request(this.path + query);
     const text = await response.text();
     const start = Number(response.headers.get('Filo-Log-Offset'));
+    if (start < this.end) {  // its middle was taken out at the attempt's end
+      this.end = 0;
+      this.text.textContent = '';
+      return this.read('?tail=500');
+    }
     const total = Number(response.headers.get('Filo-Log-Bytes'));
     const length = Number(response.headers.get('Content-Length') || new Blob([text]).size);
     this.end = start + length;

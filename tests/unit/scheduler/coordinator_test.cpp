@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include "scheduler/control/requests.hpp"
 #include "scheduler/report/status.hpp"
 #include "tests/unit/support/fake_executor.hpp"
 #include "tests/unit/support/scratch.hpp"
+#include "workspace/run_file.hpp"
 
 namespace filo {
 namespace {
@@ -305,6 +307,21 @@ TEST_F(Coordination, StatusTellsWhatMattersFirst) {
   EXPECT_EQ(json["counts"]["failed"], 1);
   EXPECT_EQ(json["stages"][1]["limits"], "failed 3 of 3 times");
   EXPECT_EQ(json["active"]["executor"], "slurm");
+}
+
+// Guards: `filo status` shows a run in the foreground while it lives.
+TEST_F(Coordination, StatusTellsOfALivingRun) {
+  const Plan plan = add("one", "", "");
+  const auto text = [&] { return status_text(workspace, plan, observe(workspace, plan), 0); };
+  const auto runs = [&] { return status_json(workspace, plan, observe(workspace, plan))["runs"]; };
+  {
+    const RunFile run(workspace, "one");
+    EXPECT_THAT(text(), HasSubstr("  run by filo run, process " + std::to_string(getpid()) + " on "));
+    ASSERT_EQ(runs().size(), 1u);
+    EXPECT_EQ(runs()[0]["pid"], getpid());
+  }
+  EXPECT_THAT(text(), testing::Not(HasSubstr("run by filo run")));
+  EXPECT_TRUE(runs().empty());
 }
 
 // Guards: what cannot be looked after holds nobody up, is told, and goes when it is cancelled.

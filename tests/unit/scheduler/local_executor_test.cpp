@@ -13,6 +13,7 @@
 #include "settings/resources.hpp"
 #include "tests/unit/support/scratch.hpp"
 #include "workspace/claim.hpp"
+#include "workspace/run_file.hpp"
 
 namespace filo {
 namespace {
@@ -72,6 +73,33 @@ TEST_F(LocalRun, RunsAPlanToItsEnd) {
   EXPECT_THAT(out.str(), HasSubstr("[6/6] evaluate"));
   EXPECT_THAT(out.str(), HasSubstr("done in 1.0 s"));
   EXPECT_EQ(workspace.log_tail(plan.stages[0].key, 1, 5), "1 1");
+}
+
+// Guards: who looks from outside sees the run, and those who look after active experiments do not take it over.
+TEST_F(LocalRun, IsSeenWhileItRuns) {
+  LocalExecutor local = executor("finish\n");
+  std::size_t seen = 0;
+  CoordinatorOptions looking;
+  looking.at_point = [&](std::string_view) {
+    seen = std::max(seen, living_runs(workspace, plan.name).size());
+    EXPECT_TRUE(workspace.active_experiments().empty());
+  };
+  EXPECT_TRUE(all_done(run(local, {.coordinator = looking})));
+  EXPECT_EQ(seen, 1u);
+  EXPECT_TRUE(living_runs(workspace, plan.name).empty());
+}
+
+// Guards: a run that waits for others says for whom, once, and what moves them.
+TEST_F(LocalRun, SaysWhatOthersHaveInHand) {
+  const std::string stage = plan.stages[0].key;
+  workspace.make_attempt(stage);
+  workspace.write_claim(stage, 1, {{"executor", "slurm hall-2"}, {"batch", "filo-3f9c2a"}, {"index", 0}});
+  LocalExecutor local = executor("finish\n");
+  const auto begun = std::chrono::steady_clock::now();
+  run(local, {.stop = [&] { return std::chrono::steady_clock::now() - begun > std::chrono::seconds(3); }});
+  const std::string line = "1 stage is in the hands of slurm hall-2 (batch filo-3f9c2a); nothing moves them, since no";
+  ASSERT_THAT(out.str(), HasSubstr(line));
+  EXPECT_EQ(out.str().find(line), out.str().rfind(line)) << out.str();
 }
 
 // Guards: a failure shows its reason and the end of the log, and the run ends.

@@ -74,6 +74,39 @@ TEST_F(Reconcile, ASecondPassChangesNothing) {
   EXPECT_EQ(executor.calls, 1);
 }
 
+// Guards: what attempts leave of logs and events does not grow for ever, and what a search decides by stays.
+TEST_F(Reconcile, LogsAndEventsOfWhatEndedAreMadeSmaller) {
+  constexpr std::uint64_t most = 4 << 20;
+  const PlannedStage& stage = plan.stage(key("features parts"));
+  std::string log, events;
+  while (log.size() <= 2 * most) log += "a line of a log\n";
+  for (int step = 1; events.size() <= 2 * most; ++step)
+    events += Json({{"event", "step"}, {"step", step}, {"seq", step}}).dump() + "\n";
+  const auto size = [&](const std::filesystem::path& file) { return std::filesystem::file_size(file); };
+  for (const bool keeps_steps : {true, false}) {
+    FakeExecutor executor;
+    std::vector<StageAssignment> assignments = {{&stage, &executor, nullptr, keeps_steps}};
+    const auto pass_over_it = [&] { return reconcile(workspace, assignments, {&executor}, options).statuses[0]; };
+    std::filesystem::remove(workspace.result_file(stage.key));
+    std::filesystem::remove_all(workspace.attempts_folder(stage.key));
+    std::filesystem::create_directory(workspace.attempts_folder(stage.key));
+    for (int attempt = 1; attempt <= 2; ++attempt) {
+      pass_over_it();
+      write_file_atomically(workspace.log_file(stage.key, attempt), log);
+      write_file_atomically(workspace.events_file(stage.key, attempt), events);
+      if (attempt == 1) executor.end(stage.key, 75);
+    }
+    EXPECT_LE(size(workspace.log_file(stage.key, 1)), most);
+    EXPECT_EQ(size(workspace.log_file(stage.key, 2)), log.size());
+    EXPECT_EQ(size(workspace.events_file(stage.key, 1)), events.size());
+    finish(executor, stage);
+    EXPECT_EQ(pass_over_it().state, StageState::done);
+    EXPECT_LE(size(workspace.log_file(stage.key, 2)), most);
+    for (int attempt = 1; attempt <= 2; ++attempt)
+      EXPECT_EQ(size(workspace.events_file(stage.key, attempt)) <= most, !keeps_steps) << attempt;
+  }
+}
+
 TEST_F(Reconcile, RequeuesWhatStoppedEarly) {
   FakeExecutor executor;
   pass(executor);

@@ -116,6 +116,30 @@ TEST_F(SlurmScriptTest, NoPathIsRunByTheWatch) {
   }
 }
 
+// Guards the workspace: a watch that lives for months, and is killed now and then, leaves nothing behind.
+TEST_F(SlurmScriptTest, TheWatchWritesNothing) {
+  chosen = std::make_unique<Workspace>(scratch.folder / "w");
+  fs::create_directories(chosen->slurm_folder());
+  const std::string filo = scratch.write(
+      "filo-that-looks", "#!/bin/bash\nls -A \"$3/slurm\" >\"$0.seen\"\necho ' \"settled\": true,'\nexit 1\n");
+  fs::permissions(filo, fs::perms::owner_all);
+  EXPECT_EQ(run(scratch.write("watch.sh", watch_script(*chosen, settings, filo, filo))).wait().exit_code, 1);
+  EXPECT_EQ(read_file(filo + ".seen"), "");
+}
+
+// Guards: a pass that failed outright is no end of the work, but at the first pass.
+TEST_F(SlurmScriptTest, TheWatchGoesOnAfterAFailedPass) {
+  chosen = std::make_unique<Workspace>(scratch.folder / "w");
+  settings.watch_interval_s = 0.01;
+  const std::string filo = scratch.write("filo-that-fails",
+                                         "#!/bin/bash\necho pass >>\"$0.passes\"\ncase $(wc -l <\"$0.passes\") in\n"
+                                         "1) echo '\"settled\": false' ;;\n2) echo '\"settled\": true'; exit 2 ;;\n"
+                                         "*) echo '\"settled\": true' ;; esac\n");
+  fs::permissions(filo, fs::perms::owner_all);
+  EXPECT_EQ(run(scratch.write("watch.sh", watch_script(*chosen, settings, filo, filo))).wait().exit_code, 0);
+  EXPECT_EQ(read_file(filo + ".passes"), "pass\npass\npass\n");
+}
+
 // Guards the same for sbatch's own options, which never see a shell.
 TEST_F(SlurmScriptTest, OptionsOfSbatchAreArguments) {
   settings.account = "-x $(touch y)\n'";

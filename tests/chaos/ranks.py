@@ -1,0 +1,73 @@
+"""kill -9 of single random ranks, and of mpirun, while the real worker trains: each time it goes on, and at the end the parameters are
+those of a run that nobody disturbed, bit for bit, and so are the losses of its epochs.
+
+ranks.py KILLS [SEED]; starts from what the demo left in FILO_SCRATCH (ctest -R integration.demo$)."""
+
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+sys.path[:0] = [str(pathlib.Path(__file__).parent.parent / "integration")]
+from stages import Lab, check, undisturbed_epochs
+
+
+def killed_once(lab, moments, span):
+    """Whether the attempt was killed before it ended by itself."""
+    process = lab.start()
+    try:
+        code = process.wait(timeout=moments.uniform(0, span))
+        check(code == 0, f"attempt {lab.attempt} ended with {code} before it was killed:\n{lab.log.read_text()}")
+        return False
+    except subprocess.TimeoutExpired:
+        pass
+    ranks = lab.ranks(process)
+    victim = moments.choice([process.pid, *ranks.values()])
+    try:
+        os.kill(victim, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        check(False, f"attempt {lab.attempt} lives on a minute after {victim} was killed:\n{lab.log.read_text()}")
+    for rank in ranks.values():  # mpirun's ranks see that it is gone, and end
+        deadline = time.monotonic() + 30
+        while pathlib.Path(f"/proc/{rank}/environ").exists() and (pathlib.Path(f"/proc/{rank}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"):
+            check(time.monotonic() < deadline, f"rank {rank} outlives its job")
+            time.sleep(0.05)
+    return True
+
+
+def training(number, kills, moments):
+    """One training from its begin to its end, killed up to `kills` times. Returns how often it was."""
+    lab = Lab("killed-ranks", "train")
+    lab.spec["train"]["snapshot_every_steps"] = 1
+    lab.write_spec(lab.spec)
+    done = 0
+    while done < kills and killed_once(lab, moments, 3.0):
+        done += 1
+    if not (lab.stage / "result.json").exists():
+        lab.run()
+    lab.check_same_checkpoint()
+    check(lab.epochs() == undisturbed_epochs(lab.key), f"losses of epochs: {lab.epochs()}")
+    check(not list(lab.stage.glob("snapshots/.step-*")) or len(lab.snapshots()) <= 2, "snapshots are left behind")
+    print(f"training {number}: killed {done} times, {lab.attempt} attempts, the same parameters and losses", flush=True)
+    return done
+
+
+def main():
+    wanted, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    moments = random.Random(seed)
+    started, done, trainings = time.monotonic(), 0, 0
+    while done < wanted:
+        trainings += 1
+        done += training(trainings, min(wanted - done, 100), moments)
+    print(f"{done} kills over {trainings} trainings in {time.monotonic() - started:.0f} s, seed {seed}: nothing lost, the same bits")
+
+
+if __name__ == "__main__":
+    main()

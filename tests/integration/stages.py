@@ -1,0 +1,253 @@
+"""One stage at a time under mpirun, where something goes wrong: `stages.py NAME` runs the check of that name. They start from what the
+demo left (FILO_SCRATCH/demo-home), in folders of their own, and compare with the run that nobody disturbed."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+sys.path[:0] = [str(pathlib.Path(__file__).parent)]
+from demo import HOME, SCRATCH, WORKER, check, sha256, stages
+
+UNDISTURBED = HOME / "demo/workspace"
+
+
+class Lab:
+    """The first stage of a kind and what it needs, in a workspace that has nothing else."""
+
+    def __init__(self, name, kind):
+        self.kind = kind
+        self.home = SCRATCH / f"stages-{name}"
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.workspace = self.home / "demo/workspace"
+        self.workspace.mkdir(parents=True)
+        for link in ("configs", "demo/weights", "demo/data"):
+            (self.home / link).symlink_to((HOME / link).resolve())
+        shutil.copytree(UNDISTURBED / "datasets", self.workspace / "datasets")
+        self.key, (self.spec, self.undisturbed) = next(item for item in stages(UNDISTURBED).items() if item[1][0]["kind"] == kind)
+        for needed in self.spec["inputs"].values():
+            shutil.copytree(UNDISTURBED / "stages" / needed, self.workspace / "stages" / needed)
+            if (UNDISTURBED / "features" / needed).exists():
+                (self.workspace / "features").mkdir(exist_ok=True)
+                (self.workspace / "features" / needed).symlink_to((UNDISTURBED / "features" / needed).resolve())
+        self.stage = self.workspace / "stages" / self.key
+        self.stage.mkdir(parents=True)
+        self.write_spec(self.spec)
+        self.attempt = 0
+
+    def write_spec(self, spec):
+        (self.stage / "spec.json").write_text(json.dumps(spec))
+
+    def copy_of_workspace(self):
+        """As another host's cache shows it, by now."""
+        other = self.home / "other"
+        shutil.rmtree(other, ignore_errors=True)
+        shutil.copytree(self.workspace, other, symlinks=True)
+        return other
+
+    def command(self, workspace):
+        return [WORKER, self.kind, "--workspace", str(workspace), "--stage", self.key, "--attempt", str(self.attempt), "--threads", "1"]
+
+    def start(self, ranks=2, workspaces=None):
+        """The next attempt. `workspaces`: what each rank sees."""
+        self.attempt += 1
+        workspaces = workspaces or [self.workspace] * ranks
+        for workspace in {*workspaces, self.workspace}:
+            (workspace / "stages" / self.key / "attempts" / str(self.attempt)).mkdir(parents=True, exist_ok=True)
+        command = ["mpirun", "--oversubscribe"]
+        for i, workspace in enumerate(workspaces):
+            command += [":"] * (i > 0) + ["-np", "1", *self.command(workspace)]
+        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        self.log = self.home / f"log-{self.attempt}.txt"
+        return subprocess.Popen(command, cwd=self.home, env=environment, stdin=subprocess.DEVNULL, stdout=open(self.log, "w"), stderr=subprocess.STDOUT)
+
+    def finish(self, process, code=0):
+        try:
+            found = process.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            found = "no end within two minutes"
+        check(found == code, f"attempt {self.attempt} of {self.kind} came to {found}, expected {code}:\n{self.log.read_text()}")
+        return self.log.read_text()
+
+    def run(self, code=0, **options):
+        return self.finish(self.start(**options), code)
+
+    def events(self, kind, attempt=None):
+        path = self.stage / "attempts" / str(attempt or self.attempt) / "events.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+    def wait_for(self, kind, number, process):
+        """Until the attempt has told of so many events of the kind."""
+        deadline = time.monotonic() + 60
+        while len(self.events(kind)) < number:
+            check(time.monotonic() < deadline and process.poll() is None, f"no {number} events of {kind}:\n{self.log.read_text()}")
+            time.sleep(0.002)
+
+    def ranks(self, process):
+        """Process ids of the workers, by rank."""
+        found = {}
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) != process.pid:
+                    continue
+                variables = (entry / "environ").read_bytes().split(b"\0")
+                rank = next(v for v in variables if v.startswith(b"OMPI_COMM_WORLD_RANK="))
+                found[int(rank.split(b"=")[1])] = int(entry.name)
+            except (OSError, StopIteration, IndexError):
+                continue
+        return found
+
+    def stop_rank(self, process, rank):
+        """Asks one rank alone to stop."""
+        os.kill(self.ranks(process)[rank], signal.SIGUSR2)
+
+    def snapshots(self):
+        return sorted(self.stage.glob("snapshots/step-*"))
+
+    def check_same_checkpoint(self):
+        params = "checkpoint/params.safetensors"
+        check(sha256(self.stage / params) == sha256(UNDISTURBED / "stages" / self.key / params), "other parameters than undisturbed")
+
+    def epochs(self):
+        """{(phase, epoch): loss} as the last told, over all attempts."""
+        return {(event["phase"], event["epoch"]): event["loss"] for a in range(1, self.attempt + 1) for event in self.events("epoch", a)}
+
+
+def undisturbed_epochs(key):
+    lines = (UNDISTURBED / "stages" / key / "attempts/1/events.jsonl").read_text().splitlines()
+    return {(event["phase"], event["epoch"]): event["loss"] for event in map(json.loads, lines) if event["event"] == "epoch"}
+
+
+def stop_after(lab, kind, number, rank=1, **options):
+    process = lab.start(**options)
+    lab.wait_for(kind, number, process)
+    lab.stop_rank(process, rank)
+    return lab.finish(process, 75)
+
+
+def an_evaluation_stops_by_agreement_and_goes_on():
+    """Guards the stop of an evaluation: one rank is asked, all leave together with 75; finished classes are kept, the numbers are the
+    same, and progress counts the images of all ranks."""
+    lab = Lab("evaluation", "evaluate")
+    images = sum(c["images"] for c in lab.undisturbed["metrics"]["classes"].values())
+    first = next(iter(sorted(lab.undisturbed["metrics"]["classes"].items())))[1]["images"]
+    stop_after(lab, "progress", first // 8 + 2)
+    check(lab.events("stopped"), "no word of the stop")
+    done = [event["done"] for event in lab.events("progress")]
+    check(done == sorted(set(done)) and done[-1] < lab.events("progress")[0]["total"], f"progress: {done}")
+    kept = sorted(path.parent.name for path in lab.stage.glob("kept/*/*/class.json"))
+    check(kept, "nothing is kept")
+    lab.run()
+    again = lab.events("progress")
+    check(again[-1]["done"] == again[-1]["total"], f"progress at the end: {again[-1]}")
+    check(again[-1]["total"] % images == 0, f"{again[-1]} of {images} images")
+    result = json.loads((lab.stage / "result.json").read_text())
+    check(result["metrics"] == lab.undisturbed["metrics"], "other metrics than undisturbed")
+    check(not (lab.stage / "kept").exists(), "what was kept is still there")
+    names = lambda folder: sorted(str(path.relative_to(folder)) for path in folder.glob("heat_maps/*/*.png"))
+    check(names(lab.stage) and names(lab.stage) == names(UNDISTURBED / "stages" / lab.key), "other heat maps")
+
+
+def an_evaluation_is_the_same_on_any_number_of_ranks():
+    """Guards the dealing of images: 1, 2 and 3 ranks within 0.1 point of each other."""
+    for ranks in (1, 3):
+        lab = Lab(f"evaluation-{ranks}", "evaluate")
+        lab.run(ranks=ranks)
+        found = json.loads((lab.stage / "result.json").read_text())["metrics"]
+        for name, value in lab.undisturbed["metrics"].items():
+            if isinstance(value, float):
+                check(abs(found[name] - value) < 1e-3, f"{name} on {ranks} ranks: {found[name]}, on two {value}")
+
+
+def ranks_that_see_other_snapshots_go_on_together():
+    """Guards a lagging host: rank 1 sees no snapshot at all, and rank 0's counts; the parameters are those of a run that nobody
+    disturbed, bit for bit, and so are the epochs' losses."""
+    lab = Lab("snapshots", "train")
+    other = lab.copy_of_workspace()
+    stop_after(lab, "step", 5)
+    lab.run(workspaces=[lab.workspace, other])
+    check(lab.events("resumed"), "it began anew")
+    lab.check_same_checkpoint()
+    check(lab.epochs() == undisturbed_epochs(lab.key), f"losses of epochs: {lab.epochs()}")
+
+
+def a_poisoned_snapshot_is_passed_over():
+    """Guards a snapshot whose files are whole and whose numbers are none: the one before it is taken, and an event says so."""
+    lab = Lab("poisoned", "train")
+    stop_after(lab, "step", 3)
+    stop_after(lab, "step", 2)
+    newest = lab.snapshots()[-1]
+    check(len(lab.snapshots()) == 2, f"snapshots: {lab.snapshots()}")
+    params = load_file(newest / "params.safetensors")
+    next(iter(params.values())).flat[0] = np.nan
+    save_file(params, newest / "params.safetensors")
+    sums = (newest / "SHA256SUMS").read_text().splitlines()
+    sums = [f"{sha256(newest / line[66:])}  {line[66:]}" for line in sums]
+    (newest / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    lab.run()
+    told = lab.events("unusable")
+    check([event["snapshot"] for event in told] == [newest.name] and "not finite" in told[0]["reason"], f"told: {told}")
+    check(lab.events("resumed")[0]["snapshot"] != newest.name, "the poisoned one was taken")
+    lab.check_same_checkpoint()
+
+
+def a_step_without_numbers_is_never_saved():
+    """Guards training against infinite parameters: it ends with the step, its images and the last good snapshot, which stays good; with
+    on_not_finite: skip it passes over such steps, ten in a row at most."""
+    for choice, expected in ({}, "is not finite, with the images"), ({"on_not_finite": "skip"}, "for the 10th step in a row"):
+        lab = Lab("infinite" + str(len(choice)), "train")
+        lab.spec["train"]["snapshot_every_steps"] = 1
+        lab.spec["train"]["main"]["learning_rate"] = {"prompts": 1e30, "mdci": 1e30}
+        lab.spec["train"].update(choice)
+        lab.write_spec(lab.spec)
+        told = lab.run(code=1)
+        check(expected in told or "the parameters are not finite" in told, told)
+        check("the last good" in told and ("step-" in told or "is none" in told), told)
+        for snapshot in lab.snapshots():
+            values = load_file(snapshot / "params.safetensors").values()
+            check(all(np.isfinite(value).all() for value in values), f"{snapshot} was saved")
+
+
+def comparing_the_ranks_changes_nothing():
+    """Guards verify_every_steps: equal ranks train on, to the same bits. (That a difference is named: test_gradients.)"""
+    lab = Lab("compared", "train")
+    lab.spec["train"]["verify_every_steps"] = 2
+    lab.write_spec(lab.spec)
+    lab.run()
+    lab.check_same_checkpoint()
+
+
+def an_epoch_is_told_whole_however_often_it_was_stopped():
+    """Guards what searches decide by: each epoch's loss is that of all its steps, and none is lost with the death of its last one."""
+    lab = Lab("epochs", "train")
+    for _ in range(4):
+        stop_after(lab, "step", 1)
+    lab.run()
+    check(lab.epochs() == undisturbed_epochs(lab.key), f"losses of epochs: {lab.epochs()}, undisturbed {undisturbed_epochs(lab.key)}")
+    lab.check_same_checkpoint()
+
+
+def processes_that_do_not_know_of_each_other_do_no_work():
+    """Guards srun without an MPI that the worker knows: each of two processes would train everything into one folder."""
+    lab = Lab("strangers", "train")
+    lab.attempt = 1
+    (lab.stage / "attempts/1").mkdir(parents=True)
+    environment = dict(os.environ, SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="0")
+    process = subprocess.run(lab.command(lab.workspace), cwd=lab.home, env=environment, capture_output=True, text=True, timeout=60)
+    check(process.returncode == 1, f"ended with {process.returncode}")
+    check("found 1 ranks, expected the 2 that were launched (SLURM_STEP_NUM_TASKS)" in process.stderr, process.stderr)
+    check(not (lab.stage / "attempts/1/events.jsonl").exists(), "it began")
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
