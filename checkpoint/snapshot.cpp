@@ -72,15 +72,6 @@ Snapshot checked_snapshot(const fs::path& folder, std::int64_t step) {
   return {.folder = folder, .step = step, .state = read_json(folder / "state.json")};
 }
 
-std::optional<Snapshot> valid_snapshot(const fs::path& folder, std::int64_t step) {
-  try {
-    return checked_snapshot(folder, step);
-  } catch (const Error& error) {
-    log_warning("a damaged snapshot is passed over: " + std::string(error.what()));
-    return std::nullopt;
-  }
-}
-
 void remove_or_warn(const fs::path& path) {
   std::error_code error;
   fs::remove_all(path, error);
@@ -103,17 +94,25 @@ Snapshot write_snapshot(const fs::path& folder, std::int64_t step, const WriteFi
   return {.folder = folder / folder_name(step), .step = step, .state = state};
 }
 
-std::optional<Snapshot> newest_valid_snapshot(const fs::path& folder) {
-  for (const auto& [step, path] : snapshots_in(folder))
-    if (auto snapshot = valid_snapshot(path, step)) return snapshot;
+std::optional<Snapshot> newest_valid_snapshot(const fs::path& folder, const TakeSnapshot& take,
+                                              const PassedOver& passed_over) {
+  for (const auto& [step, path] : snapshots_in(folder)) {
+    try {
+      Snapshot snapshot = checked_snapshot(path, step);
+      if (take) take(snapshot);
+      return snapshot;
+    } catch (const Error& error) {
+      log_warning("a snapshot is passed over: " + std::string(error.what()));
+      if (passed_over) passed_over(path, error.what());
+    }
+  }
   return std::nullopt;
 }
 
-void prune_snapshots(const fs::path& folder, std::size_t keep) {
-  keep = std::max<std::size_t>(keep, 1);
+void prune_snapshots(const fs::path& folder, std::int64_t newest, std::size_t keep) {
   std::size_t kept = 0;
   for (const auto& [step, path] : snapshots_in(folder)) {
-    if (kept < keep && valid_snapshot(path, step))
+    if (step <= newest && kept < std::max<std::size_t>(keep, 1))
       ++kept;
     else
       remove_or_warn(path);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/json.hpp"
@@ -31,12 +32,19 @@ using WriteFile = std::function<void(const std::filesystem::path&)>;
 Snapshot write_snapshot(const std::filesystem::path& folder, std::int64_t step, const WriteFile& write_params,
                         const WriteFile& write_optimizer, const Json& state);
 
-// The snapshot of the highest step whose files all match their SHA256SUMS. A damaged one is named in a warning and
-// passed over. nullopt when there is none, or no folder.
-std::optional<Snapshot> newest_valid_snapshot(const std::filesystem::path& folder);
+// Told of a snapshot that is passed over: its folder and why.
+using PassedOver = std::function<void(const std::filesystem::path&, const std::string&)>;
+// Takes a snapshot whose files are whole into use; throws Error where it is of no use all the same.
+using TakeSnapshot = std::function<void(const Snapshot&)>;
 
-// Keeps the newest `keep` (at least 1) valid snapshots; removes the others, damaged ones, and what killed writers left.
-// Reads what it keeps in full. By the one writer only. What cannot be removed is only a warning.
-void prune_snapshots(const std::filesystem::path& folder, std::size_t keep);
+// The snapshot of the highest step whose files all match their SHA256SUMS, and that `take` did not refuse. Others are
+// named in a warning and passed over. nullopt when there is none, or no folder.
+std::optional<Snapshot> newest_valid_snapshot(const std::filesystem::path& folder, const TakeSnapshot& take = {},
+                                              const PassedOver& passed_over = {});
+
+// After the snapshot of step `newest` was written: keeps it and the `keep` - 1 before it; removes older ones, those of
+// later steps (they were passed over, or this one would not have been written), and what killed writers left. Reads
+// none of them. By the one writer only. What cannot be removed is only a warning.
+void prune_snapshots(const std::filesystem::path& folder, std::int64_t newest, std::size_t keep);
 
 }  // namespace filo

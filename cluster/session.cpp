@@ -9,6 +9,25 @@
 
 namespace filo {
 
+namespace {
+
+// Under mpirun a remote rank also has the variables of the srun that started mpirun's own daemon there: first of all
+// those of the launcher itself. A batch script has no step's number.
+constexpr const char* launchers[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+
+const char* launcher_variable() {
+  for (const char* name : launchers)
+    if (const char* value = std::getenv(name); value != nullptr && std::atoi(value) > 0) return name;
+  return nullptr;
+}
+
+}  // namespace
+
+std::optional<int> launched_processes() {
+  const char* name = launcher_variable();
+  return name == nullptr ? std::nullopt : std::optional(std::atoi(std::getenv(name)));
+}
+
 MpiSession::MpiSession() : exceptions_at_start_(std::uncaught_exceptions()) {
   int provided = MPI_THREAD_SINGLE;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
@@ -19,6 +38,11 @@ MpiSession::MpiSession() : exceptions_at_start_(std::uncaught_exceptions()) {
     throw Error("mpi", "thread level found: " + std::to_string(provided) +
                            ", expected at least MPI_THREAD_SERIALIZED (" + std::to_string(MPI_THREAD_SERIALIZED) +
                            "): this MPI was built without threads");
+  if (const auto launched = launched_processes(); launched && *launched != world_size_)
+    throw Error("mpi", "found " + std::to_string(world_size_) + " ranks, expected the " + std::to_string(*launched) +
+                           " that were launched (" + launcher_variable() +
+                           "): the launcher's MPI is not the worker's; in a cluster file try another launcher.mpi "
+                           "(`srun --mpi=list`) or launcher.program: mpirun");
 }
 
 MpiSession::~MpiSession() {

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include "base/error.hpp"
 
 namespace filo {
 
 // Starts MPI (MPI_THREAD_SERIALIZED) and finishes it. One per process. Started without mpirun it is a world of one.
+// Throws Error where the launcher started another number of processes than MPI knows of: each would do all of the work.
 // Throws Error when MPI does not start. Start it before other threads exist; install_stop_handlers() may come before or
 // after.
 //
@@ -38,6 +40,10 @@ class MpiSession {
   int world_size_ = 1;
   int exceptions_at_start_ = 0;
 };
+
+// How many processes a launcher says that it started, by its variables in the environment: Open MPI's mpirun, MPICH's,
+// or srun. Unset: none of them did.
+std::optional<int> launched_processes();
 
 // The number of a rank's GPU among those that it sees. Under srun's --gpus-per-task each rank sees its own alone, as
 // number 0. Throws Error where there are fewer than ranks.

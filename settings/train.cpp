@@ -6,6 +6,7 @@ namespace filo {
 namespace {
 
 const EnumNames<Precision> precisions = {{Precision::fp32, "fp32"}, {Precision::bf16, "bf16"}};
+const EnumNames<OnNotFinite> not_finite = {{OnNotFinite::stop, "stop"}, {OnNotFinite::skip, "skip"}};
 
 }  // namespace
 
@@ -23,6 +24,8 @@ Schema train_schema() {
       {"precision", precisions.schema(fallback.precision)},
       {"seed", Schema::integer(fallback.seed, 0, 18446744073709551615.0)},
       {"snapshot_every_steps", Schema::integer(fallback.snapshot_every_steps, 1)},
+      {"on_not_finite", not_finite.schema(fallback.on_not_finite)},
+      {"verify_every_steps", Schema::integer(fallback.verify_every_steps, 0)},
   });
 }
 
@@ -40,6 +43,8 @@ TrainSettings train_settings_of(const Json& json) {
       .precision = precisions.value(json.at("precision")),
       .seed = json.at("seed"),
       .snapshot_every_steps = json.at("snapshot_every_steps"),
+      .on_not_finite = not_finite.value(json.at("on_not_finite")),
+      .verify_every_steps = json.at("verify_every_steps"),
   };
 }
 
@@ -53,7 +58,11 @@ Json to_json(const TrainSettings& settings) {
       {"precision", precisions.name(settings.precision)},
       {"seed", settings.seed},
       {"snapshot_every_steps", settings.snapshot_every_steps}};
+  const TrainSettings fallback;
   if (!settings.checkpoint.empty()) json["checkpoint"] = settings.checkpoint;
+  if (settings.on_not_finite != fallback.on_not_finite) json["on_not_finite"] = not_finite.name(settings.on_not_finite);
+  if (settings.verify_every_steps != fallback.verify_every_steps)
+    json["verify_every_steps"] = settings.verify_every_steps;
   return json;
 }
 

@@ -12,6 +12,7 @@ namespace filo {
 struct Schema;
 
 enum class Precision { fp32, bf16 };
+enum class OnNotFinite { stop, skip };  // a step whose loss or gradients are no numbers
 
 struct TrainSettings {
   // A checkpoint's folder, which takes the place of a training: nothing is trained, and the rest here has no effect but
@@ -26,10 +27,13 @@ struct TrainSettings {
   Precision precision = Precision::fp32;
   std::uint64_t seed = 0;
   int snapshot_every_steps = 50;
+  OnNotFinite on_not_finite = OnNotFinite::stop;
+  int verify_every_steps = 1000;  // all ranks compare parameters and optimiser state; 0: after a resume only
 };
 
-// In the shape of the YAML, every key present but `checkpoint` where there is none; the inverse throws UsageError
-// naming `where` and the key.
+// In the shape of the YAML, every key present but `checkpoint` where there is none, and those that came later where
+// they have their defaults, so that stages of former versions keep their keys; the inverse throws UsageError naming
+// `where` and the key.
 Json to_json(const TrainSettings& settings);
 TrainSettings train_settings_from_json(const Json& json, const std::string& where);
 

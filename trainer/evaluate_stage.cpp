@@ -1,11 +1,15 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <deque>
+#include <future>
 #include <optional>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "base/log.hpp"
 #include "base/signals.hpp"
+#include "cluster/agreement.hpp"
 #include "data/datasets/dataset.hpp"
 #include "data/shards/shards.hpp"
 #include "model/systems/system.hpp"
@@ -30,24 +34,82 @@ ImagesByClass images_by_class(const ShardReader& reader) {
   return classes;
 }
 
-// Whole classes go to ranks, largest first, so that a class's exact pixel metrics need no exchange and memory holds one
-// class.
-std::vector<std::string> classes_of_rank(const ImagesByClass& classes, int rank, int world_size) {
-  std::vector<std::pair<std::size_t, std::string>> sizes;
-  for (const auto& [name, images] : classes) sizes.emplace_back(images.size(), name);
-  std::sort(sizes.rbegin(), sizes.rend());
-  std::vector<std::size_t> load(static_cast<std::size_t>(world_size));
-  std::vector<std::string> mine;
-  for (const auto& [count, name] : sizes) {
-    const auto least = std::min_element(load.begin(), load.end());
-    *least += count;
-    if (least - load.begin() == rank) mine.push_back(name);
-  }
-  return mine;
+// What a class came to, as the rank that made its metrics sends it to rank 0, which keeps it.
+struct ClassReport {
+  Json metrics, interpretations;
+  std::map<std::string, std::string> heat_maps;  // PNG files by name
+};
+
+std::string to_bytes(const ClassReport& report) {
+  Json files = Json::object();
+  for (const auto& [name, png] : report.heat_maps)
+    files[name] = Json::binary(std::vector<std::uint8_t>(png.begin(), png.end()));
+  const auto bytes = Json::to_cbor(
+      {{"metrics", report.metrics}, {"interpretations", report.interpretations}, {"heat_maps", std::move(files)}});
+  return {bytes.begin(), bytes.end()};
 }
 
+ClassReport class_report_from_bytes(const std::string& bytes) {
+  const Json json = Json::from_cbor(bytes);
+  ClassReport report{.metrics = json.at("metrics"), .interpretations = json.at("interpretations"), .heat_maps = {}};
+  for (const auto& [name, png] : json.at("heat_maps").items()) {
+    const auto& file = png.get_binary();
+    report.heat_maps[name] = {file.begin(), file.end()};
+  }
+  return report;
+}
+
+// The finished classes of a pass over the data set, on rank 0: KEPT/PASS/CLASS/{class.json, heat_maps/}, each there
+// whole or not at all, so that an evaluation that was stopped goes on with the next class.
+class KeptClasses {
+ public:
+  KeptClasses(Stage& stage, const std::string& pass)
+      : stage_(stage), folder_(stage.workspace().kept_folder(stage.key()) / pass) {
+    std::error_code error;
+    if (!stage.is_root()) return;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_, error))
+      if (const std::string name = entry.path().filename().string(); !name.starts_with(".")) load(name);
+  }
+
+  bool has(const std::string& name) const { return classes_.contains(name); }
+  const Json& metrics_of(const std::string& name) const { return classes_.at(name).at("metrics"); }
+  const Json& interpretations_of(const std::string& name) const { return classes_.at(name).at("interpretations"); }
+  std::filesystem::path heat_maps_of(const std::string& name) const {
+    return folder_ / name / artifact_name::heat_maps;
+  }
+
+  void keep(const std::string& name, const ClassReport& report) {
+    stage_.expect_current();
+    AtomicFolder folder(folder_ / name);
+    std::filesystem::create_directories(folder.path() / artifact_name::heat_maps);
+    for (const auto& [file, png] : report.heat_maps)
+      write_file_atomically(folder.path() / artifact_name::heat_maps / file, png);
+    Json json = {{"metrics", report.metrics}, {"interpretations", report.interpretations}};
+    write_json(folder.path() / file_name, json);
+    folder.commit();
+    classes_[name] = std::move(json);
+  }
+
+ private:
+  static constexpr const char* file_name = "class.json";
+
+  void load(const std::string& name) {
+    try {
+      Json json = read_json(folder_ / name / file_name);
+      if (json.at("metrics").is_object() && json.at("interpretations").is_object()) classes_[name] = std::move(json);
+    } catch (const std::exception& error) {
+      log_warning("evaluate: what was kept of a class is passed over: " + std::string(error.what()));
+    }
+  }
+
+  Stage& stage_;
+  std::filesystem::path folder_;
+  std::map<std::string, Json> classes_;
+};
+
 // Appends what one pass found of a batch.
-void append(ClassResult& result, const std::vector<FeatureSample>& samples, const ForwardOutput& output) {
+void append(ClassPart& part, const std::vector<FeatureSample>& samples, const ForwardOutput& output) {
+  ClassResult& result = part.result;
   const torch::Tensor maps = output.map.to(torch::kCPU, torch::kFloat).contiguous();
   const torch::Tensor scores = output.score.to(torch::kCPU, torch::kFloat).contiguous();
   result.maps.insert(result.maps.end(), maps.data_ptr<float>(), maps.data_ptr<float>() + maps.numel());
@@ -60,11 +122,16 @@ void append(ClassResult& result, const std::vector<FeatureSample>& samples, cons
   }
 }
 
+// One class after another: its images are dealt to the ranks, and their maps gathered on one of them, which makes the
+// class's exact metrics while all go on with the next class. The ranks take turns in that.
 class Evaluation {
  public:
   Evaluation(Stage& stage, const EvaluateSpec& spec)
       : stage_(stage),
         spec_(spec),
+        communicator_(stage.communicator()),
+        rank_(static_cast<std::size_t>(communicator_.rank())),
+        ranks_(static_cast<std::size_t>(communicator_.world_size())),
         dataset_(load_dataset_of(stage, spec.dataset)),
         reader_(stage.workspace().features_folder(stage.input(spec_input::features))),
         boxes_(load_boxes_of(stage, spec.model)),
@@ -76,121 +143,153 @@ class Evaluation {
 
   void run() {
     Json untrained;
-    if (spec_.evaluate.compare_untrained) untrained = evaluate([](const std::string&, const ClassResult&) {});
+    if (spec_.evaluate.compare_untrained) {
+      KeptClasses kept(stage_, "untrained");
+      evaluate(kept, 0);
+      untrained = metrics_of_all(kept);
+    }
     const std::filesystem::path checkpoint =
         parameters_file(stage_.workspace().checkpoint_folder(stage_.input(spec_input::train)));
     system_->load_parameters(load_tensors(checkpoint), checkpoint.string());
 
-    AtomicFolder heat_maps(heat_maps_of(stage_.communicator().rank()));
+    KeptClasses kept(stage_, "trained");
+    evaluate(kept, spec_.evaluate.heat_maps);
     const std::string interpretations_name = stage_.workspace().interpretations_file(stage_.key()).filename().string();
-    Json interpretations = Json::object();
-    const Json trained = evaluate([&](const std::string& name, const ClassResult& result) {
-      write_heat_maps(heat_maps.path() / name, result, dataset_.root, spec_.evaluate.heat_maps);
-      interpretations[name] = result.interpretations;
-    });
-    heat_maps.commit();
-    stage_.communicator().barrier();
-    interpretations = gather(interpretations);
-    if (stage_.is_root()) {
-      collect_heat_maps();
-      write_json(stage_.output(interpretations_name), interpretations);
-    }
-    Json metrics = with_means(trained);
-    if (spec_.evaluate.compare_untrained) metrics["untrained"] = with_means(untrained);
+    if (stage_.is_root()) write_outputs(kept, stage_.output(interpretations_name));
+    Json metrics = metrics_of_all(kept);
+    if (spec_.evaluate.compare_untrained) metrics["untrained"] = untrained;
     stage_.events().write("metrics", metrics);
     stage_.finish(metrics, {{artifact_name::heat_maps, artifact_name::heat_maps},
                             {artifact_name::interpretations, interpretations_name}});
+    std::error_code ignored;
+    if (stage_.is_root()) std::filesystem::remove_all(stage_.workspace().kept_folder(stage_.key()), ignored);
   }
 
  private:
-  // {class: metrics} of all ranks, on the root; `each` sees this rank's classes one by one.
-  template <typename Each>
-  Json evaluate(Each each) {
-    Json metrics = Json::object();
-    for (const std::string& name :
-         classes_of_rank(classes_, stage_.communicator().rank(), stage_.communicator().world_size())) {
-      const ClassResult result = evaluate_class(name);
-      metrics[name] = metrics_of(result);
-      each(name, result);
+  // A class whose metrics some rank is making.
+  struct Pending {
+    std::string name;
+    int owner = 0;
+    std::future<ClassReport> report;  // on its owner
+  };
+
+  void evaluate(KeptClasses& kept, int heat_maps) {
+    std::size_t number = 0;
+    for (const auto& [name, images] : classes_) {
+      if (any_rank(communicator_, kept.has(name))) {  // rank 0 knows
+        report_progress(images.size());
+        continue;
+      }
+      if (pending_.size() == ranks_) collect(kept);
+      evaluate_class(kept, name, images, static_cast<int>(number++ % ranks_), heat_maps);
     }
-    return gather(metrics);
+    while (!pending_.empty()) collect(kept);
   }
 
-  ClassResult evaluate_class(const std::string& class_name) {
+  // The report of the class that has waited longest, to rank 0.
+  void collect(KeptClasses& kept) {
+    Pending pending = std::move(pending_.front());
+    pending_.pop_front();
+    std::string bytes;
+    if (pending.report.valid()) bytes = to_bytes(pending.report.get());
+    const auto all = communicator_.gather_bytes(bytes);
+    if (stage_.is_root())
+      kept.keep(pending.name, class_report_from_bytes(all[static_cast<std::size_t>(pending.owner)]));
+  }
+
+  void evaluate_class(KeptClasses& kept, const std::string& name, const std::vector<std::size_t>& images, int owner,
+                      int heat_maps) {
     const torch::NoGradGuard no_grad;
     std::optional<FewShotMemory> memory;
     if (spec_.evaluate.shots > 0)
-      memory = few_shot_memory(*clip_, spec_.model, dataset_, class_name, spec_.evaluate.shots, spec_.seed);
+      memory = few_shot_memory(*clip_, spec_.model, dataset_, name, spec_.evaluate.shots, spec_.seed);
     TestingOptions options;
     options.memory = memory ? &*memory : nullptr;
     options.vision_language = spec_.evaluate.vision_language;
     options.gaussian_sigma = spec_.evaluate.gaussian_sigma;
 
-    ClassResult result;
-    result.size = reader_.layout().mask_size;
-    const std::vector<std::size_t>& indices = classes_.at(class_name);
-    Prefetcher prefetcher(reader_, indices, 2 * images_per_batch, 1);
-    for (std::size_t first = 0; first < indices.size(); first += images_per_batch) {
-      // Nothing is kept of a half-done evaluation; a stop is taken where it comes (ranks have different numbers of
-      // batches).
-      if (stop_requested() != 0) throw StoppedEarly("evaluate: stopped by signal " + std::to_string(stop_requested()));
+    const bool is_owner = owner == communicator_.rank();
+    ClassResult whole = empty_class(is_owner ? images.size() : 0, reader_.layout().mask_size);
+    std::vector<std::size_t> places;  // of this rank's images in the class
+    for (std::size_t place = rank_; place < images.size(); place += ranks_) places.push_back(place);
+    std::vector<std::size_t> order;
+    for (const std::size_t place : places) order.push_back(images[place]);
+    Prefetcher prefetcher(reader_, order, 2 * images_per_batch, 1);
+    const std::size_t at_a_time = ranks_ * images_per_batch;
+    std::size_t mine = 0;
+    for (std::size_t first = 0; first < images.size(); first += at_a_time) {
+      if (const int signal = agree_stop(communicator_, stop_requested())) stop(kept, signal);
+      ClassPart part;
+      part.result.size = whole.size;
+      const std::size_t end = std::min(mine + images_per_batch, places.size());
+      part.places.assign(places.begin() + static_cast<std::ptrdiff_t>(mine),
+                         places.begin() + static_cast<std::ptrdiff_t>(end));
       std::vector<FeatureSample> samples;
-      for (std::size_t i = first; i < std::min(first + images_per_batch, indices.size()); ++i)
-        samples.push_back(prefetcher.next().value());
-      const FeatureBatch batch = make_batch(samples, reader_.layout(), boxes_);
-      append(result, samples, system_->test_forward(batch.images, options));
-      report_progress(samples.size());
+      for (; mine < end; ++mine) samples.push_back(prefetcher.next().value());
+      if (!samples.empty())
+        append(part, samples, system_->test_forward(make_batch(samples, reader_.layout(), boxes_).images, options));
+      for (const auto& bytes : communicator_.gather_bytes(to_bytes(part), owner))
+        filo::place(whole, class_part_from_bytes(bytes));
+      report_progress(std::min(at_a_time, images.size() - first));
     }
-    return result;
+    pending_.push_back({name, owner, {}});
+    if (is_owner)
+      pending_.back().report = std::async(std::launch::async, [this, whole = std::move(whole), heat_maps] {
+        return ClassReport{.metrics = metrics_of(whole),
+                           .interpretations = whole.interpretations,
+                           .heat_maps = heat_maps_of(whole, dataset_.root, heat_maps)};
+      });
   }
 
+  // All ranks, at the same batch. What is finished of the classes is kept.
+  [[noreturn]] void stop(KeptClasses& kept, int signal) {
+    while (!pending_.empty()) collect(kept);
+    stage_.events().write("stopped", {{"signal", signal}, {"step", done_}});
+    throw StoppedEarly("evaluate: stopped by signal " + std::to_string(signal) + " after " + std::to_string(done_) +
+                       " of " + std::to_string(total_) +
+                       " images; finished classes are kept, the same command goes on there");
+  }
+
+  // Of all ranks together: they go through the images side by side.
   void report_progress(std::size_t images) {
     done_ += images;
-    const auto ranks = static_cast<std::size_t>(stage_.communicator().world_size());
-    stage_.events().write("progress",
-                          {{"done", std::min(done_ * ranks, total_)}, {"total", total_}, {"unit", "images"}});
+    stage_.events().write("progress", {{"done", done_}, {"total", total_}, {"unit", "images"}});
   }
 
-  static Json with_means(const Json& classes) {
+  Json metrics_of_all(const KeptClasses& kept) const {
+    if (!stage_.is_root()) return {};
+    Json classes = Json::object();
+    for (const auto& [name, images] : classes_) classes[name] = kept.metrics_of(name);
     Json metrics = mean_over_classes(classes);
     metrics["classes"] = classes;
     return metrics;
   }
 
-  std::filesystem::path heat_maps_of(int rank) const {
-    return stage_.output(std::string(artifact_name::heat_maps) + ".rank-" + std::to_string(rank));
-  }
-
-  // The ranks' folders become one; each class was one rank's alone.
-  void collect_heat_maps() const {
-    namespace fs = std::filesystem;
-    AtomicFolder all(stage_.output(artifact_name::heat_maps));
-    for (int rank = 0; rank < stage_.communicator().world_size(); ++rank) {
-      const fs::path part = heat_maps_of(rank);
-      for (const auto& entry : fs::directory_iterator(part))
-        fs::rename(entry.path(), all.path() / entry.path().filename());
-      fs::remove_all(part);
+  void write_outputs(const KeptClasses& kept, const std::filesystem::path& interpretations_file) const {
+    AtomicFolder heat_maps(stage_.output(artifact_name::heat_maps));
+    Json interpretations = Json::object();
+    for (const auto& [name, images] : classes_) {
+      interpretations[name] = kept.interpretations_of(name);
+      if (!std::filesystem::is_empty(kept.heat_maps_of(name)))
+        std::filesystem::copy(kept.heat_maps_of(name), heat_maps.path() / name);
     }
-    all.commit();
-  }
-
-  // Merges the ranks' objects on rank 0.
-  Json gather(const Json& mine) const {
-    Json all = Json::object();
-    for (const std::string& text : stage_.communicator().gather_bytes(mine.dump())) all.update(Json::parse(text));
-    return all;
+    heat_maps.commit();
+    write_json(interpretations_file, interpretations);
   }
 
   Stage& stage_;
   const EvaluateSpec& spec_;
+  Communicator& communicator_;
+  std::size_t rank_, ranks_;
   Dataset dataset_;
   ShardReader reader_;
   std::vector<ImageBoxes> boxes_;  // of the reader's one folder
   std::shared_ptr<const ClipModel> clip_;
   std::unique_ptr<System> system_;
   ImagesByClass classes_;
-  std::size_t total_ = 0;  // images to evaluate, over all ranks
-  std::size_t done_ = 0;   // of this rank
+  std::size_t total_ = 0;  // images to evaluate
+  std::size_t done_ = 0;   // of them
+  std::deque<Pending> pending_;
 };
 
 }  // namespace

@@ -2,6 +2,12 @@
 
 #include <torch/torch.h>
 
+#include <map>
+#include <sstream>
+
+#include "base/error.hpp"
+#include "base/hash.hpp"
+
 namespace filo {
 namespace {
 
@@ -43,6 +49,41 @@ TensorMap GradientExchange::finish() {
     parameter.mutable_grad().reset();
   }
   return gradients;
+}
+
+void broadcast_tensors(Communicator& host, TensorMap& tensors) {
+  for (auto& [name, tensor] : tensors) {
+    TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous(), name, ": expected contiguous memory of the host");
+    host.broadcast(tensor.data_ptr(), tensor.nbytes(), 0);
+  }
+}
+
+void expect_equal_on_all_ranks(Communicator& host, const TensorMap& tensors, const std::string& where) {
+  std::string mine;  // "NAME DIGEST" a line; names hold no line breaks
+  for (const auto& [name, tensor] : tensors) {
+    const torch::Tensor values = tensor.detach().to(torch::kCPU).contiguous();
+    mine += name + " " + sha256_hex({static_cast<const char*>(values.data_ptr()), values.nbytes()}) + "\n";
+  }
+  const auto all = host.gather_bytes(mine);
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] == mine) continue;
+    std::istringstream ours(mine), theirs(all[rank]);
+    std::string our_line, their_line;
+    while (std::getline(ours, our_line) && std::getline(theirs, their_line) && our_line == their_line) {
+    }
+    throw Error(where, "rank " + std::to_string(rank) + " holds another " + our_line.substr(0, our_line.find(' ')) +
+                           " than rank 0, expected the same bits on every rank: its host's memory or GPU may be bad, "
+                           "or its worker is of another build");
+  }
+}
+
+double norm_of(const TensorMap& tensors) {
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> list;
+  list.reserve(tensors.size());
+  for (const auto& [name, tensor] : tensors) list.push_back(tensor);
+  if (list.empty()) return 0;
+  return torch::stack(at::_foreach_norm(list)).to(torch::kDouble).norm().item<double>();
 }
 
 }  // namespace filo

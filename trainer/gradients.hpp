@@ -1,4 +1,5 @@
-// Gradients of a backward pass, summed over the ranks while it still runs.
+// What the ranks exchange of tensors: gradients of a backward pass, summed while it still runs; a state that one of
+// them has read; and whether all have the same.
 #pragma once
 
 #include <string>
@@ -33,5 +34,16 @@ class GradientExchange {
   std::vector<Member> members_;
   GradientBuckets buckets_;
 };
+
+// Rank 0's values, in tensors of the same names, types and shapes on every rank. On the CPU. Collective over host
+// memory.
+void broadcast_tensors(Communicator& host, TensorMap& tensors);
+
+// Throws Error on rank 0 where another rank's bytes differ from its own, naming the rank and the first such tensor;
+// `where` says what was compared. Collective over host memory; the other ranks do not learn of a difference.
+void expect_equal_on_all_ranks(Communicator& host, const TensorMap& tensors, const std::string& where);
+
+// The Euclidean norm of all of them together; not finite as soon as one value is not. One read of their memory.
+double norm_of(const TensorMap& tensors);
 
 }  // namespace filo

@@ -8,12 +8,14 @@
 //   started   world_size, threads, device, spec      once for each start of the attempt
 //   resumed   snapshot, step                         a training goes on from a snapshot, `step` steps done
 //   progress  done, total, unit                      "images"
-//   step      phase, epoch, epochs, step, epoch_step, steps, loss, losses {name: value}, images_per_s
+//   unusable  snapshot, reason                       a snapshot is passed over: damaged, or not finite
+//   step      phase, epoch, epochs, step, epoch_step, steps, loss, losses {name: value}, gradient_norm, images_per_s
 //             phase: "main" or "adapter"; step: from 1, over all phases; epoch_step: from 1, of `steps` in the epoch
+//   skipped   phase, step, reason, images            a step without numbers, that changes nothing
 //   epoch     phase, epoch, epochs, loss, images_per_s                                      after an epoch's last step
 //   snapshot  step, path
 //   metrics   name: value, "classes", "untrained"    of an evaluation; of a training also `step`
-//   stopped   signal, step                           asked to stop, and did
+//   stopped   signal, step (images, of an evaluation)                                       asked to stop, and did
 //   used      seconds, cpu_s, memory_bytes; with GPUs gpu_memory_bytes, and gpu_use where the driver tells: before
 //             finished (cluster/resource_use.hpp)
 //   finished

@@ -55,7 +55,7 @@ Json key_view(Json spec) {
   for (const char* list : {"datasets", "train_datasets"})
     if (spec.contains(list) && spec[list].is_array())
       for (auto& dataset : spec[list]) erase(&dataset, {}, "name");
-  erase(&spec, {"train"}, "snapshot_every_steps");
+  for (const char* how_often : {"snapshot_every_steps", "verify_every_steps"}) erase(&spec, {"train"}, how_often);
   return spec;
 }
 

@@ -120,8 +120,8 @@ std::vector<std::string> OtherHands::news(const std::vector<StageStatus>& status
   for (const auto& [who, stages] : hands) {
     const std::string line = std::to_string(stages.size()) + (stages.size() == 1 ? " stage is" : " stages are") +
                              " in the hands of " + who +
-                             (on_clusters[who] ? on_cluster(who, stages) : ", which moves them as long as it lives") +
-                             "; filo cancel ends them there, and filo run then starts them here";
+                             (on_clusters[who] ? on_cluster(who, stages)
+                                               : std::string(", which moves them as long as it lives") + taken_back);
     told[who] = without_numbers(line.substr(line.find(" in the hands")));
     if (told_[who] != told[who]) lines.push_back(line);
   }

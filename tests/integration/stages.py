@@ -207,7 +207,7 @@ def a_step_without_numbers_is_never_saved():
     for choice, expected in ({}, "is not finite, with the images"), ({"on_not_finite": "skip"}, "for the 10th step in a row"):
         lab = Lab("infinite" + str(len(choice)), "train")
         lab.spec["train"]["snapshot_every_steps"] = 1
-        lab.spec["train"]["main"]["learning_rate"] = {"prompts": 1e30, "mdci": 1e30}
+        lab.spec["train"]["main"]["learning_rate"] = {"prompts": 1e6, "mdci": 1e6}
         lab.spec["train"].update(choice)
         lab.write_spec(lab.spec)
         told = lab.run(code=1)

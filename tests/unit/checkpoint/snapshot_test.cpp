@@ -88,17 +88,34 @@ TEST_F(SnapshotTest, PruneKeepsTheNewest) {
   for (const int step : {1, 2, 3, 4}) write(step);
   fs::create_directories(folder / ".step-00000005.host.1.0.tmp");  // a killed writer's
   fs::create_directories(folder / "notes");                        // not ours
-  prune_snapshots(folder, 2);
+  prune_snapshots(folder, 4, 2);
   EXPECT_THAT(names(), testing::UnorderedElementsAre("step-00000003", "step-00000004", "notes"));
 }
 
 // Guards resumed runs: a damaged snapshot of a higher step must not push out the valid one that was just written.
-TEST_F(SnapshotTest, PruneCountsOnlyValidOnes) {
+TEST_F(SnapshotTest, PruneKeepsWhatWasJustWritten) {
   write(10);
   fs::resize_file(write(20).params(), 1);
-  prune_snapshots(folder, 1);
+  prune_snapshots(folder, 10, 1);
   EXPECT_THAT(names(), testing::ElementsAre("step-00000010"));
-  prune_snapshots(root / "none", 1);
+  prune_snapshots(root / "none", 10, 1);
+}
+
+// Guards poisoned snapshots: whole files of no use are passed over too, and who asks is told of each and why.
+TEST_F(SnapshotTest, WhatCannotBeUsedIsToldAndPassedOver) {
+  for (const int step : {10, 20, 30}) write(step);
+  fs::resize_file(folder / "step-00000030/params.safetensors", 1);
+  std::vector<std::string> told;
+  const auto found = newest_valid_snapshot(
+      folder,
+      [](const Snapshot& snapshot) {
+        if (snapshot.step == 20) throw Error("poisoned", "not finite");
+      },
+      [&](const fs::path& path, const std::string& why) { told.push_back(path.filename().string() + ": " + why); });
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->step, 10);
+  EXPECT_THAT(told, testing::ElementsAre(testing::HasSubstr("step-00000030: snapshot: "),
+                                         "step-00000020: poisoned: not finite"));
 }
 
 }  // namespace

@@ -261,6 +261,29 @@ TEST_F(Coordination, AStopDecisionsItsOwnTrainingsOnly) {
   EXPECT_EQ(state(all.statuses("one"), one, "train parts"), StageState::stopped);
 }
 
+// Guards a search's decisions: the steps that it decides by stay, when the training is done and its events are thinned.
+TEST_F(Coordination, StepsThatASearchDecidesByStay) {
+  std::string events;
+  for (int step = 1; events.size() <= (5u << 20); ++step)
+    events += Json({{"event", "step"}, {"phase", "main"}, {"step", step}, {"seq", step}}).dump() + "\n";
+  for (const std::string unit : {"epoch", "step"}) {
+    const Plan plan =
+        add(unit, "seeds: [" + std::to_string(unit.size()) + "]\nsearch: {max_trials: 1, method: asha, " +
+                      "asha: {unit: " + unit + "}, space: {train.main.learning_rate.mdci: {uniform: [0.1, 1]}}}\n");
+    Coordinator all = coordinator();
+    all.pass();
+    finish_all_running();
+    all.pass();
+    const auto train = std::find_if(plan.stages.begin(), plan.stages.end(),
+                                    [](const PlannedStage& stage) { return stage.kind == StageKind::train; });
+    const auto file = workspace.events_file(train->key, 1);
+    write_file_atomically(file, events);
+    finish_all_running();
+    all.pass();
+    EXPECT_EQ(std::filesystem::file_size(file) == events.size(), unit == "step") << unit;
+  }
+}
+
 // Guards: two coordinators at once start each stage once.
 TEST_F(Coordination, TwoAtOnceStartNothingTwice) {
   const Plan plan = add("one");

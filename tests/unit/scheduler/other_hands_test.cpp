@@ -22,6 +22,7 @@ class OtherHandsTest : public SlurmExecutorTest {
  protected:
   OtherHandsTest() {
     const std::string cluster = scratch.write("cluster.yaml", "name: test\nslurm_bin: " + bin.string() + "\n");
+    std::filesystem::create_directories(workspace.experiment_folder("demo"));
     workspace.write_active({.name = "demo", .executor = "slurm", .cluster = cluster});
     SlurmExecutor slurm = executor();
     slurm.jobs();

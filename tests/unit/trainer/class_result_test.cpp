@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/error.hpp"
 #include "settings/metrics.hpp"
 
 namespace filo {
@@ -45,6 +46,38 @@ TEST(ClassResult, TheMeanLeavesOutClassesWithoutAValue) {
   const Json means = mean_over_classes(classes);
   EXPECT_EQ(means.at("image_auroc"), 0.75);
   EXPECT_TRUE(means.at("aupro").is_null());
+}
+
+// Guards what ranks send each other: the class put together from parts is the class.
+TEST(ClassResult, PartsPutTogetherAreTheWhole) {
+  ClassResult expected = separable();
+  expected.interpretations = {{"good/0.png", "none"}, {"bad/0.png", {{"description", "a \xc3\xa4 scratch"}}}};
+  ClassResult whole = empty_class(2, 2);
+  for (const std::size_t at : {1u, 0u}) {
+    ClassPart part{.places = {at}, .result = {}};
+    part.result.size = 2;
+    part.result.images = {expected.images[at]};
+    part.result.scores = {expected.scores[at]};
+    part.result.labels = {expected.labels[at]};
+    part.result.maps.assign(expected.maps.begin() + static_cast<std::ptrdiff_t>(4 * at),
+                            expected.maps.begin() + static_cast<std::ptrdiff_t>(4 * at + 4));
+    part.result.masks.assign(expected.masks.begin() + static_cast<std::ptrdiff_t>(4 * at),
+                             expected.masks.begin() + static_cast<std::ptrdiff_t>(4 * at + 4));
+    part.result.interpretations[expected.images[at]] = expected.interpretations[expected.images[at]];
+    const std::string bytes = to_bytes(part);
+    place(whole, class_part_from_bytes(bytes));
+    for (const std::size_t cut : {std::size_t{0}, std::size_t{7}, std::size_t{20}, bytes.size() - 1})
+      EXPECT_THROW(class_part_from_bytes(bytes.substr(0, cut)), Error) << cut;
+    part.places = {2};
+    EXPECT_THROW(place(whole, part), Error);
+  }
+  place(whole, class_part_from_bytes(to_bytes(ClassPart{.places = {}, .result = {}})));  // a rank without images
+  EXPECT_EQ(whole.images, expected.images);
+  EXPECT_EQ(whole.scores, expected.scores);
+  EXPECT_EQ(whole.labels, expected.labels);
+  EXPECT_EQ(whole.maps, expected.maps);
+  EXPECT_EQ(whole.masks, expected.masks);
+  EXPECT_EQ(whole.interpretations, expected.interpretations);
 }
 
 }  // namespace

@@ -4,6 +4,11 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
+#include <limits>
+
+#include "base/error.hpp"
+
 namespace filo::test {
 extern Communicator* world;
 namespace {
@@ -93,6 +98,42 @@ TEST(GradientExchange, LeavesNothingOnTheParameters) {
   }
   loss_of(own, world->rank(), 1).backward();  // a hook that was left would write into freed buckets
   EXPECT_TRUE(own.at("matrix").grad().defined());
+}
+
+TEST(TensorsOfRankZero, AreEveryRanks) {
+  TensorMap tensors = {{"floats", torch::full({3, 2}, world->rank() + 1.5)},
+                       {"steps", torch::full({1}, world->rank() + 7, torch::kInt64)}};
+  broadcast_tensors(*world, tensors);
+  EXPECT_TRUE(torch::equal(tensors.at("floats"), torch::full({3, 2}, 1.5)));
+  EXPECT_EQ(tensors.at("steps").item<std::int64_t>(), 7);
+}
+
+TEST(EqualOnAllRanks, NamesTheRankAndTheTensorOfAFlippedBit) {
+  TensorMap tensors = parameters();
+  EXPECT_NO_THROW(expect_equal_on_all_ranks(*world, tensors, "train"));
+  const int last = world->world_size() - 1;
+  if (last == 0) return;
+  if (world->rank() == last) tensors["vector"].data_ptr<float>()[99999] *= 1.0000001f;
+  if (world->rank() != 0) return expect_equal_on_all_ranks(*world, tensors, "train");
+  try {
+    expect_equal_on_all_ranks(*world, tensors, "train: step 5");
+    FAIL() << "the difference was not seen";
+  } catch (const Error& error) {
+    EXPECT_EQ(
+        std::string(error.what()).find("train: step 5: rank " + std::to_string(last) + " holds another vector than"),
+        0u)
+        << error.what();
+  }
+}
+
+TEST(NormOf, IsThatOfAllTensorsAndNotFiniteAsSoonAsOneValueIsNot) {
+  TensorMap tensors = {{"a", torch::full({2, 2}, 3.0)}, {"b", torch::full({4}, 4.0)}};
+  EXPECT_DOUBLE_EQ(norm_of(tensors), 10);
+  EXPECT_EQ(norm_of({}), 0);
+  tensors["b"][1] = std::numeric_limits<float>::infinity();
+  EXPECT_FALSE(std::isfinite(norm_of(tensors)));
+  tensors["b"][1] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(std::isfinite(norm_of(tensors)));
 }
 
 }  // namespace
