@@ -25,7 +25,8 @@ const char* launcher_variable() {
 
 std::optional<int> launched_processes() {
   const char* name = launcher_variable();
-  return name == nullptr ? std::nullopt : std::optional(std::atoi(std::getenv(name)));
+  const char* value = name == nullptr ? nullptr : std::getenv(name);
+  return value == nullptr ? std::nullopt : std::optional(std::atoi(value));
 }
 
 MpiSession::MpiSession() : exceptions_at_start_(std::uncaught_exceptions()) {
