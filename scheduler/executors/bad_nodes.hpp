@@ -20,7 +20,8 @@ namespace filo {
 inline constexpr int unhealthy_node_exit = 69;
 
 // Bash for the batch script, after its start and the site's preamble: `refuse_node WHY` where the workspace cannot be
-// written, the clock is ten minutes off, less memory is free than the stage asks for, or nvidia-smi shows too few GPUs.
+// written, the clock is ten minutes off, less than three quarters of the memory that the stage asks for is free, or
+// nvidia-smi shows too few GPUs.
 std::string health_check(const ClusterSettings& settings, const ResourceSettings& resources);
 
 struct BadNode {

@@ -225,11 +225,13 @@ TEST_F(SlurmScriptTest, ANodeThatIsNotFitForWorkIsRefused) {
   expect_refused("the workspace cannot be written");
   settings.prologue = {};
 
-  resources.memory = "900T";
-  expect_refused("");
-  EXPECT_EQ(run(script("w", "exit 3\n")).wait().exit_code, unhealthy_node_exit);
-  EXPECT_THAT(log(), HasSubstr(" MiB of its memory are free, the stage asks for 943718400"));
+  resources.memory = "4G";  // 4194304 kB
+  settings.prologue = {"awk() { echo 3145727; }"};
+  expect_refused("3071 MiB of its memory are free, the stage asks for 4096");
+  settings.prologue = {"awk() { echo 3145728; }"};
+  EXPECT_EQ(run(script("w", "exit 3\n")).wait().exit_code, 3) << "of a whole node's memory the system keeps some";
   fs::remove_all(chosen->root());
+  settings.prologue = {"awk() { echo 1; }"};
   settings.memory = MemoryForm::none;
   EXPECT_EQ(run(script("w", "exit 3\n")).wait().exit_code, 3) << "nothing was asked for";
   fs::remove_all(chosen->root());
