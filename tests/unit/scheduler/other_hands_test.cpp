@@ -38,7 +38,8 @@ class OtherHandsTest : public SlurmExecutorTest {
 
   // A line of what the queue holds, as squeue prints it.
   void queue(const std::string& job, const std::string& state, const std::string& reason, const std::string& name) {
-    scratch.write("bin/queue", text("queue") + job + "|N/A|" + state + "|0|0|" + reason + "||" + name + "|\n");
+    scratch.write("bin/queue",
+                  text("queue") + job + "|N/A|" + state + "|0|0|1000|2000|" + reason + "||" + name + "|\n");
   }
   std::string news() { return testing::PrintToString(OtherHands(workspace).news(statuses)); }
 
