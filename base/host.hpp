@@ -15,4 +15,7 @@ std::string boot_id();  // another one after each start of the machine; "" where
 
 double wall_time_s();  // seconds since 1970, by this machine's clock
 
+// Seconds since 1970 in this machine's time zone, as strftime writes them; at most 31 bytes.
+std::string local_time(double seconds, const char* format);
+
 }  // namespace filo

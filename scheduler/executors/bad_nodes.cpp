@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <ctime>
 #include <set>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "base/host.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "settings/resources.hpp"
@@ -48,15 +48,6 @@ constexpr std::array lost_gpu = {
 
 bool is_expired(const BadNode& bad, const BadNodeSettings& settings, double now) {
   return now > bad.since + static_cast<double>(time_in_seconds(settings.expiry));
-}
-
-std::string clock_time(double seconds) {
-  const auto time = static_cast<std::time_t>(seconds);
-  std::tm parts{};
-  localtime_r(&time, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%a %H:%M", &parts);
-  return text;
 }
 
 }  // namespace
@@ -133,12 +124,16 @@ std::vector<std::string> nodes_to_avoid(const std::vector<BadNode>& bad, const s
   return {nodes.begin(), nodes.end()};
 }
 
+std::string keeping_away(const BadNode& bad) {
+  return (bad.stage.empty() ? "all stages keep" : "stage " + bad.stage + " keeps") + " away from " + bad.node;
+}
+
 std::vector<std::string> describe(const std::vector<BadNode>& bad, const BadNodeSettings& settings) {
   std::vector<std::string> lines;
   for (const auto& known : bad)
-    lines.push_back((known.stage.empty() ? "all stages keep" : "stage " + known.stage + " keeps") + " away from " +
-                    known.node + " until " +
-                    clock_time(known.since + static_cast<double>(time_in_seconds(settings.expiry))) + ": " + known.why);
+    lines.push_back(keeping_away(known) + " until " +
+                    local_time(known.since + static_cast<double>(time_in_seconds(settings.expiry)), "%a %H:%M") + ": " +
+                    known.why);
   return lines;
 }
 

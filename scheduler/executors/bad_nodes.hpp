@@ -43,6 +43,8 @@ void add_bad_node(const Workspace& workspace, const ClusterSettings& settings, B
 // What an attempt of the stage keeps away from: at most `most` nodes, the latest, sorted.
 std::vector<std::string> nodes_to_avoid(const std::vector<BadNode>& bad, const std::string& stage, std::size_t most);
 
+std::string keeping_away(const BadNode& bad);  // for people: "all stages keep away from n3"
+
 // For people: "keeps away from n3 until 14:05 (no GPU is visible)", one line for each node that all stages, or one,
 // keep away from.
 std::vector<std::string> describe(const std::vector<BadNode>& bad, const BadNodeSettings& settings);

@@ -339,8 +339,7 @@ void SlurmExecutor::judge(const Job& job, const AttemptOutcome& end) {
   const auto bad = judged(job, end, settings_.bad_nodes);
   if (!bad || settings_.bad_nodes.limit == 0) return;
   add_bad_node(workspace_, settings_, *bad);
-  log_warning("slurm: " + (bad->stage.empty() ? "all stages keep" : "stage " + bad->stage + " keeps") +
-              " away from the node " + bad->node + " for " + settings_.bad_nodes.expiry + ": " + bad->why);
+  log_warning("slurm: " + keeping_away(*bad) + " for " + settings_.bad_nodes.expiry + ": " + bad->why);
 }
 
 FileDescriptor SlurmExecutor::lock() const { return held_lock(workspace_.slurm_lock_file(settings_.name)); }

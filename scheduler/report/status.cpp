@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <ctime>
 #include <map>
 #include <string_view>
 #include <unordered_map>
 
 #include "base/error.hpp"
+#include "base/host.hpp"
 #include "scheduler/executors/bad_nodes.hpp"
 #include "scheduler/executors/slurm_executor.hpp"
 #include "scheduler/plan/clip_activation.hpp"
@@ -94,25 +94,18 @@ int urgency(const StageStatus& status) {
   }
 }
 
-std::string local_time(double seconds) {
-  const auto time = static_cast<std::time_t>(seconds);
-  std::tm parts{};
-  localtime_r(&time, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
-  return text;
-}
+std::string date_and_time(double seconds) { return local_time(seconds, "%Y-%m-%d %H:%M:%S"); }
 
 // Who looks after it.
 std::string active_text(const Workspace& workspace, const std::string& name) {
   std::string text;
   for (const auto& run : living_runs(workspace, name))
     text += "  run by filo run, process " + std::to_string(run.pid) + " on " + run.host + ", since " +
-            local_time(run.since) + "\n";
+            date_and_time(run.since) + "\n";
   const auto active = workspace.active(name);
   if (!active) return text;
   text += "  on " + (active->cluster.empty() ? active->executor : active->executor + ", " + active->cluster) +
-          " since " + local_time(active->since);
+          " since " + date_and_time(active->since);
   if (active->cancelled) text += ", being cancelled";
   return text + "\n";
 }
