@@ -46,6 +46,11 @@ class Request {
   std::unique_ptr<State> state_;
 };
 
+// In what numbers a sum travels between ranks. bf16: each rank's values are rounded to bfloat16 (to nearest, ties to
+// even), added in float32, and the sum is rounded again: half the bytes, 8 bits of mantissa. All ranks get the same
+// bits either way. (NCCL adds in its own way: it may round at every hop.)
+enum class Wire { fp32, bf16 };
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -62,17 +67,17 @@ class Communicator {
 
   // The sum without waiting; `data` belongs to the communicator until the request is done. Several may be under way;
   // all ranks start them in the same order. Requests end before the communicator does.
-  virtual Request start_all_reduce_sum(std::span<float> data) = 0;
+  virtual Request start_all_reduce_sum(std::span<float> data, Wire wire = Wire::fp32) = 0;
+  // Whether sums under way stand still between calls, so that somebody has to call Request::test() now and then.
+  virtual bool needs_progress() const = 0;
 
   // Every rank's `bytes`, by rank, on `root`; an empty vector elsewhere. Any length per rank, up to 2 GiB each. Host
   // memory.
   virtual std::vector<std::string> gather_bytes(const std::string& bytes, int root = 0) = 0;
   virtual void barrier() = 0;
 
-  // Buffers of the kind of memory that this communicator sums, and what gradient buckets do with them.
-  // NCCL: ordered on the compute stream.
+  // Buffers of the kind of memory that this communicator sums. NCCL: ordered on the compute stream.
   virtual std::shared_ptr<float> allocate(std::size_t count) = 0;  // zeros
-  virtual void copy(float* destination, const float* source, std::size_t count) = 0;
   virtual void set_zero(float* data, std::size_t count) = 0;
 };
 

@@ -1,5 +1,7 @@
 #include <algorithm>
-#include <cstring>
+#include <array>
+#include <bit>
+#include <cmath>
 #include <exception>
 #include <limits>
 #include <type_traits>
@@ -11,16 +13,29 @@
 namespace filo {
 namespace {
 
+// Round to nearest, ties to even; not a number stays one.
+std::uint16_t to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>(bits >> 16 | 0x40);
+  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+float from_bf16(std::uint16_t value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16); }
+
+// How values of type T travel: as they are, or as bfloat16.
 template <typename T>
-MPI_Datatype mpi_type();
-template <>
-MPI_Datatype mpi_type<float>() {
-  return MPI_FLOAT;
-}
-template <>
-MPI_Datatype mpi_type<double>() {
-  return MPI_DOUBLE;
-}
+struct Plain {
+  using Sent = T;
+  static T sent(T value) { return value; }
+  static T value(T sent) { return sent; }
+  static MPI_Datatype type() { return std::is_same_v<T, float> ? MPI_FLOAT : MPI_DOUBLE; }
+};
+struct AsBf16 {
+  using Sent = std::uint16_t;
+  static std::uint16_t sent(float value) { return to_bf16(value); }
+  static float value(std::uint16_t sent) { return from_bf16(sent); }
+  static MPI_Datatype type() { return MPI_UINT16_T; }
+};
 
 constexpr std::size_t max_count = static_cast<std::size_t>(std::numeric_limits<int>::max());
 
@@ -35,17 +50,24 @@ int to_count(std::size_t count, const char* operation) {
 //   1. rank r owns slice r: everybody sends it theirs, it adds them up in rank order;
 //   2. it sends the sum back to everybody.
 // Each rank sends and receives 2 (W - 1) / W of the data, as in the best all-reduce algorithms.
-template <typename T>
+template <typename T, typename Form = Plain<T>>
 class OrderedSum : public Request::State {
  public:
   OrderedSum(MPI_Comm comm, int rank, int world_size, int tag, std::span<T> data)
       : comm_(comm), rank_(rank), world_size_(world_size), tag_(tag), data_(data) {
-    const std::span<T> own = slice(rank_);
-    received_.resize(own.size() * static_cast<std::size_t>(world_size_));
+    if (world_size_ == 1) {
+      phase_ = Phase::done;
+      return;
+    }
+    if constexpr (converts) {
+      sent_.resize(data_.size());
+      std::transform(data_.begin(), data_.end(), sent_.begin(), Form::sent);
+    }
+    received_.resize(slice(data_, rank_).size() * static_cast<std::size_t>(world_size_ - 1));
     for (int peer = 0; peer < world_size_; ++peer) {
       if (peer == rank_) continue;
       receive(part(peer), peer, tag_);
-      send(slice(peer), peer, tag_);
+      send(slice(travelling(), peer), peer, tag_);
     }
   }
 
@@ -70,25 +92,36 @@ class OrderedSum : public Request::State {
 
  private:
   enum class Phase { collecting, distributing, done };
+  using Sent = typename Form::Sent;
+  static constexpr bool converts = !std::is_same_v<T, Sent>;
 
-  std::span<T> slice(int owner) const {
+  template <typename V>
+  std::span<V> slice(std::span<V> all, int owner) const {
     const auto begin = [&](int r) {
       const std::size_t world = static_cast<std::size_t>(world_size_), index = static_cast<std::size_t>(r);
-      return data_.size() / world * index + std::min(index, data_.size() % world);
+      return all.size() / world * index + std::min(index, all.size() % world);
     };
-    return data_.subspan(begin(owner), begin(owner + 1) - begin(owner));
+    return all.subspan(begin(owner), begin(owner + 1) - begin(owner));
   }
-  std::span<T> part(int peer) {
-    const std::size_t size = slice(rank_).size();
-    return std::span(received_).subspan(size * static_cast<std::size_t>(peer), size);
+  // What is sent and received in place of the data, or the data.
+  std::span<Sent> travelling() {
+    if constexpr (converts)
+      return sent_;
+    else
+      return data_;
   }
-  void send(std::span<const T> values, int peer, int tag) {
-    check_mpi(MPI_Isend(values.data(), to_count(values.size(), "all_reduce_sum"), mpi_type<T>(), peer, tag, comm_,
+  // What `peer` sent of this rank's slice.
+  std::span<Sent> part(int peer) {
+    const std::size_t size = slice(data_, rank_).size();
+    return std::span(received_).subspan(size * static_cast<std::size_t>(peer < rank_ ? peer : peer - 1), size);
+  }
+  void send(std::span<const Sent> values, int peer, int tag) {
+    check_mpi(MPI_Isend(values.data(), to_count(values.size(), "all_reduce_sum"), Form::type(), peer, tag, comm_,
                         &requests_.emplace_back()),
               "MPI_Isend");
   }
-  void receive(std::span<T> values, int peer, int tag) {
-    check_mpi(MPI_Irecv(values.data(), to_count(values.size(), "all_reduce_sum"), mpi_type<T>(), peer, tag, comm_,
+  void receive(std::span<Sent> values, int peer, int tag) {
+    check_mpi(MPI_Irecv(values.data(), to_count(values.size(), "all_reduce_sum"), Form::type(), peer, tag, comm_,
                         &requests_.emplace_back()),
               "MPI_Irecv");
   }
@@ -99,30 +132,41 @@ class OrderedSum : public Request::State {
       add_in_rank_order();
       for (int peer = 0; peer < world_size_; ++peer) {
         if (peer == rank_) continue;
-        receive(slice(peer), peer, tag_ + 1);
-        send(slice(rank_), peer, tag_ + 1);
+        receive(slice(travelling(), peer), peer, tag_ + 1);
+        send(slice(travelling(), rank_), peer, tag_ + 1);
       }
       phase_ = Phase::distributing;
     } else {
+      if constexpr (converts) std::transform(sent_.begin(), sent_.end(), data_.begin(), Form::value);
       phase_ = Phase::done;
     }
   }
 
   void add_in_rank_order() {
-    const std::span<T> own = slice(rank_);
-    std::copy(own.begin(), own.end(), part(rank_).begin());
-    const std::span<const T> first = part(0);
-    std::copy(first.begin(), first.end(), own.begin());
-    for (int peer = 1; peer < world_size_; ++peer) {
-      const std::span<const T> addend = part(peer);
-      for (std::size_t i = 0; i < own.size(); ++i) own[i] += addend[i];
+    const std::span<T> whole = slice(data_, rank_);
+    const std::span<Sent> own = slice(travelling(), rank_);
+    std::array<T, 1024> sums;  // a block in the cache; `own` may be the memory of `whole`
+    for (std::size_t first = 0; first < whole.size(); first += sums.size()) {
+      const std::size_t count = std::min(sums.size(), whole.size() - first);
+      for (int peer = 0; peer < world_size_; ++peer) {
+        const std::span<const Sent> values = (peer == rank_ ? own : part(peer)).subspan(first, count);
+        for (std::size_t i = 0; i < count; ++i)
+          sums[i] = peer == 0 ? Form::value(values[i]) : sums[i] + Form::value(values[i]);
+      }
+      if constexpr (converts)
+        std::transform(sums.begin(), sums.begin() + count, own.begin() + static_cast<std::ptrdiff_t>(first),
+                       Form::sent);
+      else
+        std::copy_n(sums.begin(), count, whole.begin() + static_cast<std::ptrdiff_t>(first));
     }
+    received_ = {};
   }
 
   MPI_Comm comm_;
   int rank_, world_size_, tag_;
   std::span<T> data_;
-  std::vector<T> received_;  // slice `rank_` of every rank
+  std::vector<Sent> sent_;      // all of the data as it travels; empty: as it is
+  std::vector<Sent> received_;  // slice `rank_` of the other ranks
   std::vector<MPI_Request> requests_;
   Phase phase_ = Phase::collecting;
 };
@@ -166,7 +210,11 @@ class MpiCommunicator : public Communicator {
     }
   }
 
-  Request start_all_reduce_sum(std::span<float> data) override { return Request(start(data)); }
+  Request start_all_reduce_sum(std::span<float> data, Wire wire) override {
+    if (wire == Wire::fp32) return Request(start(data));
+    return Request(std::make_unique<OrderedSum<float, AsBf16>>(comm_, rank_, world_size_, next_tag(), data));
+  }
+  bool needs_progress() const override { return world_size_ > 1; }
 
   std::vector<std::string> gather_bytes(const std::string& bytes, int root) override {
     check_rank(root, "gather_bytes");
@@ -202,9 +250,6 @@ class MpiCommunicator : public Communicator {
   std::shared_ptr<float> allocate(std::size_t count) override {
     return {new float[count](), std::default_delete<float[]>()};
   }
-  void copy(float* destination, const float* source, std::size_t count) override {
-    if (count > 0) std::memcpy(destination, source, count * sizeof(float));
-  }
   void set_zero(float* data, std::size_t count) override { std::fill_n(data, count, 0.0f); }
 
  private:
@@ -212,11 +257,15 @@ class MpiCommunicator : public Communicator {
   static constexpr int sum_tags = 16000;
   static constexpr int gather_tag = 32001;
 
+  int next_tag() {
+    const int tag = 2 * next_sum_;
+    next_sum_ = (next_sum_ + 1) % sum_tags;
+    return tag;
+  }
+
   template <typename T>
   std::unique_ptr<OrderedSum<T>> start(std::span<T> data) {
-    const int tag = 2 * (next_sum_++ % sum_tags);
-    if (next_sum_ == sum_tags) next_sum_ = 0;
-    return std::make_unique<OrderedSum<T>>(comm_, rank_, world_size_, tag, data);
+    return std::make_unique<OrderedSum<T>>(comm_, rank_, world_size_, next_tag(), data);
   }
 
   template <typename T>

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "cluster/bf16_cuda.hpp"
 #include "cluster/communicator.hpp"
 
 namespace filo {
@@ -140,9 +141,24 @@ class NcclCommunicator : public Communicator {
         .wait();
   }
 
-  Request start_all_reduce_sum(std::span<float> data) override {
-    return reduce(data.data(), data.size(), ncclFloat, ncclSum);
+  Request start_all_reduce_sum(std::span<float> data, Wire wire) override {
+    if (wire == Wire::fp32) return reduce(data.data(), data.size(), ncclFloat, ncclSum);
+    const std::size_t bytes = std::max<std::size_t>(data.size(), 1) * sizeof(std::uint16_t);
+    return on_own_stream(
+        [&] {  // memory of the stream's own pool: kept for the next sum, free once this one has run
+          void* sent = nullptr;
+          check_cuda(cudaMallocAsync(&sent, bytes, own_.get()), "cudaMallocAsync");
+          float_to_bf16(data.data(), sent, data.size(), own_.get());
+          const ncclResult_t result =
+              ncclAllReduce(sent, sent, data.size(), ncclBfloat16, ncclSum, comm_.get(), own_.get());
+          bf16_to_float(sent, data.data(), data.size(), own_.get());
+          check_cuda(cudaGetLastError(), "all_reduce_sum of bf16");
+          check_cuda(cudaFreeAsync(sent, own_.get()), "cudaFreeAsync");
+          return result;
+        },
+        "all_reduce_sum");
   }
+  bool needs_progress() const override { return false; }
 
   std::vector<std::string> gather_bytes(const std::string& bytes, int root) override {
     return host_.gather_bytes(bytes, root);
@@ -156,10 +172,6 @@ class NcclCommunicator : public Communicator {
     std::shared_ptr<float> buffer(static_cast<float*>(memory), [](float* pointer) { cudaFree(pointer); });
     set_zero(buffer.get(), count);
     return buffer;
-  }
-  void copy(float* destination, const float* source, std::size_t count) override {
-    select_device();
-    check_cuda(cudaMemcpyAsync(destination, source, count * sizeof(float), cudaMemcpyDeviceToDevice, compute_), "copy");
   }
   void set_zero(float* data, std::size_t count) override {
     select_device();

@@ -1,5 +1,6 @@
 #include "trainer/gradients.hpp"
 
+#include <torch/csrc/autograd/function_hook.h>
 #include <torch/torch.h>
 
 #include <map>
@@ -19,36 +20,48 @@ std::vector<std::size_t> element_counts(const TensorMap& parameters, const std::
 
 }  // namespace
 
+// Called when autograd has added to a parameter's gradient.
+class GradientExchange::Hook : public torch::autograd::PostAccumulateGradHook {
+ public:
+  Hook(GradientExchange& exchange, std::size_t index) : exchange_(exchange), index_(index) {}
+  void operator()(const torch::autograd::Variable&) override {
+    if (exchange_.travelling_) exchange_.buckets_.mark_ready(index_);
+  }
+
+ private:
+  GradientExchange& exchange_;
+  std::size_t index_;
+};
+
 GradientExchange::GradientExchange(Communicator& communicator, const TensorMap& parameters,
-                                   const std::vector<std::string>& names)
-    : buckets_(communicator, element_counts(parameters, names)) {
+                                   const std::vector<std::string>& names, Wire wire)
+    : buckets_(communicator, element_counts(parameters, names), wire) {
   for (const std::string& name : names) members_.push_back({name, parameters.at(name)});
-  for (std::size_t i = 0; i < members_.size(); ++i)
-    members_[i].hook = members_[i].parameter.register_hook([this, i](const torch::Tensor& gradient) {
-      const torch::Tensor flat = gradient.to(torch::kFloat).contiguous();
-      buckets_.mark_ready(i, flat.data_ptr<float>());
-    });
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    const torch::Tensor& parameter = members_[i].parameter;
+    gradients_[members_[i].name] =
+        torch::from_blob(buckets_.data(i), parameter.sizes(), parameter.options().requires_grad(false));
+    torch::autograd::impl::set_post_acc_grad_hooks(parameter, std::make_unique<Hook>(*this, i));
+  }
 }
 
 GradientExchange::~GradientExchange() {
-  for (Member& member : members_) member.parameter.remove_hook(member.hook);
+  for (Member& member : members_) {
+    torch::autograd::impl::set_post_acc_grad_hooks(member.parameter, nullptr);
+    member.parameter.mutable_grad().reset();
+  }
 }
 
 void GradientExchange::begin() {
-  for (Member& member : members_) member.parameter.mutable_grad().reset();
+  travelling_ = false;
+  buckets_.begin();
+  for (Member& member : members_) member.parameter.mutable_grad() = gradients_.at(member.name);
 }
 
-TensorMap GradientExchange::finish() {
+const TensorMap& GradientExchange::finish() {
   buckets_.finish();
-  TensorMap gradients;
-  for (std::size_t i = 0; i < members_.size(); ++i) {
-    torch::Tensor& parameter = members_[i].parameter;
-    gradients[members_[i].name] = torch::from_blob(const_cast<float*>(buckets_.reduced(i)), parameter.sizes(),
-                                                   parameter.options().requires_grad(false))
-                                      .clone();
-    parameter.mutable_grad().reset();
-  }
-  return gradients;
+  for (Member& member : members_) member.parameter.mutable_grad().reset();
+  return gradients_;
 }
 
 void broadcast_tensors(Communicator& host, TensorMap& tensors) {

@@ -11,28 +11,38 @@
 
 namespace filo {
 
-// Hooks on the leaf parameters hand each gradient to the buckets as soon as autograd has it; the buckets' all-reduce
-// overlaps with the rest of the backward pass. Not thread-safe; one per phase.
+// While one lives, the parameters' gradients are views of the buckets' memory: autograd adds them up there, the
+// buckets' all-reduce overlaps with the rest of the backward pass, and the optimiser reads the sums there. Not
+// thread-safe; one per phase.
 class GradientExchange {
  public:
   // `names`: the parameters that take part, the same on every rank. `communicator`: of the memory that they live in.
-  GradientExchange(Communicator& communicator, const TensorMap& parameters, const std::vector<std::string>& names);
+  GradientExchange(Communicator& communicator, const TensorMap& parameters, const std::vector<std::string>& names,
+                   Wire wire = Wire::fp32);
   ~GradientExchange();
   GradientExchange(const GradientExchange&) = delete;
   GradientExchange& operator=(const GradientExchange&) = delete;
 
-  void begin();  // before a step's backward
-  // After it: waits, and returns each parameter's summed gradient. One that no rank's graph reached is zero.
-  TensorMap finish();
+  void begin();  // before a step's first backward
+  // Before its last one: gradients travel as soon as that has added to them. Those of backward passes before it are
+  // only added up here.
+  void expect_last_backward() { travelling_ = true; }
+  // After it: waits, and returns each parameter's summed gradient, valid until begin(). One that no rank's graph
+  // reached is zero.
+  const TensorMap& finish();
+
+  double waited_s() const { return buckets_.waited_s(); }  // of the last step: what the backward pass did not hide
 
  private:
   struct Member {
     std::string name;
     torch::Tensor parameter;
-    unsigned hook = 0;
   };
+  class Hook;
   std::vector<Member> members_;
   GradientBuckets buckets_;
+  TensorMap gradients_;  // views of the buckets' memory
+  bool travelling_ = false;
 };
 
 // Rank 0's values, in tensors of the same names, types and shapes on every rank. On the CPU. Collective over host

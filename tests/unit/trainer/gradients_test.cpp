@@ -48,6 +48,7 @@ TEST(GradientExchange, SumsOverTheRanksInTheirOrder) {
   GradientExchange exchange(*world, own, names);
   for (int step = 0; step < 3; ++step) {
     exchange.begin();
+    exchange.expect_last_backward();
     loss_of(own, world->rank(), step).backward();
     const TensorMap gradients = exchange.finish();
     ASSERT_EQ(gradients.size(), names.size());
@@ -62,6 +63,7 @@ TEST(GradientExchange, EveryRankGetsTheSameBits) {
   const TensorMap own = parameters();
   GradientExchange exchange(*world, own, names);
   exchange.begin();
+  exchange.expect_last_backward();
   loss_of(own, world->rank(), 0).backward();
   const torch::Tensor gradient = exchange.finish().at("vector");
   const std::string bytes(static_cast<const char*>(gradient.const_data_ptr()), gradient.nbytes());
@@ -76,6 +78,7 @@ TEST(GradientExchange, ARankWithoutSamplesTakesPart) {
   const int last = world->world_size() - 1;
   for (int step = 0; step < 2; ++step) {
     exchange.begin();
+    exchange.expect_last_backward();
     if (world->rank() != last) loss_of(own, world->rank(), step).backward();
     const TensorMap gradients = exchange.finish();
     const TensorMap expected = sum_in_rank_order(last, step);
@@ -86,12 +89,45 @@ TEST(GradientExchange, ARankWithoutSamplesTakesPart) {
   }
 }
 
+TEST(GradientExchange, GradientsOfSeveralBackwardPassesAreOneSum) {
+  // Guards batches that a rank computes in pieces: nothing travels before the last, and nothing is lost.
+  const TensorMap own = parameters();
+  GradientExchange exchange(*world, own, names);
+  for (int step = 0; step < 2; ++step) {
+    exchange.begin();
+    (loss_of(own, world->rank(), step) + own.at("unused").sum()).backward();  // not reached by the last pass
+    loss_of(own, world->rank(), step + 1).backward();
+    exchange.expect_last_backward();
+    loss_of(own, world->rank(), step + 2).backward();
+    const TensorMap& gradients = exchange.finish();
+    for (const std::string name : {"matrix", "vector"}) {
+      torch::Tensor expected = torch::zeros_like(own.at(name));
+      for (int piece = 0; piece < 3; ++piece)
+        expected = expected + sum_in_rank_order(world->world_size(), step + piece).at(name);
+      EXPECT_TRUE(torch::allclose(gradients.at(name), expected, 1e-5, 1e-5)) << name << " at step " << step;
+    }
+    EXPECT_TRUE(torch::equal(gradients.at("unused"), torch::full({2}, world->world_size())));
+  }
+}
+
+TEST(GradientExchange, IsWhereTheOptimiserReads) {
+  // Guards memory: at real size a copy of the gradients is a gigabyte.
+  const TensorMap own = parameters();
+  GradientExchange exchange(*world, own, names);
+  exchange.begin();
+  exchange.expect_last_backward();
+  loss_of(own, world->rank(), 0).backward();
+  const void* accumulated = own.at("vector").grad().const_data_ptr();
+  EXPECT_EQ(exchange.finish().at("vector").const_data_ptr(), accumulated);
+}
+
 TEST(GradientExchange, LeavesNothingOnTheParameters) {
   // Guards the next step, and the next phase, from this one's gradients and hooks.
   const TensorMap own = parameters();
   {
     GradientExchange exchange(*world, own, {"matrix"});
     exchange.begin();
+    exchange.expect_last_backward();
     loss_of(own, world->rank(), 0).backward();
     exchange.finish();
     EXPECT_FALSE(own.at("matrix").grad().defined());
