@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <map>
 #include <memory>
 
-#include "base/random.hpp"
+#include "cluster/session.hpp"
+#include "data/sampler.hpp"
 #include "model/systems/system.hpp"
 #include "settings/descriptions.hpp"
 #include "trainer/benchmarks.hpp"
+#include "trainer/gradients.hpp"
 #include "trainer/optimizer.hpp"
 
 namespace filo {
@@ -28,17 +31,25 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-ImageBatch random_features(const ModelSettings& settings, const ClipConfig& clip, const BenchStepOptions& options) {
+// Of `images` images.
+ImageBatch random_features(const ModelSettings& settings, const ClipConfig& clip, const std::string& class_name,
+                           std::int64_t images) {
   const VisionOptions wanted = wanted_features(settings);
   const std::int64_t side = settings.image_size / clip.patch;
-  const auto patches = [&] { return torch::randn({options.batch, side * side, clip.vision.width}); };
+  const auto patches = [&] { return torch::randn({images, side * side, clip.vision.width}); };
   ImageBatch batch;
-  batch.global = torch::randn({options.batch, clip.projection});
+  batch.global = torch::randn({images, clip.projection});
   for (const int layer : wanted.layers) batch.qkv[layer] = patches();
   for (const int layer : wanted.layers)
     if (layer >= wanted.vv_from) batch.vv[layer] = patches();
-  batch.classes.assign(static_cast<std::size_t>(options.batch), options.class_name);
+  batch.classes.assign(static_cast<std::size_t>(images), class_name);
   return batch;
+}
+
+std::vector<std::string> names_of(const TrainingPhase& phase) {
+  std::vector<std::string> names;
+  for (const ParameterGroup& group : phase.groups) names.insert(names.end(), group.names.begin(), group.names.end());
+  return names;
 }
 
 // Largest resident memory since the last reset_peak_rss(), or since the start where the system cannot reset it.
@@ -61,8 +72,11 @@ struct StepProfile {
   }
 };
 
-StepProfile run_step(const System& system, const TrainingPhase& phase, AdamW& optimizer, const ImageBatch& batch,
-                     const torch::Tensor& masks, Precision precision) {
+// As a training's step (trainer/loop.cpp), without the reading.
+StepProfile run_step(const System& system, const TrainingPhase& phase, GradientExchange& exchange, AdamW& optimizer,
+                     Communicator& host, const ImageBatch& batch, const torch::Tensor& masks,
+                     const BenchStepOptions& options) {
+  host.barrier();
   StepProfile profile;
   Stopwatch watch;
   reset_peak_rss();
@@ -71,20 +85,26 @@ StepProfile run_step(const System& system, const TrainingPhase& phase, AdamW& op
     profile.peak_rss[part] = std::max(profile.peak_rss[part], peak_rss_bytes());
     reset_peak_rss();
   };
-  const TrainingOptions options{.precision = precision, .part_ended = part_ended};
-  const torch::Tensor loss = [&] {  // the maps themselves are not needed on the way back
-    return system.losses(phase, system.train_forward(phase, batch, options), masks, {}).total;
-  }();
-  part_ended("decoder_forward");  // its second half: the loss
-  loss.backward();
-  part_ended("backward");
-  TensorMap gradients;
-  for (const auto& [name, parameter] : system.parameters()) {
-    if (!parameter.grad().defined()) continue;
-    gradients[name] = parameter.grad();
-    parameter.mutable_grad() = torch::Tensor();
+  exchange.begin();
+  part_ended("zero_gradients");
+  double sum = 0;
+  if (const auto images = static_cast<double>(batch.classes.size()); images > 0) {
+    const TrainingOptions training{.precision = options.precision, .part_ended = part_ended};
+    const torch::Tensor loss = [&] {  // the maps themselves are not needed on the way back
+      return system.losses(phase, system.train_forward(phase, batch, training), masks, {}).total;
+    }();
+    part_ended("decoder_forward");  // its second half: the loss
+    exchange.expect_last_backward();
+    (loss * (images / options.batch)).backward();
+    sum = loss.item<double>() * images;
+    part_ended("backward");
   }
-  optimizer.step(gradients);
+  const TensorMap& gradients = exchange.finish();
+  host.all_reduce_sum(&sum, 1);
+  part_ended("all_reduce");
+  const double norm = norm_of(gradients);
+  part_ended("gradient_norm");
+  if (std::isfinite(norm)) optimizer.step(gradients);
   part_ended("optimizer");
   return profile;
 }
@@ -92,33 +112,49 @@ StepProfile run_step(const System& system, const TrainingPhase& phase, AdamW& op
 }  // namespace
 
 Json bench_step(const BenchStepOptions& options) {
+  const MpiSession session;
   if (options.threads > 0) torch::set_num_threads(options.threads);
   at::globalContext().setFlushDenormal(true);  // as in training (trainer/device.cpp)
+  const auto host = make_mpi_communicator();
   const ModelSettings settings = load_model_settings(options.spec);
   const Descriptions descriptions = descriptions_named(settings.prompts.descriptions, {options.class_name});
   const auto clip = load_clip(settings, options.clip, torch::kCPU, ClipTowers::text);  // as training does
   const auto system = make_system(settings, descriptions, clip, 0);
   const TrainingPhase phase = system->training_phases({}).front();
 
-  torch::manual_seed(0);
-  const ImageBatch batch = random_features(settings, clip->config(), options);
+  torch::manual_seed(static_cast<std::uint64_t>(host->rank()));
+  const std::int64_t images = static_cast<std::int64_t>(EpochSampler(static_cast<std::size_t>(options.batch),
+                                                                     static_cast<std::size_t>(options.batch),
+                                                                     host->rank(), host->world_size(), 0)
+                                                            .local_batch(0, 0)
+                                                            .size());
+  const ImageBatch batch = random_features(settings, clip->config(), options.class_name, images);
   const torch::Tensor masks =
-      (torch::rand({options.batch, settings.image_size, settings.image_size}) < 0.05).to(torch::kFloat32);
+      (torch::rand({images, settings.image_size, settings.image_size}) < 0.05).to(torch::kFloat32);
   AdamW optimizer(system->parameters(), phase.groups);
+  GradientExchange exchange(*host, system->parameters(), names_of(phase),
+                            options.gradients == Precision::bf16 ? Wire::bf16 : Wire::fp32);
   std::int64_t peak = peak_rss_bytes();  // so far: loading
-  run_step(*system, phase, optimizer, batch, masks, options.precision);
+  run_step(*system, phase, exchange, optimizer, *host, batch, masks, options);
   StepProfile best;
   for (int step = 0; step < options.steps; ++step) {
-    const StepProfile profile = run_step(*system, phase, optimizer, batch, masks, options.precision);
+    const StepProfile profile = run_step(*system, phase, exchange, optimizer, *host, batch, masks, options);
     for (const auto& [part, bytes] : profile.peak_rss) peak = std::max(peak, bytes);
     if (step == 0 || profile.total() < best.total()) best = profile;
   }
+  std::int64_t gradient_bytes = 0;
+  for (const std::string& name : names_of(phase)) gradient_bytes += 4 * system->parameters().at(name).numel();
   Json seconds = {{"total", best.total() / options.batch}};
   for (const auto& [part, time] : best.seconds) seconds[part] = time / options.batch;
+  host->barrier();
   return {{"profile", to_json(settings).at("profile")},
           {"class", options.class_name},
           {"batch", options.batch},
+          {"ranks", host->world_size()},
+          {"rank", host->rank()},
           {"dtype", options.precision == Precision::bf16 ? "bf16" : "fp32"},
+          {"gradients", options.gradients == Precision::bf16 ? "bf16" : "fp32"},
+          {"gradient_bytes", gradient_bytes},
           {"threads", torch::get_num_threads()},
           {"prompts", system->learnable_prompts(options.class_name)},
           {"seconds_per_image", seconds},

@@ -13,18 +13,23 @@ struct BenchStepOptions {
   std::string spec;            // a model's YAML file: configs/models/paper.yaml, ...
   std::filesystem::path clip;  // Hugging Face folder
   std::string class_name;      // of the prompts: "bottle"
-  int batch = 8;               // images
+  int batch = 8;               // images, over all ranks
   int steps = 2;               // timed ones, after one that is not
   int threads = 0;             // 0: LibTorch's default
   Precision precision = Precision::fp32;
+  Precision gradients = Precision::fp32;  // on their way between ranks
 };
 
-// One step of phase one from cached features: random features of the sizes that weights and settings say, an image of a
-// random mask each. Returns
-//   {"profile", "class", "batch", "dtype", "threads", "prompts" (learnable ones per image),
-//    "seconds_per_image": {"text_forward", "decoder_forward", "backward", "optimizer", "total"} (best of the timed
-//    steps, by total), "peak_rss_bytes" (of the process, its weights with it), "peak_rss_bytes_by_part"}.
-// Throws UsageError as make_system() and ClipModel do.
+// One step of phase one from cached features, as training does it but for the reading: random features of the sizes
+// that weights and settings say, an image of a random mask each. Under mpirun the ranks share the batch and exchange
+// their gradients. Returns, of this rank,
+//   {"profile", "class", "batch", "ranks", "rank", "dtype", "gradients", "gradient_bytes" (float32), "threads",
+//    "prompts" (learnable ones per image),
+//    "seconds_per_image": {"zero_gradients", "text_forward", "decoder_forward", "backward", "all_reduce" (what of it
+//    the backward pass does not hide, and waiting for slower ranks), "gradient_norm", "optimizer", "total"} (best of
+//    the timed steps, by total; time of the step / batch), "peak_rss_bytes" (of the process, its weights with it),
+//    "peak_rss_bytes_by_part"}.
+// Throws UsageError as make_system() and ClipModel do. Collective; starts and ends MPI.
 Json bench_step(const BenchStepOptions& options);
 
 struct BenchKernelsOptions {

@@ -1,14 +1,18 @@
-// bench step, bench kernels: how long one training step and its convolutions take on this machine.
+// bench step, bench scaling, bench kernels: how long one training step and its convolutions take on this machine.
 #include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <memory>
-#include <optional>
+#include <string>
+#include <vector>
 
 #include "app/worker/commands.hpp"
+#include "base/error.hpp"
+#include "base/installed.hpp"
 #include "base/log.hpp"
+#include "base/process.hpp"
 #include "model/clip/clip.hpp"
 #include "trainer/benchmarks.hpp"
 
@@ -46,27 +50,101 @@ void print_step(const Json& result) {
   std::cout << result["profile"].get<std::string>() << ", class " << result["class"].get<std::string>() << ", "
             << result["prompts"] << " learnable prompts, batch " << result["batch"] << ", "
             << result["dtype"].get<std::string>() << ", " << result["threads"] << " threads\n";
-  for (const char* part : {"text_forward", "decoder_forward", "backward", "optimizer", "total"}) {
-    std::printf("  %-16s %8.3f s per image\n", part, result["seconds_per_image"][part].get<double>());
-  }
+  for (const char* part : {"zero_gradients", "text_forward", "decoder_forward", "backward", "all_reduce",
+                           "gradient_norm", "optimizer", "total"})
+    std::printf("  %-16s %8.3f s per image\n", part, result["seconds_per_image"].value(part, 0.0));
   std::printf("  %-16s %8.2f GB\n", "peak memory", result["peak_rss_bytes"].get<double>() / 1e9);
 }
 
-int run_step(StepOptions options) {
-  std::optional<TemporaryClip> temporary;
+// Fills in what the user left out. What is returned holds the random weights, if any.
+std::unique_ptr<TemporaryClip> complete(StepOptions& options) {
+  std::unique_ptr<TemporaryClip> temporary;
   if (options.model.empty()) {
-    temporary.emplace(ClipSize::large, options.vocabulary);
-    options.bench.clip = temporary->path();
-  } else {
-    options.bench.clip = options.model;
+    temporary = std::make_unique<TemporaryClip>(ClipSize::large, options.vocabulary);
+    options.model = temporary->path().string();
   }
-  if (options.bench.spec.empty()) options.bench.spec = "configs/models/" + options.profile + ".yaml";
+  options.bench.clip = options.model;
+  if (options.bench.spec.empty())
+    options.bench.spec = shipped_file("configs/models/" + options.profile + ".yaml").string();
+  return temporary;
+}
+
+int run_step(StepOptions options) {
+  const auto temporary = complete(options);
   const Json result = bench_step(options.bench);
+  if (result["rank"] != 0) return 0;
   if (options.json) {
     std::cout << result.dump(2) << "\n";
   } else {
     print_step(result);
   }
+  return 0;
+}
+
+struct ScalingOptions {
+  StepOptions step;
+  std::vector<int> ranks = {1, 2};
+  std::string mpirun = "mpirun";
+};
+
+// A step of the same batch on so many ranks, each a process of `bench step` with as many threads as asked for.
+Json step_on_ranks(const ScalingOptions& options, int ranks) {
+  const StepOptions& step = options.step;
+  log_info("a step on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks"));
+  const auto precision = [](Precision value) { return value == Precision::bf16 ? "bf16" : "fp32"; };
+  const CapturedOutput found = run_and_capture({options.mpirun,
+                                                "--oversubscribe",
+                                                "-np",
+                                                std::to_string(ranks),
+                                                std::filesystem::read_symlink("/proc/self/exe"),
+                                                "bench",
+                                                "step",
+                                                "--json",
+                                                "--spec",
+                                                step.bench.spec,
+                                                "--class",
+                                                step.bench.class_name,
+                                                "--model",
+                                                step.model,
+                                                "--batch",
+                                                std::to_string(step.bench.batch),
+                                                "--steps",
+                                                std::to_string(step.bench.steps),
+                                                "--threads",
+                                                std::to_string(step.bench.threads),
+                                                "--dtype",
+                                                precision(step.bench.precision),
+                                                "--gradients",
+                                                precision(step.bench.gradients)},
+                                               24 * 3600.0);
+  if (!found.result.ok())
+    throw Error("bench scaling", "the step on " + std::to_string(ranks) + " ranks failed: see above");
+  return Json::parse(found.output);
+}
+
+int run_scaling(ScalingOptions options) {
+  const auto temporary = complete(options.step);
+  Json runs = Json::array();
+  for (const int ranks : options.ranks) {
+    Json run = step_on_ranks(options, ranks);
+    const Json& seconds = run["seconds_per_image"];
+    const auto total = seconds["total"].get<double>();
+    const auto share = [&](const char* part) { return seconds.value(part, 0.0) / total; };
+    run["exposed_all_reduce"] = share("all_reduce");
+    run["outside_model"] = share("zero_gradients") + share("gradient_norm");
+    run["speed_up"] = runs.empty() ? 1.0 : runs[0]["seconds_per_image"]["total"].get<double>() / total;
+    runs.push_back(std::move(run));
+  }
+  if (options.step.json) {
+    std::cout << Json({{"runs", runs}}).dump(2) << "\n";
+    return 0;
+  }
+  std::printf("ranks  seconds a step  speed-up  exposed all-reduce  zeroing and norm  peak memory a rank\n");
+  for (const Json& run : runs)
+    std::printf("%5d  %14.3f  %7.2fx  %17.1f%%  %15.1f%%  %15.2f GB\n", run["ranks"].get<int>(),
+                run["seconds_per_image"]["total"].get<double>() * run["batch"].get<int>(),
+                run["speed_up"].get<double>(), 100 * run["exposed_all_reduce"].get<double>(),
+                100 * run["outside_model"].get<double>(), run["peak_rss_bytes"].get<double>() / 1e9);
   return 0;
 }
 
@@ -89,29 +167,51 @@ void print_kernels(const Json& result) {
   std::printf("summed: relative error of float32 %.1e\n", result["summed_relative_error"].get<double>());
 }
 
+void add_step_options(CLI::App& command, StepOptions& options) {
+  command.add_option("--profile", options.profile, "Settings of configs/models/PROFILE.yaml")
+      ->check(one_of({"paper", "filo-release"}))
+      ->capture_default_str();
+  command.add_option("--spec", options.bench.spec, "Another model's YAML file, in place of --profile");
+  command.add_option("--class", options.bench.class_name, "Class whose prompts are encoded")->required();
+  add_number(command, "--batch", options.bench.batch, "Images a step, over all ranks", 1, 1024);
+  add_number(command, "--steps", options.bench.steps, "Steps timed, after one that is not; the best counts", 1, 1000);
+  add_choice<Precision>(command, "--dtype", options.bench.precision,
+                        {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}},
+                        "fp32 or bf16: of the large matrix products");
+  add_choice<Precision>(command, "--gradients", options.bench.gradients,
+                        {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}},
+                        "fp32 or bf16: of the gradients on their way between ranks");
+  add_number(command, "--threads", options.bench.threads, "Of each rank; 0: all cores", 0, 1024);
+  command.add_option("--model", options.model, "Hugging Face folder; without it random weights of ViT-L/14@336");
+  command.add_option("--vocabulary", options.vocabulary, "CLIP's BPE vocabulary, for random weights")
+      ->capture_default_str();
+  command.add_flag("--json", options.json, "Print JSON");
+}
+
 void define_step(CLI::App& bench) {
-  add_command(bench, "step", "One training step from cached features, seconds per image by part",
+  add_command(bench, "step",
+              "One training step from cached features, seconds per image by part; under mpirun on all ranks",
               [](CLI::App& command) -> Command {
                 const auto options = std::make_shared<StepOptions>();
-                command.add_option("--profile", options->profile, "Settings of configs/models/PROFILE.yaml")
-                    ->check(one_of({"paper", "filo-release"}))
-                    ->capture_default_str();
-                command.add_option("--spec", options->bench.spec, "Another model's YAML file, in place of --profile");
-                command.add_option("--class", options->bench.class_name, "Class whose prompts are encoded")->required();
-                add_number(command, "--batch", options->bench.batch, "Images a step", 1, 1024);
-                add_number(command, "--steps", options->bench.steps,
-                           "Steps timed, after one that is not; the best counts", 1, 1000);
-                add_choice<Precision>(command, "--dtype", options->bench.precision,
-                                      {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}},
-                                      "fp32 or bf16: of the large matrix products");
-                add_number(command, "--threads", options->bench.threads, "0: all cores", 0, 1024);
-                command.add_option("--model", options->model,
-                                   "Hugging Face folder; without it random weights of ViT-L/14@336");
-                command.add_option("--vocabulary", options->vocabulary, "CLIP's BPE vocabulary, for random weights")
-                    ->capture_default_str();
-                command.add_flag("--json", options->json, "Print JSON");
+                add_step_options(command, *options);
                 return [options] { return run_step(*options); };
               });
+}
+
+void define_scaling(CLI::App& bench) {
+  add_command(
+      bench, "scaling", "The same step on one rank and on several: speed-up, and how much of the all-reduce shows",
+      [](CLI::App& command) -> Command {
+        const auto options = std::make_shared<ScalingOptions>();
+        options->step.bench.threads = 1;
+        add_step_options(command, options->step);
+        command.add_option("--ranks", options->ranks, "Numbers of ranks; the first is what others are compared with")
+            ->check(CLI::Range(1, 1024))
+            ->delimiter(',')
+            ->capture_default_str();
+        command.add_option("--mpirun", options->mpirun, "The launcher")->capture_default_str();
+        return [options] { return run_scaling(*options); };
+      });
 }
 
 void define_kernels(CLI::App& bench) {
@@ -145,6 +245,7 @@ void define_kernels(CLI::App& bench) {
 void add_bench_command(CLI::App& program) {
   CLI::App& bench = add_command_family(program, "bench", "Measure a training step or its kernels");
   define_step(bench);
+  define_scaling(bench);
   define_kernels(bench);
 }
 
