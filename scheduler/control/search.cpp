@@ -5,7 +5,6 @@
 #include <set>
 
 #include "base/text.hpp"
-#include "settings/metrics.hpp"
 #include "workspace/metric_history.hpp"
 
 namespace filo {
@@ -123,20 +122,15 @@ std::vector<SearchOutcome> search_outcomes(const Workspace& workspace, const Pla
                       : workspace.newest_attempt(trial.train) > 0     ? "started"
                                                                       : "waiting";
       if (request) outcome.reason = request->reason;
-      if (!is_metric(search.metric))
-        if (const auto points = metric_points(workspace, trial.train, search.unit, "main", search.metric);
-            !points.empty()) {
-          outcome.resource = points.rbegin()->first;
-          outcome.last = points.rbegin()->second.value;
-        }
+      if (const auto points = metric_points(workspace, trial.train, search.unit, "main", search.metric);
+          !points.empty()) {
+        outcome.resource = points.rbegin()->first;
+        outcome.last = points.rbegin()->second.value;
+      }
       known = by_training.emplace(trial.train, outcome).first;
     }
     SearchOutcome outcome = known->second;
     outcome.trial = &trial;
-    if (is_metric(search.metric))
-      if (const auto result = workspace.result(trial.evaluate, StageKind::evaluate))
-        if (const Json value = result->metrics.value(search.metric, Json()); value.is_number())
-          outcome.last = 100 * value.get<double>();
     outcomes.push_back(std::move(outcome));
   }
   std::stable_sort(outcomes.begin(), outcomes.end(), [&](const SearchOutcome& a, const SearchOutcome& b) {

@@ -55,7 +55,7 @@ struct SearchOutcome {
   const PlannedTrial* trial = nullptr;
   std::string state;             // "done", "stopped", "cancelled", "started" or "waiting"
   std::int64_t resource = 0;     // epochs or steps of the last report, 0: none
-  std::optional<double> last{};  // its value; of a metric of the evaluation: in per cent, resource 0
+  std::optional<double> last{};  // its value
   std::string reason{};          // why it was stopped
 };
 

@@ -70,7 +70,7 @@ Experiment read_experiment(const ExperimentFile& file) {
   Grid& grid = experiment.grid;
   grid.groups = read_axes(source, keys, problems);
   grid.points = read_points(source, keys, problems);
-  const auto search = read_search(source, experiment.base.train.main_epochs, keys, problems);
+  const auto search = read_search(source, experiment.base.train, keys, problems);
   if (search) experiment.search = search->settings;
   if (search && problems.empty()) grid.repeats.push_back(draws_group(search->settings));
   if (auto seeds = read_seeds(source, grid.points, keys, problems)) grid.repeats.push_back(std::move(*seeds));

@@ -133,7 +133,7 @@ SourceValue draw(const SearchDimension& dimension, Random random) {
 
 }  // namespace
 
-std::optional<SearchRead> read_search(const SourceValue& experiment, int main_epochs, AxisKeys& keys,
+std::optional<SearchRead> read_search(const SourceValue& experiment, const TrainSettings& train, AxisKeys& keys,
                                       Problems& problems) {
   const SourceValue* written = experiment.find("search");
   if (written == nullptr || written->is_absent()) return std::nullopt;
@@ -141,12 +141,16 @@ std::optional<SearchRead> read_search(const SourceValue& experiment, int main_ep
   problems.throw_if_any();
   read.settings = without_space(read.resolved);
   SearchSettings& search = read.settings;
-  if (search.max == 0 && search.unit == "epoch") search.max = main_epochs;
+  if (search.max == 0 && search.unit == "epoch") search.max = train.main_epochs;
   read.resolved["asha"]["max"] = search.max;
-  if (search.method == SearchMethod::asha && is_metric(search.metric))
+  if (is_metric(search.metric))
     problems.add(*written->find("metric"), "search.metric",
                  "found " + search.metric +
-                     ", which only an evaluation gives; asha needs a field of training's events, as loss");
+                     ", which is measured on the test data set; expected a field of training's epoch events: loss, or "
+                     "validation_loss with train.validation.fraction");
+  if (search.metric.starts_with("validation_") && train.validation.fraction == 0)
+    problems.add(*written->find("metric"), "search.metric",
+                 "found " + search.metric + " without a validation, expected train.validation.fraction above 0");
   for (const auto& field : written->find("space")->fields)
     if (auto dimension = read_dimension(field, keys, problems)) search.space.push_back(std::move(*dimension));
   return read;

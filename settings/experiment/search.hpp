@@ -13,9 +13,10 @@ struct SearchRead {
   Json resolved;  // in the shape of the file, every key present
 };
 
-// Nothing where the file has none. `main_epochs`: of train.main, where asha stops deciding unless told otherwise.
+// Nothing where the file has none. `train`: its main epochs are where asha stops deciding unless told
+// otherwise.
 // Throws UsageError where a key or a type is wrong; what else is goes to `problems`.
-std::optional<SearchRead> read_search(const SourceValue& experiment, int main_epochs, AxisKeys& keys,
+std::optional<SearchRead> read_search(const SourceValue& experiment, const TrainSettings& train, AxisKeys& keys,
                                       Problems& problems);
 
 AxisGroup draws_group(const SearchSettings& search);  // one assignment per draw

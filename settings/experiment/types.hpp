@@ -96,7 +96,7 @@ struct SearchDimension {
 struct SearchSettings {
   SearchMethod method = SearchMethod::random;
   std::vector<SearchDimension> space;
-  std::string metric = "loss";  // a field of training's events; with random also a metric of the evaluation
+  std::string metric = "loss";  // a field of training's events
   bool maximize = false;
   int max_trials = 0;      // points drawn; each is a trial per fold, point of the grid and seed
   int max_concurrent = 0;  // trainings at once; 0: no limit
