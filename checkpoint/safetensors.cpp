@@ -250,7 +250,7 @@ TensorView SafetensorsFile::at(std::string_view name) const {
 }
 
 void write_safetensors(const fs::path& path, const std::map<std::string, TensorView>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, Sha256* digest) {
   std::vector<std::pair<std::size_t, const std::string*>> order;
   for (const auto& [name, view] : tensors) {
     const std::size_t element_size = safetensors_element_size(view.dtype);
@@ -286,6 +286,8 @@ void write_safetensors(const fs::path& path, const std::map<std::string, TensorV
     const std::span<const std::byte> bytes = tensors.at(*name).bytes;
     pieces.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
+  if (digest != nullptr)
+    for (const std::string_view piece : pieces) digest->update(piece);
   write_file_atomically(path, pieces);
 }
 

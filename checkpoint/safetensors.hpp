@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/hash.hpp"
+
 namespace filo {
 
 // One tensor's bytes, contiguous, row-major, little-endian. Does not own them.
@@ -53,8 +55,8 @@ class SafetensorsFile {
 
 // Writes atomically (base/files.hpp); data starts 8-byte aligned. Equal input gives equal bytes: tensors are laid out
 // by element size (largest first, so that each is aligned), then by name. Throws Error when a view's size is not shape
-// x dtype, or the file cannot be written.
+// x dtype, or the file cannot be written. `digest`, where given, is fed the file's bytes.
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, TensorView>& tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+                       const std::map<std::string, std::string>& metadata = {}, Sha256* digest = nullptr);
 
 }  // namespace filo

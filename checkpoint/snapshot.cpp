@@ -48,11 +48,9 @@ std::map<std::int64_t, fs::path, std::greater<>> snapshots_in(const fs::path& fo
   return found;
 }
 
-std::string sums_of(const fs::path& folder) {
-  std::string sums;
-  for (const std::string_view name : file_names)
-    sums += sha256_hex_of_file(folder / name) + "  " + std::string(name) + "\n";
-  return sums;
+// A line of SHA256SUMS.
+std::string sum_line(const std::string& digest, std::string_view name) {
+  return digest + "  " + std::string(name) + "\n";
 }
 
 // Throws Error that says what is damaged.
@@ -86,10 +84,14 @@ Snapshot write_snapshot(const fs::path& folder, std::int64_t step, const WriteFi
     throw Error("snapshot: " + folder.string(),
                 "step found: " + std::to_string(step) + ", expected 0 to " + std::to_string(max_step));
   AtomicFolder output(folder / folder_name(step));
-  write_params(parameters_file(output.path()));
-  write_optimizer(output.path() / "optimizer.safetensors");
+  Sha256 optimizer, params;
+  write_params(parameters_file(output.path()), params);
+  write_optimizer(output.path() / "optimizer.safetensors", optimizer);
   write_json(output.path() / "state.json", state);
-  write_file_atomically(output.path() / "SHA256SUMS", sums_of(output.path()));
+  const std::string state_digest = sha256_hex_of_file(output.path() / "state.json");
+  write_file_atomically(output.path() / "SHA256SUMS", sum_line(optimizer.hex(), "optimizer.safetensors") +
+                                                          sum_line(params.hex(), parameters_name) +
+                                                          sum_line(state_digest, "state.json"));
   output.commit();
   return {.folder = folder / folder_name(step), .step = step, .state = state};
 }
@@ -109,12 +111,16 @@ std::optional<Snapshot> newest_valid_snapshot(const fs::path& folder, const Take
   return std::nullopt;
 }
 
-void prune_snapshots(const fs::path& folder, std::int64_t newest, std::size_t keep) {
+Snapshot snapshot_at(const fs::path& folder, std::int64_t step) {
+  return checked_snapshot(folder / folder_name(step), step);
+}
+
+void prune_snapshots(const fs::path& folder, std::int64_t newest, std::size_t keep, std::int64_t best) {
   std::size_t kept = 0;
   for (const auto& [step, path] : snapshots_in(folder)) {
     if (step <= newest && kept < std::max<std::size_t>(keep, 1))
       ++kept;
-    else
+    else if (best == 0 || step != best)
       remove_or_warn(path);
   }
   std::error_code error;

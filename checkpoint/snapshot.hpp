@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/hash.hpp"
 #include "base/json.hpp"
 #include "workspace/checkpoint_files.hpp"
 
@@ -24,8 +25,9 @@ struct Snapshot {
   std::filesystem::path optimizer() const { return folder / "optimizer.safetensors"; }
 };
 
-// Writes one of the two tensor files at the path it is given (write_safetensors).
-using WriteFile = std::function<void(const std::filesystem::path&)>;
+// Writes one of the two tensor files at the path it is given, and feeds the digest its bytes (write_safetensors): they
+// are not read again.
+using WriteFile = std::function<void(const std::filesystem::path&, Sha256& digest)>;
 
 // Writes `folder`/step-NNNNNNNN (`folder` is "STAGE/snapshots"), durably, by rename. One writer at a time (rank 0).
 // A snapshot of the same step is replaced. SHA256SUMS is what `sha256sum -c` reads. Throws Error; nothing is left then.
@@ -42,9 +44,12 @@ using TakeSnapshot = std::function<void(const Snapshot&)>;
 std::optional<Snapshot> newest_valid_snapshot(const std::filesystem::path& folder, const TakeSnapshot& take = {},
                                               const PassedOver& passed_over = {});
 
-// After the snapshot of step `newest` was written: keeps it and the `keep` - 1 before it; removes older ones, those of
-// later steps (they were passed over, or this one would not have been written), and what killed writers left. Reads
-// none of them. By the one writer only. What cannot be removed is only a warning.
-void prune_snapshots(const std::filesystem::path& folder, std::int64_t newest, std::size_t keep);
+// The snapshot of this step; throws Error naming what is missing or damaged.
+Snapshot snapshot_at(const std::filesystem::path& folder, std::int64_t step);
+
+// After the snapshot of step `newest` was written: keeps it, the `keep` - 1 before it, and that of step `best` (0:
+// none); removes others, those of later steps too (they were passed over, or this one would not have been written), and
+// what killed writers left. Reads none of them. By the one writer only. What cannot be removed is only a warning.
+void prune_snapshots(const std::filesystem::path& folder, std::int64_t newest, std::size_t keep, std::int64_t best = 0);
 
 }  // namespace filo

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
+#include <fstream>
 #include <mutex>
 #include <span>
 #include <string>
@@ -105,6 +106,12 @@ ResourceUse resource_use_of_this_process() {
           .memory_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024,
           .gpu_memory_bytes = 0,
           .gpu_use = {}};
+}
+
+std::uint64_t resident_memory_bytes() {
+  std::uint64_t all = 0, resident = 0;  // pages
+  std::ifstream("/proc/self/statm") >> all >> resident;
+  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
 ResourceUse resource_use_of_all(Communicator& host, const ResourceUse& mine) {

@@ -19,6 +19,9 @@ struct ResourceUse {
 // Of this process so far; without anything of GPUs.
 ResourceUse resource_use_of_this_process();
 
+// Of this process now; 0 where the system does not tell.
+std::uint64_t resident_memory_bytes();
+
 // Of all ranks: the sum on rank 0, `mine` elsewhere. Collective over host memory; rank 0 waits for all.
 ResourceUse resource_use_of_all(Communicator& host, const ResourceUse& mine);
 

@@ -50,7 +50,7 @@ TensorMap load_tensors(const std::filesystem::path& path) {
 }
 
 void save_tensors(const std::filesystem::path& path, const TensorMap& tensors,
-                  const std::map<std::string, std::string>& metadata) {
+                  const std::map<std::string, std::string>& metadata, Sha256* digest) {
   TensorMap contiguous;
   std::map<std::string, TensorView> views;
   for (const auto& [name, tensor] : tensors) {
@@ -58,7 +58,7 @@ void save_tensors(const std::filesystem::path& path, const TensorMap& tensors,
     const auto bytes = std::span(static_cast<const std::byte*>(stored.const_data_ptr()), stored.nbytes());
     views[name] = {dtype_name(stored.scalar_type(), path.string() + ": " + name), stored.sizes().vec(), bytes};
   }
-  write_safetensors(path, views, metadata);
+  write_safetensors(path, views, metadata, digest);
 }
 
 void expect_shape(const torch::Tensor& tensor, const std::vector<std::int64_t>& expected, const std::string& where) {

@@ -21,9 +21,10 @@ torch::Tensor to_tensor(const TensorView& view, const std::string& where);
 // All tensors of a safetensors file, on the CPU, dtypes as stored. Throws Error naming file and tensor.
 TensorMap load_tensors(const std::filesystem::path& path);
 
-// Any device and layout; written contiguous, atomically, in deterministic order.
+// Any device and layout; written contiguous, atomically, in deterministic order. `digest`: as write_safetensors() has
+// it.
 void save_tensors(const std::filesystem::path& path, const TensorMap& tensors,
-                  const std::map<std::string, std::string>& metadata = {});
+                  const std::map<std::string, std::string>& metadata = {}, Sha256* digest = nullptr);
 
 // Throws UsageError "where: shape [..], expected [.., any]" unless the shapes agree; -1 in `expected` matches any size.
 void expect_shape(const torch::Tensor& tensor, const std::vector<std::int64_t>& expected, const std::string& where);

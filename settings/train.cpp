@@ -7,13 +7,45 @@ namespace {
 
 const EnumNames<Precision> precisions = {{Precision::fp32, "fp32"}, {Precision::bf16, "bf16"}};
 const EnumNames<OnNotFinite> not_finite = {{OnNotFinite::stop, "stop"}, {OnNotFinite::skip, "skip"}};
+const EnumNames<Schedule> schedules = {
+    {Schedule::constant, "constant"}, {Schedule::linear, "linear"}, {Schedule::cosine, "cosine"}};
+const EnumNames<BestBy> best_by = {{BestBy::none, "none"},
+                                   {BestBy::validation_loss, "validation_loss"},
+                                   {BestBy::validation_image_auroc, "validation_image_auroc"}};
+
+void check_train(const Json& train, const Schema::Complain& complain) {
+  const bool validates = train.at("validation").at("fraction").get<double>() > 0;
+  const std::string best = train.at("snapshots").at("best_by");
+  if (best != "none" && !validates)
+    complain("snapshots.best_by",
+             "found " + best + " with validation.fraction: 0, expected a fraction of the images to validate on");
+  if (train.at("early_stopping").at("patience") > 0 && best == "none")
+    complain("early_stopping.patience",
+             "found a patience with snapshots.best_by: none, expected the metric whose best is waited for");
+}
+
+Json snapshots_json(const SnapshotSettings& settings) {
+  return {{"every_steps", settings.every_steps},
+          {"every_minutes", settings.every_minutes},
+          {"keep", settings.keep},
+          {"best_by", best_by.name(settings.best_by)}};
+}
+
+// Specs of former versions name the one setting that there was.
+Json without_former_names(Json train) {
+  if (train.is_object() && train.contains("snapshot_every_steps")) {
+    if (!train.contains("snapshots")) train["snapshots"]["every_steps"] = train["snapshot_every_steps"];
+    train.erase("snapshot_every_steps");
+  }
+  return train;
+}
 
 }  // namespace
 
 Schema train_schema() {
   const TrainSettings fallback;
   const auto rate = [](double value) { return Schema::number(value, 0, 1e6, true); };
-  return Schema::record({
+  Schema schema = Schema::record({
       {"checkpoint", Schema::text(fallback.checkpoint)},
       {"main", Schema::record({{"epochs", Schema::integer(fallback.main_epochs, 0, 100000)},
                                {"learning_rate", Schema::record({{"prompts", rate(fallback.learning_rate_prompts)},
@@ -23,15 +55,31 @@ Schema train_schema() {
       {"batch_size", Schema::integer(fallback.batch_size, 1, 65536)},
       {"precision", precisions.schema(fallback.precision)},
       {"seed", Schema::integer(fallback.seed, 0, 18446744073709551615.0)},
-      {"snapshot_every_steps", Schema::integer(fallback.snapshot_every_steps, 1)},
+      {"weight_decay", Schema::number(fallback.weight_decay, 0, 1e6)},
+      {"schedule", schedules.schema(fallback.schedule)},
+      {"warmup_steps", Schema::integer(fallback.warmup_steps, 0)},
+      {"clip_gradient_norm", Schema::number(fallback.clip_gradient_norm, 0, 1e30)},
+      {"micro_batch_size", Schema::integer(fallback.micro_batch_size, 0, 65536)},
+      {"gradients", precisions.schema(fallback.gradients)},
+      {"snapshots", Schema::record({{"every_steps", Schema::integer(fallback.snapshots.every_steps, 1)},
+                                    {"every_minutes", Schema::number(fallback.snapshots.every_minutes, 0, 1e6)},
+                                    {"keep", Schema::integer(fallback.snapshots.keep, 1, 1000)},
+                                    {"best_by", best_by.schema(fallback.snapshots.best_by)}})},
+      {"validation", Schema::record({{"fraction", Schema::number(fallback.validation.fraction, 0, 0.9)},
+                                     {"every_epochs", Schema::integer(fallback.validation.every_epochs, 1)}})},
+      {"early_stopping", Schema::record({{"patience", Schema::integer(fallback.patience, 0)}})},
       {"on_not_finite", not_finite.schema(fallback.on_not_finite)},
       {"verify_every_steps", Schema::integer(fallback.verify_every_steps, 0)},
   });
+  schema.record_check = check_train;
+  return schema;
 }
 
 TrainSettings train_settings_of(const Json& json) {
   const Json& main = json.at("main");
   const Json& adapter = json.at("adapter");
+  const Json& snapshots = json.at("snapshots");
+  const Json& validation = json.at("validation");
   return {
       .checkpoint = json.at("checkpoint"),
       .main_epochs = main.at("epochs"),
@@ -42,7 +90,18 @@ TrainSettings train_settings_of(const Json& json) {
       .batch_size = json.at("batch_size"),
       .precision = precisions.value(json.at("precision")),
       .seed = json.at("seed"),
-      .snapshot_every_steps = json.at("snapshot_every_steps"),
+      .weight_decay = json.at("weight_decay"),
+      .schedule = schedules.value(json.at("schedule")),
+      .warmup_steps = json.at("warmup_steps"),
+      .clip_gradient_norm = json.at("clip_gradient_norm"),
+      .micro_batch_size = json.at("micro_batch_size"),
+      .gradients = precisions.value(json.at("gradients")),
+      .snapshots = {.every_steps = snapshots.at("every_steps"),
+                    .every_minutes = snapshots.at("every_minutes"),
+                    .keep = snapshots.at("keep"),
+                    .best_by = best_by.value(snapshots.at("best_by"))},
+      .validation = {.fraction = validation.at("fraction"), .every_epochs = validation.at("every_epochs")},
+      .patience = json.at("early_stopping").at("patience"),
       .on_not_finite = not_finite.value(json.at("on_not_finite")),
       .verify_every_steps = json.at("verify_every_steps"),
   };
@@ -56,18 +115,30 @@ Json to_json(const TrainSettings& settings) {
       {"adapter", {{"epochs", settings.adapter_epochs}, {"learning_rate", settings.learning_rate_adapter}}},
       {"batch_size", settings.batch_size},
       {"precision", precisions.name(settings.precision)},
-      {"seed", settings.seed},
-      {"snapshot_every_steps", settings.snapshot_every_steps}};
+      {"seed", settings.seed}};
   const TrainSettings fallback;
-  if (!settings.checkpoint.empty()) json["checkpoint"] = settings.checkpoint;
-  if (settings.on_not_finite != fallback.on_not_finite) json["on_not_finite"] = not_finite.name(settings.on_not_finite);
-  if (settings.verify_every_steps != fallback.verify_every_steps)
-    json["verify_every_steps"] = settings.verify_every_steps;
+  const auto where_not_default = [&](const char* name, const Json& value, const Json& usual) {
+    if (value != usual) json[name] = value;
+  };
+  where_not_default("checkpoint", settings.checkpoint, fallback.checkpoint);
+  where_not_default("weight_decay", settings.weight_decay, fallback.weight_decay);
+  where_not_default("schedule", schedules.name(settings.schedule), schedules.name(fallback.schedule));
+  where_not_default("warmup_steps", settings.warmup_steps, fallback.warmup_steps);
+  where_not_default("clip_gradient_norm", settings.clip_gradient_norm, fallback.clip_gradient_norm);
+  where_not_default("micro_batch_size", settings.micro_batch_size, fallback.micro_batch_size);
+  where_not_default("gradients", precisions.name(settings.gradients), precisions.name(fallback.gradients));
+  where_not_default("snapshots", snapshots_json(settings.snapshots), snapshots_json(fallback.snapshots));
+  if (settings.validation.fraction > 0)
+    json["validation"] = {{"fraction", settings.validation.fraction},
+                          {"every_epochs", settings.validation.every_epochs}};
+  if (settings.patience > 0) json["early_stopping"] = {{"patience", settings.patience}};
+  where_not_default("on_not_finite", not_finite.name(settings.on_not_finite), not_finite.name(fallback.on_not_finite));
+  where_not_default("verify_every_steps", settings.verify_every_steps, fallback.verify_every_steps);
   return json;
 }
 
 TrainSettings train_settings_from_json(const Json& json, const std::string& where) {
-  return train_settings_of(resolve(train_schema(), source_value(json), "train", where));
+  return train_settings_of(resolve(train_schema(), source_value(without_former_names(json)), "train", where));
 }
 
 }  // namespace filo

@@ -12,7 +12,23 @@ namespace filo {
 struct Schema;
 
 enum class Precision { fp32, bf16 };
-enum class OnNotFinite { stop, skip };  // a step whose loss or gradients are no numbers
+enum class OnNotFinite { stop, skip };             // a step whose loss or gradients are no numbers
+enum class Schedule { constant, linear, cosine };  // of the learning rates over a phase's steps
+enum class BestBy { none, validation_loss, validation_image_auroc };
+
+// The snapshots of a phase: when, how many, and which of them the phase ends with.
+struct SnapshotSettings {
+  int every_steps = 50;           // and at the end of every epoch
+  double every_minutes = 0;       // besides; 0: not
+  int keep = 2;                   // the newest, beside the best
+  BestBy best_by = BestBy::none;  // none: the phase ends with its last step
+};
+
+// Images of the training data sets that are not trained on, of each class normal and anomalous alike.
+struct ValidationSettings {
+  double fraction = 0;   // of the images; 0: none
+  int every_epochs = 1;  // and after the last
+};
 
 struct TrainSettings {
   // A checkpoint's folder, which takes the place of a training: nothing is trained, and the rest here has no effect but
@@ -26,14 +42,22 @@ struct TrainSettings {
   int batch_size = 8;  // images per step over all ranks
   Precision precision = Precision::fp32;
   std::uint64_t seed = 0;
-  int snapshot_every_steps = 50;
+  double weight_decay = 0.01;
+  Schedule schedule = Schedule::constant;
+  int warmup_steps = 0;                   // of each phase
+  double clip_gradient_norm = 0;          // 0: not
+  int micro_batch_size = 0;               // images that a rank computes at once; 0: its whole share of the batch
+  Precision gradients = Precision::fp32;  // on their way between ranks
+  SnapshotSettings snapshots;
+  ValidationSettings validation;
+  int patience = 0;  // validations in a row without a new best that end the phase; 0: never
   OnNotFinite on_not_finite = OnNotFinite::stop;
   int verify_every_steps = 1000;  // all ranks compare parameters and optimiser state; 0: after a resume only
 };
 
 // In the shape of the YAML, every key present but `checkpoint` where there is none, and those that came later where
-// they have their defaults, so that stages of former versions keep their keys; the inverse throws UsageError naming
-// `where` and the key.
+// they have their defaults, so that stages of former versions keep their keys; the inverse takes specs of former
+// versions too, and throws UsageError naming `where` and the key.
 Json to_json(const TrainSettings& settings);
 TrainSettings train_settings_from_json(const Json& json, const std::string& where);
 

@@ -16,7 +16,7 @@
 #include "trainer/class_result.hpp"
 #include "trainer/feature_batch.hpp"
 #include "trainer/few_shot_images.hpp"
-#include "trainer/interpretation.hpp"
+#include "trainer/predict.hpp"
 #include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
 #include "workspace/checkpoint_files.hpp"

@@ -10,17 +10,18 @@
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "base/signals.hpp"
-#include "checkpoint/snapshot.hpp"
 #include "cluster/agreement.hpp"
 #include "data/sampler.hpp"
+#include "data/split.hpp"
 #include "trainer/gradients.hpp"
+#include "trainer/metrics.hpp"
 #include "trainer/optimizer.hpp"
 #include "trainer/phase_batches.hpp"
+#include "trainer/training_state.hpp"
 
 namespace filo {
 namespace {
 
-constexpr int snapshots_kept = 2;
 constexpr int most_skipped_in_a_row = 10;
 constexpr std::size_t most_images_named = 8;
 
@@ -28,48 +29,53 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Where a run is: everything a resume needs beside parameters and optimiser state.
-struct Position {
-  std::string phase;
-  int epoch = 0;           // of the phase
-  std::size_t step = 0;    // of the epoch: the next one to do
-  std::int64_t total = 0;  // steps done over all phases
-  double loss_sum = 0;     // of the epoch's steps so far, over `images`
-  double images = 0;
+// Where the time of a step goes, in seconds.
+class StepTimes {
+ public:
+  void begin() { parts_ = {}, started_ = last_ = Clock::now(); }
+  // What has gone by since the last part ended counts as `part`.
+  void end_part(const char* part) {
+    const Clock::time_point now = Clock::now();
+    parts_[part] += std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+  double total() const { return seconds_since(started_); }
+  const std::map<std::string, double>& parts() const { return parts_; }
 
-  void begin_epoch(int number) { epoch = number, step = 0, loss_sum = 0, images = 0; }
+ private:
+  std::map<std::string, double> parts_;
+  Clock::time_point started_, last_;
 };
 
-Json to_json(const Position& position) {
-  return {{"phase", position.phase},
-          {"epoch", position.epoch},
-          {"step", position.step},
-          {"total", position.total},
-          {"epoch_loss_sum", position.loss_sum},
-          {"epoch_images", position.images}};
+AdamWOptions optimizer_options(const TrainSettings& settings) {
+  AdamWOptions options;
+  options.weight_decay = settings.weight_decay;
+  return options;
 }
 
-// Throws Json::exception. Snapshots of former versions lack the sums.
-Position position_of(const Json& state) {
-  return {state.at("phase"),
-          state.at("epoch"),
-          state.at("step"),
-          state.at("total"),
-          state.value("epoch_loss_sum", 0.0),
-          state.value("epoch_images", 0.0)};
+Split split_of(const ShardReader& reader, const TrainSettings& settings) {
+  std::vector<std::string> strata;
+  for (std::size_t i = 0; i < reader.size(); ++i)
+    strata.push_back(reader.info(i).class_name + " " + std::to_string(reader.info(i).label));
+  return split_samples(strata, settings.validation.fraction, settings.seed);
 }
-
-// Where a training goes on; rank 0 has read it, all have it.
-struct ResumePoint {
-  std::string snapshot;  // its folder's name
-  Position position;
-  TensorMap parameters, optimizer;  // rank 0's alone
-};
 
 std::vector<std::string> names_of(const TrainingPhase& phase) {
   std::vector<std::string> names;
   for (const ParameterGroup& group : phase.groups) names.insert(names.end(), group.names.begin(), group.names.end());
   return names;
+}
+
+// "prompts" of "prompts.normal.vectors".
+std::string first_word(const std::string& name) { return name.substr(0, name.find('.')); }
+
+// Pieces of at most `most` values.
+std::vector<std::vector<std::size_t>> pieces_of(const std::vector<std::size_t>& values, std::size_t most) {
+  std::vector<std::vector<std::size_t>> pieces;
+  for (std::size_t first = 0; first < values.size(); first += most)
+    pieces.emplace_back(values.begin() + static_cast<std::ptrdiff_t>(first),
+                        values.begin() + static_cast<std::ptrdiff_t>(std::min(first + most, values.size())));
+  return pieces;
 }
 
 // The first place is the loss, the others the phase's terms; sums over images.
@@ -79,7 +85,7 @@ class PhaseLoop {
  public:
   // `from`: to go on from, its parameters are in the system already; none: the phase begins.
   PhaseLoop(Stage& stage, const TrainSettings& settings, System& system, const TrainingPhase& phase, std::uint64_t seed,
-            const ShardReader& reader, const std::vector<ImageBoxes>& boxes, Position& position,
+            const ShardReader& reader, const Split& split, const std::vector<ImageBoxes>& boxes, Position& position,
             const std::optional<ResumePoint>& from)
       : stage_(stage),
         settings_(settings),
@@ -88,33 +94,56 @@ class PhaseLoop {
         position_(position),
         communicator_(stage.communicator()),
         reader_(reader),
-        sampler_(reader.size(), static_cast<std::size_t>(settings.batch_size), communicator_.rank(),
+        split_(split),
+        boxes_(boxes),
+        sampler_(split.train.size(), static_cast<std::size_t>(settings.batch_size), communicator_.rank(),
                  communicator_.world_size(), seed),
-        optimizer_(system.parameters(), phase.groups),
-        exchange_(stage.gradient_communicator(), system.parameters(), names_of(phase)) {
+        optimizer_(system.parameters(), phase.groups, optimizer_options(settings)),
+        exchange_(stage.gradient_communicator(), system.parameters(), names_of(phase),
+                  settings.gradients == Precision::bf16 ? Wire::bf16 : Wire::fp32),
+        snapshots_(stage, settings.snapshots) {
     if (from) {
       take_optimizer_state(*from);
       verify("after snapshot " + from->snapshot);
-      last_snapshot_ = from->snapshot;
+      snapshots_.set_newest(from->snapshot);
     }
     batches_ = make_phase_batches(phase, system, reader, boxes, communicator_);
   }
 
   void run() {
-    for (; position_.epoch < phase_.epochs; position_.begin_epoch(position_.epoch + 1)) run_epoch();
+    for (; position_.epoch < phase_.epochs; position_.begin_epoch(position_.epoch + 1))
+      if (run_epoch()) break;
+    snapshots_.wait();
+    communicator_.barrier();  // the next phase's snapshots replace this one's
+    if (settings_.snapshots.best_by != BestBy::none && position_.best_total != position_.total) take_best();
   }
 
  private:
-  void run_epoch() {
-    batches_->begin_epoch(sampler_.local_order(position_.epoch, position_.step));
+  // Whether the phase is to end with it.
+  bool run_epoch() {
+    batches_->begin_epoch(indices(sampler_.local_order(position_.epoch, position_.step)));
     const Clock::time_point started = Clock::now();
     double images_here = 0;  // since this start
+    bool changed = position_.step < sampler_.steps_per_epoch();
     while (position_.step < sampler_.steps_per_epoch()) {
       images_here += static_cast<double>(images_of_step());
       run_step();
     }
+    const double images_per_s = images_here / seconds_since(started);
+    if (validation_is_due() && position_.validation.is_null()) {
+      validate();
+      changed = true;
+    }
+    if (changed) write_snapshot();
     // Told again where a training goes on from an epoch's last snapshot: it may have died before it told.
-    if (position_.images > 0) report_epoch(images_here / seconds_since(started));
+    if (position_.images > 0) report_epoch(images_per_s);
+    return settings_.patience > 0 && position_.since_best >= settings_.patience;
+  }
+
+  // Of the reader, in place of those of the split.
+  std::vector<std::size_t> indices(std::vector<std::size_t> samples) const {
+    for (std::size_t& sample : samples) sample = split_.train[sample];
+    return samples;
   }
 
   void take_optimizer_state(const ResumePoint& from) {
@@ -133,32 +162,52 @@ class PhaseLoop {
 
   std::size_t images_of_step() const { return sampler_.global_batch(position_.epoch, position_.step).size(); }
 
+  std::int64_t steps_of_phase() const {
+    return static_cast<std::int64_t>(sampler_.steps_per_epoch()) * static_cast<std::int64_t>(phase_.epochs);
+  }
+  // Of the learning rates, at the next step.
+  double rate_factor() const {
+    const auto done = static_cast<std::int64_t>(sampler_.steps_per_epoch()) * position_.epoch +
+                      static_cast<std::int64_t>(position_.step);
+    return schedule_factor(settings_.schedule, settings_.warmup_steps, done, steps_of_phase());
+  }
+
   // The same on every rank.
   void run_step() {
-    const Clock::time_point started = Clock::now();
+    times_.begin();
     const auto images = static_cast<double>(images_of_step());
-    LossSums sums = compute(sampler_.local_batch(position_.epoch, position_.step), images);
-    const TensorMap gradients = exchange_.finish();  // summed over the ranks
+    LossSums sums = compute(indices(sampler_.local_batch(position_.epoch, position_.step)), images);
+    const TensorMap& gradients = exchange_.finish();  // summed over the ranks
     communicator_.all_reduce_sum(sums.data(), sums.size());
     const double gradient_norm = norm_of(gradients);
-    const bool finite = !any_rank(communicator_, !std::isfinite(sums[0]) || !std::isfinite(gradient_norm));
+    times_.end_part("all_reduce");
+    const double factor = rate_factor();
+    const bool finite = std::isfinite(sums[0]) && std::isfinite(gradient_norm);  // the same bits on every rank
     if (finite) {
-      optimizer_.step(gradients);
+      clip(gradients, gradient_norm);
+      optimizer_.step(gradients, factor);
       position_.loss_sum += sums[0];
       position_.images += images;
       skipped_in_a_row_ = 0;
     } else {
       skip_step(sums[0] / images);
     }
+    times_.end_part("optimizer");
     ++position_.step;
     ++position_.total;
-    if (finite) report_step(sums, images, gradient_norm, started);
+    if (finite) report_step(sums, images, gradient_norm, factor);
     end_step();
+  }
+
+  // As torch.nn.utils.clip_grad_norm_().
+  void clip(const TensorMap& gradients, double norm) const {
+    if (settings_.clip_gradient_norm <= 0 || norm <= settings_.clip_gradient_norm) return;
+    for (const auto& [name, gradient] : gradients) gradient.mul_(settings_.clip_gradient_norm / (norm + 1e-6));
   }
 
   // Nothing of it reaches the parameters; by default that is the end.
   void skip_step(double loss) {
-    const auto batch = sampler_.global_batch(position_.epoch, position_.step);
+    const auto batch = indices(sampler_.global_batch(position_.epoch, position_.step));
     Json names = Json::array();
     for (std::size_t i = 0; i < std::min(batch.size(), most_images_named); ++i)
       names.push_back(reader_.info(batch[i]).image);
@@ -167,34 +216,57 @@ class PhaseLoop {
         "skipped", {{"phase", position_.phase}, {"step", position_.total + 1}, {"reason", what}, {"images", names}});
     const bool too_often = ++skipped_in_a_row_ >= most_skipped_in_a_row;
     if (settings_.on_not_finite == OnNotFinite::skip && !too_often) return;
+    snapshots_.wait();
+    const std::string& newest = snapshots_.newest();
     throw Error("train: phase " + position_.phase + ", step " + std::to_string(position_.total + 1),
                 what + (too_often ? ", for the " + std::to_string(skipped_in_a_row_) + "th step in a row" : "") +
                     ", with the images " + names.dump() + (batch.size() > names.size() ? " and others" : "") +
-                    "; the last good snapshot is " + (last_snapshot_.empty() ? "none" : last_snapshot_) +
+                    "; the last good snapshot is " + (newest.empty() ? "none" : newest) +
                     "; expected numbers: lower the learning rates, check these images, or pass over such steps "
                     "(train.on_not_finite: skip)");
   }
 
-  // Forward and backward on this rank's samples, which may be none.
+  // Forward and backward on this rank's samples, which may be none; the gradients are added up piece by piece.
   LossSums compute(const std::vector<std::size_t>& samples, double global_images) {
     LossSums sums(1 + phase_.loss_terms.size());
     exchange_.begin();
-    if (samples.empty()) return sums;
-    const FeatureBatch batch = batches_->take(samples);
-    TrainingOptions options;
-    options.precision = settings_.precision;
-    const Losses losses = [&] {  // the maps themselves are not needed on the way back
-      const ForwardOutput output = system_.train_forward(phase_, batch.images, options);
-      return system_.losses(phase_, output, batch.masks, batch.labels);
-    }();
-    const auto images = static_cast<double>(samples.size());
-    (losses.total * (images / global_images)).backward();  // the ranks' sum is the mean over the global batch
-    sums[0] = losses.total.item<double>() * images;
-    for (std::size_t i = 0; i < losses.terms.size(); ++i) sums[1 + i] = losses.terms[i].item<double>() * images;
+    times_.end_part("other");
+    const std::size_t at_once =
+        settings_.micro_batch_size > 0 ? static_cast<std::size_t>(settings_.micro_batch_size) : samples.size();
+    for (const auto& piece : pieces_of(samples, at_once)) {
+      const FeatureBatch batch = batches_->take(piece);
+      times_.end_part("read");
+      const Losses losses = losses_of(batch);
+      times_.end_part("forward");
+      const auto images = static_cast<double>(piece.size());
+      if (piece.back() == samples.back()) exchange_.expect_last_backward();
+      (losses.total * (images / global_images)).backward();  // the ranks' sum is the mean over the global batch
+      add(sums, losses, images);
+      times_.end_part("backward");
+    }
     return sums;
   }
 
-  void report_step(const LossSums& sums, double images, double gradient_norm, Clock::time_point started) {
+  Losses losses_of(const FeatureBatch& batch) const {
+    TrainingOptions options;
+    options.precision = settings_.precision;
+    const ForwardOutput output = system_.train_forward(phase_, batch.images, options);
+    return system_.losses(phase_, output, batch.masks, batch.labels);  // the maps are not needed on the way back
+  }
+
+  static void add(LossSums& sums, const Losses& losses, double images) {
+    sums[0] += losses.total.item<double>() * images;
+    for (std::size_t i = 0; i < losses.terms.size(); ++i) sums[1 + i] += losses.terms[i].item<double>() * images;
+  }
+
+  Json means(const LossSums& sums, double images) const {
+    Json terms = Json::object();
+    for (std::size_t i = 0; i < phase_.loss_terms.size(); ++i) terms[phase_.loss_terms[i]] = sums[1 + i] / images;
+    return terms;
+  }
+
+  void report_step(const LossSums& sums, double images, double gradient_norm, double factor) {
+    if (!stage_.is_root()) return;
     Json fields = {{"phase", position_.phase},
                    {"epoch", position_.epoch + 1},
                    {"epochs", phase_.epochs},
@@ -203,62 +275,132 @@ class PhaseLoop {
                    {"steps", sampler_.steps_per_epoch()},
                    {"loss", sums[0] / images},
                    {"gradient_norm", gradient_norm},
-                   {"images_per_s", images / seconds_since(started)}};
-    for (std::size_t i = 0; i < phase_.loss_terms.size(); ++i)
-      fields["losses"][phase_.loss_terms[i]] = sums[1 + i] / images;
+                   {"images_per_s", images / times_.total()},
+                   {"seconds", times_.parts()},
+                   {"memory_bytes", resident_memory_bytes()}};
+    if (!phase_.loss_terms.empty()) fields["losses"] = means(sums, images);
+    for (const ParameterGroup& group : phase_.groups)
+      if (!group.names.empty())
+        fields["learning_rates"][first_word(group.names.front())] = group.learning_rate * factor;
     stage_.events().write("step", fields);
   }
 
   // All ranks stop at the same step or none does.
   void end_step() {
     const int signal = agree_stop(communicator_, stop_requested());
-    const bool phase_ends = position_.epoch + 1 == phase_.epochs && position_.step == sampler_.steps_per_epoch();
     if (settings_.verify_every_steps > 0 && position_.total % settings_.verify_every_steps == 0)
       verify("step " + std::to_string(position_.total));
-    if (signal != 0 || phase_ends || position_.total % settings_.snapshot_every_steps == 0) write_snapshot();
-    if (signal == 0) return;
+    if (signal != 0) stop(signal);
+    snapshots_.look();
+    snapshot_is_due_ |= position_.total % settings_.snapshots.every_steps == 0 || snapshots_.time_is_up();
+    // While one is being written the next waits for a later step; an epoch's end has its own.
+    if (snapshot_is_due_ && !snapshots_.busy() && position_.step < sampler_.steps_per_epoch()) write_snapshot();
+  }
+
+  [[noreturn]] void stop(int signal) {
+    write_snapshot();
+    snapshots_.wait();
+    communicator_.barrier();  // whoever leaves first ends the others
     stage_.events().write("stopped", {{"signal", signal}, {"step", position_.total}});
     throw StoppedEarly("train: stopped by signal " + std::to_string(signal) + " after step " +
                        std::to_string(position_.total) + "; a snapshot is written, the same command goes on there");
   }
 
+  void write_snapshot() {
+    if (!stage_.is_root()) return;
+    snapshot_is_due_ = false;
+    snapshots_.begin(position_, {{"world_size", communicator_.world_size()}, {"seed", settings_.seed}},
+                     system_.parameters(), optimizer_.state());
+  }
+
+  bool validation_is_due() const {
+    if (split_.validation.empty()) return false;
+    return (position_.epoch + 1) % settings_.validation.every_epochs == 0 || position_.epoch + 1 == phase_.epochs;
+  }
+
+  // The phase's loss on the images that are held back, and what the best is chosen by. Each rank has its share of them.
+  void validate() {
+    const torch::NoGradGuard no_grad;
+    const auto ranks = static_cast<std::size_t>(communicator_.world_size());
+    std::vector<std::size_t> mine;
+    for (auto i = static_cast<std::size_t>(communicator_.rank()); i < split_.validation.size(); i += ranks)
+      mine.push_back(split_.validation[i]);
+    const std::size_t at_once = std::max<std::size_t>(static_cast<std::size_t>(settings_.batch_size) / ranks, 1);
+    LossSums sums(1 + phase_.loss_terms.size());
+    batches_->begin_epoch(mine);
+    for (const auto& piece : pieces_of(mine, at_once))
+      add(sums, losses_of(batches_->take(piece)), static_cast<double>(piece.size()));
+    communicator_.all_reduce_sum(sums.data(), sums.size());
+    const auto images = static_cast<double>(split_.validation.size());
+    position_.validation = {{"validation_loss", sums[0] / images}};
+    if (settings_.snapshots.best_by == BestBy::validation_image_auroc)
+      position_.validation["validation_image_auroc"] = validation_image_auroc(mine, at_once);
+    judge();
+  }
+
+  // Of the scores that an evaluation gives; null where the images are of one kind.
+  Json validation_image_auroc(const std::vector<std::size_t>& mine, std::size_t at_once) {
+    Json scored = Json::array();  // score and label
+    const auto batches = stream_batches(reader_, boxes_);
+    batches->begin_epoch(mine);
+    for (const auto& piece : pieces_of(mine, at_once)) {
+      const FeatureBatch batch = batches->take(piece);
+      const torch::Tensor scores = system_.test_forward(batch.images).score.to(torch::kCPU, torch::kFloat);
+      for (std::size_t i = 0; i < piece.size(); ++i)
+        scored.push_back({scores[static_cast<std::int64_t>(i)].item<float>(), reader_.info(piece[i]).label});
+    }
+    Json area;
+    const auto all = communicator_.gather_bytes(scored.dump());
+    if (stage_.is_root()) {
+      std::vector<float> scores;
+      std::vector<std::uint8_t> labels;
+      for (const std::string& of_rank : all)
+        for (const Json& one : Json::parse(of_rank)) {
+          scores.push_back(one.at(0).get<float>());
+          labels.push_back(one.at(1).get<std::uint8_t>());
+        }
+      if (const double found = binary_metrics(scores, labels).auroc; std::isfinite(found)) area = found;
+    }
+    return Json::parse(broadcast_text(communicator_, area.dump()));
+  }
+
+  // Whether this validation is the phase's best so far. What is not a number is none.
+  void judge() {
+    if (settings_.snapshots.best_by == BestBy::none) return;
+    const bool by_loss = settings_.snapshots.best_by == BestBy::validation_loss;
+    const Json value = position_.validation.at(by_loss ? "validation_loss" : "validation_image_auroc");
+    ++position_.since_best;
+    if (!value.is_number() || !std::isfinite(value.get<double>())) return;
+    const auto found = value.get<double>();
+    if (position_.best && (by_loss ? found >= *position_.best : found <= *position_.best)) return;
+    position_.best = found;
+    position_.best_total = position_.total;
+    position_.since_best = 0;
+  }
+
+  // The phase ends with the parameters of its best validation; with its last ones where none was a number.
+  void take_best() {
+    if (position_.best_total == 0) return;
+    load_parameters_of(stage_, system_, position_.best_total);
+    stage_.events().write("best",
+                          {{"phase", position_.phase}, {"step", position_.best_total}, {"value", *position_.best}});
+    if (stage_.is_root())
+      log_info("phase " + position_.phase + " ends with the parameters after step " +
+               std::to_string(position_.best_total) + ", its best validation");
+  }
+
   void report_epoch(double images_per_s) {
+    if (!stage_.is_root()) return;
     const double loss = position_.loss_sum / position_.images;
     Json fields = {
         {"phase", position_.phase}, {"epoch", position_.epoch + 1}, {"epochs", phase_.epochs}, {"loss", loss}};
     if (images_per_s > 0) fields["images_per_s"] = images_per_s;
+    if (!position_.validation.is_null()) fields.update(position_.validation);
     stage_.events().write("epoch", fields);
-    if (stage_.is_root())
-      log_info("phase " + position_.phase + ", epoch " + std::to_string(position_.epoch + 1) + "/" +
-               std::to_string(phase_.epochs) + ": loss " + std::to_string(loss));
-  }
-
-  void write_snapshot() {
-    stage_.expect_current();
-    if (stage_.is_root()) {
-      expect_finite();
-      Json state = to_json(position_);
-      state["world_size"] = communicator_.world_size();
-      state["seed"] = settings_.seed;
-      const std::filesystem::path folder = stage_.workspace().snapshots_folder(stage_.key());
-      const Snapshot written = filo::write_snapshot(
-          folder, position_.total, [&](const std::filesystem::path& path) { save_tensors(path, system_.parameters()); },
-          [&](const std::filesystem::path& path) { save_tensors(path, optimizer_.state()); }, state);
-      stage_.expect_current();
-      prune_snapshots(folder, position_.total, snapshots_kept);
-      last_snapshot_ = written.folder.filename().string();
-      stage_.events().write("snapshot", {{"step", position_.total}, {"path", last_snapshot_}});
-    }
-    communicator_.barrier();
-  }
-
-  // What is not finite is never saved.
-  void expect_finite() const {
-    if (std::isfinite(norm_of(system_.parameters()))) return;
-    throw Error("train: phase " + position_.phase + ", step " + std::to_string(position_.total),
-                "the parameters are not finite, and no snapshot is written; the last good one is " +
-                    (last_snapshot_.empty() ? "none" : last_snapshot_) +
-                    "; expected numbers: lower the learning rates");
+    std::string text = "phase " + position_.phase + ", epoch " + std::to_string(position_.epoch + 1) + "/" +
+                       std::to_string(phase_.epochs) + ": loss " + std::to_string(loss);
+    for (const auto& [name, value] : position_.validation.items()) text += ", " + name + " " + value.dump();
+    log_info(text);
   }
 
   Stage& stage_;
@@ -268,81 +410,34 @@ class PhaseLoop {
   Position& position_;
   Communicator& communicator_;
   const ShardReader& reader_;
+  const Split& split_;
+  const std::vector<ImageBoxes>& boxes_;
   EpochSampler sampler_;
   AdamW optimizer_;
   GradientExchange exchange_;
   std::unique_ptr<PhaseBatches> batches_;
-  std::string last_snapshot_;  // on rank 0
+  StepTimes times_;
+  bool snapshot_is_due_ = false;
   int skipped_in_a_row_ = 0;
+  SnapshotWriter snapshots_;
 };
-
-// On rank 0: the newest snapshot that is whole, of a phase of these, and finite. Others are told in the events.
-std::optional<ResumePoint> newest_usable(Stage& stage, const std::vector<TrainingPhase>& phases) {
-  std::optional<ResumePoint> point;
-  newest_valid_snapshot(
-      stage.workspace().snapshots_folder(stage.key()),
-      [&](const Snapshot& snapshot) {
-        const std::string where = "snapshot: " + snapshot.folder.string();
-        try {
-          point = ResumePoint{.snapshot = snapshot.folder.filename().string(),
-                              .position = position_of(snapshot.state),
-                              .parameters = load_tensors(snapshot.params()),
-                              .optimizer = load_tensors(snapshot.optimizer())};
-        } catch (const Json::exception& error) {
-          throw Error(where, "state.json is of another form: " + told(error));
-        }
-        const bool known = std::ranges::find(phases, point->position.phase, &TrainingPhase::name) != phases.end();
-        const bool finite = std::isfinite(norm_of(point->parameters));
-        if (known && finite) return;
-        const std::string phase = point->position.phase;
-        point.reset();
-        throw Error(where, known ? "holds parameters that are not finite"
-                                 : "is of phase " + phase + ", which is not trained here");
-      },
-      [&](const std::filesystem::path& folder, const std::string& why) {
-        stage.events().write("unusable", {{"snapshot", folder.filename().string()}, {"reason", why}});
-      });
-  return point;
-}
-
-// Rank 0 chooses and reads; the others see no file of it, whatever their host's cache shows them.
-std::optional<ResumePoint> resume(Stage& stage, System& system, const std::vector<TrainingPhase>& phases) {
-  Communicator& communicator = stage.communicator();
-  std::optional<ResumePoint> point;
-  if (stage.is_root()) point = newest_usable(stage, phases);
-  Json chosen;
-  if (point) chosen = {{"snapshot", point->snapshot}, {"position", to_json(point->position)}};
-  chosen = Json::parse(broadcast_text(communicator, chosen.dump()));
-  if (chosen.is_null()) return std::nullopt;
-  if (!point)
-    point = ResumePoint{.snapshot = chosen.at("snapshot"),
-                        .position = position_of(chosen.at("position")),
-                        .parameters = {},
-                        .optimizer = {}};
-  TensorMap parameters = stage.is_root() ? point->parameters : system.parameters();
-  if (stage.is_root()) system.load_parameters(parameters, point->snapshot);  // says which tensor does not fit
-  for (auto& [name, tensor] : parameters) tensor = tensor.detach().to(torch::kCPU).contiguous();
-  broadcast_tensors(communicator, parameters);
-  if (!stage.is_root()) system.load_parameters(parameters, "the parameters of rank 0");
-  stage.events().write("resumed", {{"snapshot", point->snapshot}, {"step", point->position.total}});
-  return point;
-}
 
 }  // namespace
 
 void train(Stage& stage, const TrainSettings& settings, System& system, const ShardReader& reader,
            const std::vector<ImageBoxes>& boxes) {
   const std::vector<TrainingPhase> phases = system.training_phases(settings);
+  const Split split = split_of(reader, settings);
   std::optional<ResumePoint> from = resume(stage, system, phases);
-  Position position{.phase = phases.front().name};
+  Position position{.phase = phases.front().name, .validation = {}, .best = {}};
   if (from) position = from->position;
   auto phase = std::ranges::find(phases, position.phase, &TrainingPhase::name);
   while (true) {
     // A phase has a seed of its own, so that its shuffles do not repeat another's.
     const std::uint64_t seed = settings.seed * phases.size() + static_cast<std::uint64_t>(phase - phases.begin());
-    if (phase->epochs > 0) PhaseLoop(stage, settings, system, *phase, seed, reader, boxes, position, from).run();
+    if (phase->epochs > 0) PhaseLoop(stage, settings, system, *phase, seed, reader, split, boxes, position, from).run();
     if (++phase == phases.end()) return;
-    position = {.phase = phase->name, .total = position.total};
+    position = {.phase = phase->name, .total = position.total, .validation = {}, .best = {}};
     from.reset();
   }
 }

@@ -12,8 +12,11 @@
 namespace filo {
 
 // Trains the system's parameters in place, phase by phase, on the samples of `reader`; `boxes`: of each of its folders.
-// Goes on from the newest valid snapshot in STAGE/snapshots, and writes one every settings.snapshot_every_steps steps,
-// at the end of each phase, and before a stop. A resume gives the same bits on as many ranks.
+// Goes on from the newest valid snapshot in STAGE/snapshots, and writes them as settings.snapshots says, at the end of
+// each epoch, and before a stop; meanwhile it goes on. A resume gives the same bits on as many ranks.
+//
+// The gradient of a step is the sum over the ranks, in their order, of each rank's mean-loss gradient weighted by its
+// share of the batch: equal bits on equally many ranks, equal up to float32 rounding on others.
 //
 // Collective. Throws StoppedEarly at the step boundary where a rank was asked to stop, Error when a loss is not finite.
 void train(Stage& stage, const TrainSettings& settings, System& system, const ShardReader& reader,

@@ -1,5 +1,9 @@
 #include "trainer/optimizer.hpp"
 
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
 #include "base/error.hpp"
 
 namespace filo {
@@ -16,18 +20,19 @@ AdamW::AdamW(const TensorMap& parameters, const std::vector<ParameterGroup>& gro
   }
 }
 
-void AdamW::step(const TensorMap& gradients) {
+void AdamW::step(const TensorMap& gradients, double factor) {
   const torch::NoGradGuard no_grad;
   for (auto& [name, slot] : slots_) {
     const auto found = gradients.find(name);
     if (found == gradients.end()) continue;
-    const torch::Tensor gradient = found->second.contiguous();
+    const torch::Tensor& gradient = found->second;
     ++slot.step;
     const torch::Tensor step =
         torch::full({}, static_cast<double>(slot.step), gradient.options().dtype(torch::kFloat32));
     // One pass over the memory; the same formula, operation by operation, takes seven.
-    at::_fused_adamw_({slot.parameter}, {gradient}, {slot.exp_avg}, {slot.exp_avg_sq}, {}, {step}, slot.learning_rate,
-                      options_.beta1, options_.beta2, options_.weight_decay, options_.epsilon, /*amsgrad=*/false,
+    at::_fused_adamw_({slot.parameter}, {gradient}, {slot.exp_avg}, {slot.exp_avg_sq}, {}, {step},
+                      slot.learning_rate * factor, options_.beta1, options_.beta2, options_.weight_decay,
+                      options_.epsilon, /*amsgrad=*/false,
                       /*maximize=*/false);
   }
 }
@@ -60,6 +65,21 @@ void AdamW::load_state(const TensorMap& state, const std::string& where) {
     slot.exp_avg_sq.copy_(take(name + "/exp_avg_sq", slot.parameter.sizes()));
     slot.step = take(name + "/step", {1}).to(torch::kCPU).item<std::int64_t>();
   }
+}
+
+double schedule_factor(Schedule schedule, std::int64_t warmup, std::int64_t step, std::int64_t steps) {
+  const auto at = static_cast<double>(step), up = static_cast<double>(warmup);
+  if (step < warmup) return at / up;
+  const double left = std::max(1.0, static_cast<double>(steps) - up);
+  switch (schedule) {
+    case Schedule::constant:
+      return 1;
+    case Schedule::linear:
+      return std::max(0.0, (static_cast<double>(steps) - at) / left);
+    case Schedule::cosine:
+      return std::max(0.0, 0.5 * (1 + std::cos(std::numbers::pi * (at - up) / left)));
+  }
+  return 1;
 }
 
 }  // namespace filo

@@ -1,11 +1,13 @@
 // AdamW (Loshchilov and Hutter 2019, algorithm 2) over named parameters, with a state that snapshots can hold.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "model/systems/parameters.hpp"
 #include "model/tensors.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 
@@ -22,8 +24,8 @@ class AdamW {
   // `parameters` are shared with the model: step() changes them in place. Every name must be there.
   AdamW(const TensorMap& parameters, const std::vector<ParameterGroup>& groups, AdamWOptions options = {});
 
-  // `gradients`: name -> gradient of the parameter's shape.
-  void step(const TensorMap& gradients);
+  // `gradients`: name -> gradient of the parameter's shape, contiguous. `factor`: of every learning rate, at this step.
+  void step(const TensorMap& gradients, double factor = 1);
 
   // "NAME/exp_avg", "NAME/exp_avg_sq" float32 and "NAME/step" int64 [1].
   TensorMap state() const;
@@ -39,5 +41,10 @@ class AdamW {
   std::map<std::string, Slot> slots_;
   AdamWOptions options_;
 };
+
+// The factor of the learning rates at `step` (from 0) of `steps`: 0 to 1 over the first `warmup` of them, then as the
+// schedule says down to 0; transformers' get_{constant,linear,cosine}_schedule_with_warmup, and constant without a
+// warm-up is 1 throughout.
+double schedule_factor(Schedule schedule, std::int64_t warmup, std::int64_t step, std::int64_t steps);
 
 }  // namespace filo

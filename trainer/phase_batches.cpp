@@ -98,8 +98,12 @@ class HeldBatches final : public PhaseBatches {
 std::unique_ptr<PhaseBatches> make_phase_batches(const TrainingPhase& phase, const System& system,
                                                  const ShardReader& reader, const std::vector<ImageBoxes>& boxes,
                                                  Communicator& communicator) {
-  if (phase.patches) return std::make_unique<StreamedBatches>(reader, boxes);
+  if (phase.patches) return stream_batches(reader, boxes);
   return std::make_unique<HeldBatches>(phase, system, reader, boxes, communicator);
+}
+
+std::unique_ptr<PhaseBatches> stream_batches(const ShardReader& reader, const std::vector<ImageBoxes>& boxes) {
+  return std::make_unique<StreamedBatches>(reader, boxes);
 }
 
 }  // namespace filo

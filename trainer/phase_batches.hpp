@@ -29,4 +29,7 @@ std::unique_ptr<PhaseBatches> make_phase_batches(const TrainingPhase& phase, con
                                                  const ShardReader& reader, const std::vector<ImageBoxes>& boxes,
                                                  Communicator& communicator);
 
+// Whole samples from the cache, whatever the phase.
+std::unique_ptr<PhaseBatches> stream_batches(const ShardReader& reader, const std::vector<ImageBoxes>& boxes);
+
 }  // namespace filo

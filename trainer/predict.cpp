@@ -11,12 +11,13 @@
 #include "settings/clip_digest.hpp"
 #include "trainer/device.hpp"
 #include "trainer/feature_batch.hpp"
-#include "trainer/interpretation.hpp"
 #include "workspace/checkpoint_files.hpp"
 #include "workspace/layout.hpp"
 
 namespace filo {
 namespace {
+
+constexpr std::size_t descriptions_kept = 5;
 
 torch::Tensor load_pixels(const std::filesystem::path& path, int image_size) {
   const std::vector<float> pixels = preprocess_clip(decode_image(path), image_size);
@@ -158,6 +159,16 @@ Json predict(const PredictOptions& options) {
     results.push_back(result);
   }
   return results;
+}
+
+Json interpretation(const std::vector<PromptMatch>& prompts) {
+  Json entries = Json::array();
+  const std::vector<RankedDescription> ranked = rank_descriptions(prompts);
+  for (std::size_t i = 0; i < std::min(ranked.size(), descriptions_kept); ++i)
+    entries.push_back({{"description", ranked[i].description},
+                       {"position", ranked[i].position},
+                       {"similarity", ranked[i].similarity}});
+  return entries;
 }
 
 }  // namespace filo

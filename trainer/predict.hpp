@@ -10,6 +10,8 @@
 
 namespace filo {
 
+struct PromptMatch;  // model/systems/system.hpp
+
 struct PredictOptions {
   std::filesystem::path checkpoint;           // STAGE/checkpoint/: params.safetensors, settings.json
   std::optional<std::filesystem::path> clip;  // another place of the CLIP folder than the checkpoint's settings name
@@ -32,5 +34,9 @@ std::vector<std::filesystem::path> output_names(const std::vector<std::filesyste
 // ...], in the order given. Throws UsageError: a folder that is no checkpoint, a checkpoint of other weights (the
 // digest of CLIP differs), an unknown class, an unreadable image, an output that would replace an image.
 Json predict(const PredictOptions& options);
+
+// Which anomaly it is, of one image's prompts (section III-B of the paper): the five nearest descriptions, best first:
+// [{"description", "position", "similarity"}, ...].
+Json interpretation(const std::vector<PromptMatch>& prompts);
 
 }  // namespace filo

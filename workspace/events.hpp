@@ -9,10 +9,14 @@
 //   resumed   snapshot, step                         a training goes on from a snapshot, `step` steps done
 //   progress  done, total, unit                      "images"
 //   unusable  snapshot, reason                       a snapshot is passed over: damaged, or not finite
-//   step      phase, epoch, epochs, step, epoch_step, steps, loss, losses {name: value}, gradient_norm, images_per_s
+//   step      phase, epoch, epochs, step, epoch_step, steps, loss, losses {name: value}, gradient_norm, images_per_s,
+//             learning_rates {group: value}, seconds {read, forward, backward, all_reduce, optimizer, other} of rank 0,
+//             memory_bytes (of rank 0, resident now)
 //             phase: "main" or "adapter"; step: from 1, over all phases; epoch_step: from 1, of `steps` in the epoch
 //   skipped   phase, step, reason, images            a step without numbers, that changes nothing
-//   epoch     phase, epoch, epochs, loss, images_per_s                                      after an epoch's last step
+//   epoch     phase, epoch, epochs, loss, images_per_s; where it was validated validation_loss, and
+//             validation_image_auroc where that is asked for                                after an epoch's last step
+//   best      phase, step, value                     a phase ends with the parameters of its best validation
 //   snapshot  step, path
 //   metrics   name: value, "classes", "untrained"    of an evaluation; of a training also `step`
 //   stopped   signal, step (images, of an evaluation)                                       asked to stop, and did

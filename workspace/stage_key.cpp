@@ -56,6 +56,11 @@ Json key_view(Json spec) {
     if (spec.contains(list) && spec[list].is_array())
       for (auto& dataset : spec[list]) erase(&dataset, {}, "name");
   for (const char* how_often : {"snapshot_every_steps", "verify_every_steps"}) erase(&spec, {"train"}, how_often);
+  for (const char* how_often : {"every_steps", "every_minutes", "keep"})
+    erase(&spec, {"train", "snapshots"}, how_often);
+  if (spec.contains("train") && spec["train"].is_object() && spec["train"].contains("snapshots") &&
+      spec["train"]["snapshots"] == Json{{"best_by", "none"}})
+    spec["train"].erase("snapshots");
   return spec;
 }
 

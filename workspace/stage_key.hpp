@@ -19,7 +19,7 @@ std::string stage_key(const Json& spec);
 
 // The spec without what only says where things are or how often they are saved: clip.path, model.clip,
 // model.prompts.descriptions (the content stands in `descriptions`), boxes.path, the data sets' names (their digests
-// count) and train.snapshot_every_steps.
+// count) and train.snapshots but for best_by.
 Json key_view(Json spec);
 
 // 16 hex digits in lower case. Keys become paths: what comes from outside is checked first.

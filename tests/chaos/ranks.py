@@ -45,7 +45,7 @@ def killed_once(lab, moments, span):
 def training(number, kills, moments):
     """One training from its begin to its end, killed up to `kills` times. Returns how often it was."""
     lab = Lab("killed-ranks", "train")
-    lab.spec["train"]["snapshot_every_steps"] = 1
+    lab.spec["train"]["snapshots"] = {"every_steps": 1}
     lab.write_spec(lab.spec)
     done = 0
     while done < kills and killed_once(lab, moments, 3.0):

@@ -206,7 +206,7 @@ def a_step_without_numbers_is_never_saved():
     on_not_finite: skip it passes over such steps, ten in a row at most."""
     for choice, expected in ({}, "is not finite, with the images"), ({"on_not_finite": "skip"}, "for the 10th step in a row"):
         lab = Lab("infinite" + str(len(choice)), "train")
-        lab.spec["train"]["snapshot_every_steps"] = 1
+        lab.spec["train"]["snapshots"] = {"every_steps": 1}
         lab.spec["train"]["main"]["learning_rate"] = {"prompts": 1e6, "mdci": 1e6}
         lab.spec["train"].update(choice)
         lab.write_spec(lab.spec)

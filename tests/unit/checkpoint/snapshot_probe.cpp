@@ -11,11 +11,12 @@
 
 namespace {
 
-void write_known(const std::filesystem::path& path, float factor) {
+void write_known(const std::filesystem::path& path, filo::Sha256& digest, float factor) {
   std::vector<float> values(12);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = factor * static_cast<float>(i);
   filo::write_safetensors(
-      path, {{"prompts.vectors", {.dtype = "F32", .shape = {3, 4}, .bytes = std::as_bytes(std::span(values))}}});
+      path, {{"prompts.vectors", {.dtype = "F32", .shape = {3, 4}, .bytes = std::as_bytes(std::span(values))}}}, {},
+      &digest);
 }
 
 }  // namespace
@@ -31,8 +32,8 @@ int main(int argc, char** argv) {
     if (argc != 2) return 2;
     for (const int step : {50, 100})
       filo::write_snapshot(
-          argv[1], step, [](const auto& path) { write_known(path, 1); },
-          [](const auto& path) { write_known(path, 0.5); }, {{"step", step}, {"epoch", 3}});
+          argv[1], step, [](const auto& path, auto& digest) { write_known(path, digest, 1); },
+          [](const auto& path, auto& digest) { write_known(path, digest, 0.5); }, {{"step", step}, {"epoch", 3}});
     return 0;
   } catch (const filo::Error& error) {
     std::cerr << error.what() << "\n";

@@ -25,7 +25,10 @@ class SnapshotTest : public testing::Test {
 
   Snapshot write(std::int64_t step) const {
     const auto writer = [step](const std::string& what) {
-      return [=](const fs::path& path) { write_file_atomically(path, what + std::to_string(step)); };
+      return [text = what + std::to_string(step)](const fs::path& path, Sha256& digest) {
+        write_file_atomically(path, text);
+        digest.update(text);
+      };
     };
     return write_snapshot(folder, step, writer("params"), writer("optimizer"), {{"epoch", step / 10}});
   }
@@ -75,13 +78,22 @@ TEST_F(SnapshotTest, AnyDamagePassesOverToTheOneBefore) {
 // Guards against half snapshots: a writer that fails leaves nothing, and the same step's snapshot stays as it was.
 TEST_F(SnapshotTest, AFailedWriterLeavesWhatWasThere) {
   write(10);
-  const auto nothing = [](const fs::path& path) { write_file_atomically(path, std::string_view("new")); };
-  const auto fails = [](const fs::path&) { throw Error("disk", "full"); };
+  const auto nothing = [](const fs::path& path, Sha256&) { write_file_atomically(path, std::string_view("new")); };
+  const auto fails = [](const fs::path&, Sha256&) { throw Error("disk", "full"); };
   EXPECT_THROW(write_snapshot(folder, 10, nothing, fails, {}), Error);
   EXPECT_THAT(names(), testing::ElementsAre("step-00000010"));
   EXPECT_EQ(read_file(newest_valid_snapshot(folder)->params()), "params10");
   EXPECT_THROW(write(-1), Error);
   EXPECT_THROW(write(100'000'000), Error);
+}
+
+// Guards the snapshot that a phase ends with, however many come after it.
+TEST_F(SnapshotTest, PruneKeepsTheBest) {
+  for (const int step : {1, 2, 3, 4}) write(step);
+  prune_snapshots(folder, 4, 1, 2);
+  EXPECT_THAT(names(), testing::UnorderedElementsAre("step-00000002", "step-00000004"));
+  EXPECT_EQ(snapshot_at(folder, 2).state.at("epoch"), 0);
+  EXPECT_THROW(snapshot_at(folder, 3), Error);
 }
 
 TEST_F(SnapshotTest, PruneKeepsTheNewest) {

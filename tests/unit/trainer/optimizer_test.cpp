@@ -36,6 +36,28 @@ TEST(AdamW, EqualsLibTorchsOwnStepByStep) {
   EXPECT_TRUE(torch::allclose(parameters["b"], peer_b, 1e-6, 1e-7));
 }
 
+// Guards the schedule: transformers' get_cosine_schedule_with_warmup(num_warmup_steps=2, num_training_steps=6) and
+// get_linear_schedule_with_warmup() give these.
+TEST(Schedule, IsTransformers) {
+  const double cosine[] = {0, 0.5, 1, 0.8535533905932737, 0.5, 0.14644660940672627};
+  const double linear[] = {0, 0.5, 1, 0.75, 0.5, 0.25};
+  for (int step = 0; step < 6; ++step) {
+    EXPECT_NEAR(schedule_factor(Schedule::cosine, 2, step, 6), cosine[step], 1e-12);
+    EXPECT_NEAR(schedule_factor(Schedule::linear, 2, step, 6), linear[step], 1e-12);
+    EXPECT_EQ(schedule_factor(Schedule::constant, 0, step, 6), 1);
+  }
+  EXPECT_EQ(schedule_factor(Schedule::constant, 4, 1, 6), 0.25);
+}
+
+// Guards a step at a part of its learning rate.
+TEST(AdamW, TakesAFactorOfItsLearningRates) {
+  TensorMap half = {{"a", torch::ones({4})}}, full = {{"a", torch::ones({4})}};
+  AdamW with_factor(half, {{{"a"}, 2e-2}}), without(full, {{{"a"}, 1e-2}});
+  with_factor.step(gradients_at(half, 1), 0.5);
+  without.step(gradients_at(full, 1));
+  EXPECT_TRUE(torch::equal(half["a"], full["a"]));
+}
+
 TEST(AdamW, GoesOnBitForBitFromItsState) {
   TensorMap straight = {{"a", torch::arange(6, torch::kFloat)}};
   TensorMap resumed = {{"a", straight["a"].clone()}};

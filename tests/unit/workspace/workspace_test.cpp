@@ -28,7 +28,8 @@ TEST(StageKey, DependsOnWhatThingsAreNotWhere) {
   Json moved = spec;
   moved["clip"]["path"] = moved["model"]["clip"] = "/there";
   moved["model"]["prompts"]["descriptions"] = "y.yaml";
-  moved["train"]["snapshot_every_steps"] = 6;
+  moved["train"].erase("snapshot_every_steps");  // as former versions wrote it
+  moved["train"]["snapshots"] = {{"every_steps", 6}, {"every_minutes", 1.5}, {"keep", 3}, {"best_by", "none"}};
   moved["dataset"]["name"] = "b";
   EXPECT_EQ(stage_key(moved), stage_key(spec));
   EXPECT_EQ(stage_key(spec).size(), 16u);
@@ -37,6 +38,8 @@ TEST(StageKey, DependsOnWhatThingsAreNotWhere) {
     other[Json::json_pointer(pointer)] = "other";
     EXPECT_NE(stage_key(other), stage_key(spec)) << pointer;
   }
+  moved["train"]["snapshots"]["best_by"] = "validation_loss";
+  EXPECT_NE(stage_key(moved), stage_key(spec));
 }
 
 // Guards: a result counts only when it is of this stage, this kind and an attempt that was made, and no artifact leads
