@@ -75,13 +75,14 @@ class HeldBatches final : public PhaseBatches {
     const std::int64_t size = reader_.layout().global_size;
     torch::Tensor table = torch::zeros({static_cast<std::int64_t>(reader_.size()), size + phase.frozen_width});
     const auto ranks = static_cast<std::size_t>(communicator.world_size());
+    const FrozenVectors frozen = system.frozen_vectors(phase);
     for (auto index = static_cast<std::size_t>(communicator.rank()); index < reader_.size(); index += ranks) {
       const FeatureSample sample = reader_.read(index, {.global = true, .maps = false, .mask = false});
       ImageBatch image = images_of({index});
       image.global = torch::tensor(sample.global).unsqueeze(0).to(compute_device());
       const torch::Tensor row = table[static_cast<std::int64_t>(index)];
       row.narrow(0, 0, size).copy_(image.global[0]);
-      if (phase.frozen_width > 0) row.narrow(0, size, phase.frozen_width).copy_(system.frozen_vectors(phase, image)[0]);
+      if (phase.frozen_width > 0) row.narrow(0, size, phase.frozen_width).copy_(frozen(image)[0]);
     }
     communicator.all_reduce_sum(table.data_ptr<float>(), static_cast<std::size_t>(table.numel()));
     return table.to(compute_device());

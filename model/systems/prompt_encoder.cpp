@@ -1,7 +1,6 @@
 #include "model/systems/prompt_encoder.hpp"
 
 #include <algorithm>
-#include <set>
 
 #include "model/layers/equations.hpp"
 #include "model/layers/filter.hpp"
@@ -85,7 +84,6 @@ std::shared_ptr<ClassPrompts> PromptEncoder::prompts_of(const std::string& class
     auto made = std::make_shared<ClassPrompts>();
     made->set = build_prompts(settings_, descriptions_, class_name, clip_->tokenizer(), clip_->config().context_length);
     made->normal = made->set.normal();
-    made->fixed.resize(made->set.prompts.size());
     known = std::move(made);
   }
   return known;
@@ -116,36 +114,44 @@ std::vector<std::int64_t> PromptEncoder::sequence(const Prompt& prompt, std::int
   return elements;
 }
 
-// Normalised features of the fixed prompts that the images ask for, [rows, C]; undefined when there is none.
-torch::Tensor PromptEncoder::fixed_features(std::vector<AskedPrompts>& images) const {
-  const std::lock_guard lock(mutex_);
-  std::vector<std::vector<std::int64_t>> sequences;
-  std::vector<torch::Tensor*> places;
-  std::set<const torch::Tensor*> wanted;
-  for (auto& image : images) {
-    for (const int index : image.index) {
-      torch::Tensor& held = image.prompts->fixed[static_cast<std::size_t>(index)];
-      const Prompt& prompt = prompt_of(image, index);
-      if (prompt.family != PromptFamily::fixed || held.defined() || !wanted.insert(&held).second) continue;
+// A class's prompts of one position are encoded together, and always all of them: the bits of a feature depend on what
+// is encoded beside it, and must not depend on which image asked first.
+void PromptEncoder::encode_missing(const AskedPrompts& image, PromptFamily family, const torch::Tensor& vectors,
+                                   PromptFeatures& held) const {
+  const auto group = [&](const Prompt& prompt) {  // who asks for all positions asks for them at once
+    return settings_.positions == PositionSource::all ? -1 : prompt.position;
+  };
+  for (const int index : image.index) {
+    const Prompt& missing = prompt_of(image, index);
+    if (missing.family != family || held.contains(&missing)) continue;
+    std::vector<std::vector<std::int64_t>> sequences;
+    std::vector<const Prompt*> prompts;
+    for (const Prompt& prompt : image.prompts->set.prompts) {
+      if (prompt.family != family || group(prompt) != group(missing)) continue;
       sequences.push_back(sequence(prompt, 0, 1));
-      places.push_back(&held);
+      prompts.push_back(&prompt);
     }
-  }
-  if (!sequences.empty()) {
     // What is held outlives this call's mode: a tensor made in inference mode could not take part in training later.
     const c10::InferenceMode ordinary_tensors(false);
     const torch::NoGradGuard frozen;
-    const torch::Tensor features = normalized(encode_prompt_tree(clip_->text(), PromptTree(sequences), {}));
-    for (std::size_t i = 0; i < places.size(); ++i) *places[i] = features[static_cast<std::int64_t>(i)];
+    const torch::Tensor features = normalized(encode_prompt_tree(clip_->text(), PromptTree(sequences), vectors));
+    for (std::size_t i = 0; i < prompts.size(); ++i) held[prompts[i]] = features[static_cast<std::int64_t>(i)];
   }
+}
+
+// Normalised features of the prompts of one family that the images ask for, [rows, C]; undefined when there is none.
+torch::Tensor PromptEncoder::held_features(std::vector<AskedPrompts>& images, PromptFamily family,
+                                           const torch::Tensor& vectors, std::int64_t first_row,
+                                           PromptFeatures& held) const {
   std::vector<torch::Tensor> rows;
-  std::map<const torch::Tensor*, std::int64_t> row_of;
+  std::map<const Prompt*, std::int64_t> row_of;
   for (auto& image : images) {
+    encode_missing(image, family, vectors, held);
     for (std::size_t i = 0; i < image.index.size(); ++i) {
-      if (prompt_of(image, image.index[i]).family != PromptFamily::fixed) continue;
-      const torch::Tensor& held = image.prompts->fixed[static_cast<std::size_t>(image.index[i])];
-      const auto [found, added] = row_of.try_emplace(&held, static_cast<std::int64_t>(rows.size()));
-      if (added) rows.push_back(held);
+      const Prompt& prompt = prompt_of(image, image.index[i]);
+      if (prompt.family != family) continue;
+      const auto [found, added] = row_of.try_emplace(&prompt, first_row + static_cast<std::int64_t>(rows.size()));
+      if (added) rows.push_back(held.at(&prompt));
       image.row[i] = found->second;
     }
   }
@@ -176,13 +182,19 @@ torch::Tensor PromptEncoder::learnable_features(std::vector<AskedPrompts>& image
 
 EncodedPrompts PromptEncoder::encode(const std::vector<std::string>& classes,
                                      const std::vector<std::vector<int>>& positions, const torch::Tensor& vectors,
-                                     Precision precision) const {
+                                     Precision precision, PromptFeatures* held) const {
   EncodedPrompts encoded;
   for (std::size_t image = 0; image < classes.size(); ++image)
     encoded.images.push_back(ask(classes[image], positions[image]));
-  const torch::Tensor fixed = fixed_features(encoded.images);
+  const torch::Tensor fixed = [&] {
+    const std::lock_guard lock(mutex_);
+    return held_features(encoded.images, PromptFamily::fixed, {}, 0, fixed_);
+  }();
   const std::int64_t first_row = fixed.defined() ? fixed.size(0) : 0;
-  const torch::Tensor learnable = learnable_features(encoded.images, vectors, first_row, precision);
+  const bool hold = held != nullptr && settings_.method != PromptMethod::cocoop;
+  const torch::Tensor learnable =
+      hold ? held_features(encoded.images, PromptFamily::learnable, vectors, first_row, *held)
+           : learnable_features(encoded.images, vectors, first_row, precision);
   encoded.features = !fixed.defined() ? learnable : !learnable.defined() ? fixed : torch::cat({fixed, learnable});
   return encoded;
 }

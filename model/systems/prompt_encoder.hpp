@@ -35,12 +35,14 @@ PromptLearner prompt_learner(const TensorMap& parameters, const std::string& pre
 torch::Tensor learnable_vectors(const PromptLearner& normal, const PromptLearner& abnormal,
                                 const torch::Tensor& unit_global);
 
-// The prompts of one class, and the features of its fixed ones as far as they were asked for: frozen, so computed once.
+// The prompts of one class.
 struct ClassPrompts {
   PromptSet set;
   std::vector<int> normal;
-  std::vector<torch::Tensor> fixed;  // per prompt [C] normalised, or undefined
 };
+
+// Prompts of the encoder's classes, as far as they were asked for -> [C] normalised, without gradient.
+using PromptFeatures = std::map<const Prompt*, torch::Tensor>;
 
 // What one image asks for: normal prompts, then abnormal ones; and where each one's feature is.
 struct AskedPrompts {
@@ -62,16 +64,20 @@ class PromptEncoder {
                 std::shared_ptr<const ClipModel> clip);
 
   // The normal prompts of each image's class, and its abnormal ones at `positions` (B lists). `vectors`: as
-  // learnable_vectors() gives them. Differentiable in `vectors`.
+  // learnable_vectors() gives them. Differentiable in `vectors`, unless features are held: where CoOp's vectors stay
+  // the same from call to call, `held` takes what its prompts come to, and each is encoded once, in float32.
   EncodedPrompts encode(const std::vector<std::string>& classes, const std::vector<std::vector<int>>& positions,
-                        const torch::Tensor& vectors, Precision precision) const;
+                        const torch::Tensor& vectors, Precision precision, PromptFeatures* held = nullptr) const;
 
   std::size_t learnable_prompts(const std::string& class_name, const std::vector<int>& positions) const;
 
  private:
   std::shared_ptr<ClassPrompts> prompts_of(const std::string& class_name) const;
   AskedPrompts ask(const std::string& class_name, const std::vector<int>& positions) const;
-  torch::Tensor fixed_features(std::vector<AskedPrompts>& images) const;
+  void encode_missing(const AskedPrompts& image, PromptFamily family, const torch::Tensor& vectors,
+                      PromptFeatures& held) const;
+  torch::Tensor held_features(std::vector<AskedPrompts>& images, PromptFamily family, const torch::Tensor& vectors,
+                              std::int64_t first_row, PromptFeatures& held) const;
   torch::Tensor learnable_features(std::vector<AskedPrompts>& images, const torch::Tensor& vectors,
                                    std::int64_t first_row, Precision precision) const;
   std::vector<std::int64_t> sequence(const Prompt& prompt, std::int64_t image, std::int64_t images) const;
@@ -79,8 +85,9 @@ class PromptEncoder {
   PromptSettings settings_;
   Descriptions descriptions_;
   std::shared_ptr<const ClipModel> clip_;
-  mutable std::mutex mutex_;  // over classes_ and the fixed features in them
+  mutable std::mutex mutex_;  // over classes_ and fixed_
   mutable std::map<std::string, std::shared_ptr<ClassPrompts>> classes_;
+  mutable PromptFeatures fixed_;  // frozen
 };
 
 struct TextFeatures {

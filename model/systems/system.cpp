@@ -48,8 +48,8 @@ System::System(ModelSettings settings, TensorMap parameters)
 
 System::~System() = default;
 
-torch::Tensor System::frozen_vectors(const TrainingPhase&, const ImageBatch& batch) const {
-  return torch::empty({batch.global.size(0), 0}, batch.global.options());
+FrozenVectors System::frozen_vectors(const TrainingPhase&) const {
+  return [](const ImageBatch& batch) { return torch::empty({batch.global.size(0), 0}, batch.global.options()); };
 }
 
 void System::load_parameters(const TensorMap& given, const std::string& where) {

@@ -34,6 +34,9 @@ struct ImageBatch {
   torch::Tensor frozen;                 // [B, K]: frozen_vectors() of the phase under way; undefined: computed anew
 };
 
+// Of a batch: [B, K] without gradient. Not thread-safe.
+using FrozenVectors = std::function<torch::Tensor(const ImageBatch& batch)>;
+
 // A part of a training: some parameters learn, by one loss; all others rest.
 struct TrainingPhase {
   std::string name;                     // "main": in events and snapshots
@@ -104,9 +107,11 @@ class System {
   // In the order in which they are trained; every parameter learns in exactly one.
   virtual std::vector<TrainingPhase> training_phases(const TrainSettings& settings) const = 0;
 
-  // What a phase's training pass computes of each image and none of its parameters changes: [B, frozen_width], without
-  // gradient, so that it is computed once an image and not once an epoch.
-  virtual torch::Tensor frozen_vectors(const TrainingPhase& phase, const ImageBatch& batch) const;
+  // What a phase's training pass computes of each image and none of its parameters changes (K = frozen_width), so that
+  // it is computed once an image and not once an epoch. What images of a class share (texts that do not see the image)
+  // is computed for the first of them and held: until the last call the system must live, and the other parameters stay
+  // as they are. An image in a batch of its own has the same bits whichever images came before.
+  virtual FrozenVectors frozen_vectors(const TrainingPhase& phase) const;
 
   // The pass that a phase trains by. Differentiable in the phase's parameters, and in no other's.
   virtual ForwardOutput train_forward(const TrainingPhase& phase, const ImageBatch& batch,

@@ -98,11 +98,13 @@ class FiloPlusPlus final : public System {
     return {main, adapter};
   }
 
-  torch::Tensor frozen_vectors(const TrainingPhase& phase, const ImageBatch& batch) const override {
-    if (phase.frozen_width == 0) return System::frozen_vectors(phase, batch);
-    const torch::NoGradGuard no_grad;
-    const TextFeatures text = encode_text(batch, {});
-    return torch::cat({text.normal, text.abnormal}, 1);
+  FrozenVectors frozen_vectors(const TrainingPhase& phase) const override {
+    if (phase.frozen_width == 0) return System::frozen_vectors(phase);
+    return [this, held = std::make_shared<PromptFeatures>()](const ImageBatch& batch) {
+      const torch::NoGradGuard no_grad;
+      const TextFeatures text = encode_text(batch, {.held = held.get()});
+      return torch::cat({text.normal, text.abnormal}, 1);
+    };
   }
 
   ForwardOutput train_forward(const TrainingPhase& phase, const ImageBatch& batch,
@@ -128,6 +130,7 @@ class FiloPlusPlus final : public System {
   struct TextOptions {
     Precision precision = Precision::fp32;
     bool matches = false;
+    PromptFeatures* held = nullptr;  // as PromptEncoder::encode() takes it
   };
   ForwardOutput train_main(const ImageBatch& batch, const TrainingOptions& options) const;
   ForwardOutput train_adapter(const ImageBatch& batch, const TrainingOptions& options) const;
@@ -217,7 +220,8 @@ TextFeatures FiloPlusPlus::encode_text(const ImageBatch& batch, const TextOption
   expect_batch(batch, clip_->config());
   const torch::Tensor unit_global = normalized(batch.global);
   const torch::Tensor vectors = learnable_vectors(normal_learner_, abnormal_learner_, unit_global);
-  const EncodedPrompts encoded = prompts_.encode(batch.classes, positions(batch), vectors, options.precision);
+  const EncodedPrompts encoded =
+      prompts_.encode(batch.classes, positions(batch), vectors, options.precision, options.held);
   return mean_text_features(encoded, unit_global, {.filter = settings().prompts.filter, .matches = options.matches});
 }
 

@@ -2,9 +2,11 @@
 #include "model/systems/filo_release/boxes.hpp"
 #include "model/systems/system.hpp"
 
+#include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <set>
 #include <stdexcept>
@@ -194,10 +196,36 @@ TEST_P(EverySystem, WhatIsFrozenIsComputedOnceAnImage) {
   const TrainingPhase adapter = phase(*made, "adapter");
   ImageBatch images = batch();
   const torch::Tensor expected = made->train_forward(adapter, images).logits;
-  const torch::Tensor frozen = made->frozen_vectors(adapter, images);
+  const torch::Tensor frozen = made->frozen_vectors(adapter)(images);
   EXPECT_EQ(frozen.sizes(), (std::vector<std::int64_t>{3, adapter.frozen_width}));
   if (adapter.frozen_width > 0) images.frozen = frozen;
   EXPECT_TRUE(torch::equal(made->train_forward(adapter, images).logits, expected));
+}
+
+TEST_P(EverySystem, AnImagesFrozenVectorIsTheSameWhicheverImagesCameBefore) {
+  // Guards equal bits on any number of ranks and after any stop: fixed prompts and CoOp's are held from image to image,
+  // and are encoded for the first one that asks.
+  for (const PromptMethod method : {PromptMethod::cocoop, PromptMethod::coop}) {
+    if (GetParam() == Profile::filo_release && method != PromptMethod::cocoop) continue;
+    ModelSettings changed = settings();
+    changed.prompts.method = method;
+    ImageBatch images = batch({"metal_nut", "metal_nut", "metal_nut"});
+    const std::vector<Box> boxes = {
+        {0, 0, 0.2f, 0.2f, 0.9f, {}}, {0.4f, 0.4f, 0.6f, 0.6f, 0.9f, {}}, {0.8f, 0.8f, 1, 1, 0.9f, {}}};
+    images.boxes = {{boxes[0]}, boxes, {boxes[1], boxes[2]}};
+    std::vector<torch::Tensor> first;
+    for (std::vector<std::int64_t> order = {0, 1, 2}; order[0] < 3; std::ranges::for_each(
+             order, [](auto& i) { ++i; })) {
+      const auto made = system(changed);  // has encoded nothing yet
+      const FrozenVectors frozen = made->frozen_vectors(phase(*made, "adapter"));
+      std::vector<torch::Tensor> found(3);
+      for (const std::int64_t image : order)
+        found[static_cast<std::size_t>(image % 3)] = frozen(one_image(images, image % 3));
+      if (first.empty()) first = found;
+      for (std::size_t image = 0; image < 3; ++image)
+        EXPECT_TRUE(torch::equal(found[image], first[image])) << "image " << image << ", begun with " << order[0];
+    }
+  }
 }
 
 TEST_P(EverySystem, LossesAreThoseThatItsPhasesName) {
@@ -300,6 +328,39 @@ TEST_P(FiloPlusPlus, WithCoOpTextsOfOneClassDifferOnlyByTheFilter) {
   const auto output = system(coop)->test_forward(batch());
   EXPECT_TRUE(torch::equal(output.text_normal[0], output.text_normal[2]));
   EXPECT_FALSE(torch::allclose(output.text_normal[0], output.text_normal[1]));
+}
+
+// How often layers were normalised while `action` ran in this thread: none is outside the text tower.
+int layer_norms(const std::function<void()>& action) {
+  static thread_local int count;
+  count = 0;
+  const auto handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback([](const at::RecordFunction& function) -> std::unique_ptr<at::ObserverContext> {
+        if (std::string(function.name()) == "aten::layer_norm") ++count;
+        return nullptr;
+      }).scopes({at::RecordScope::FUNCTION}));
+  action();
+  at::removeCallback(handle);
+  return count;
+}
+
+TEST_P(FiloPlusPlus, TextsThatDoNotSeeTheImageAreEncodedOnceAClassForPhaseTwo) {
+  // Guards a quarter of an hour at ViT-L before phase two: CoOp's and fixed prompts are the same for all images.
+  for (const PromptMethod method : {PromptMethod::coop, PromptMethod::none, PromptMethod::cocoop}) {
+    ModelSettings changed = settings();
+    changed.prompts.method = method;
+    const auto made = system(changed);
+    const FrozenVectors frozen = made->frozen_vectors(phase(*made, "adapter"));
+    const ImageBatch images = batch({"metal_nut", "pcb1", "metal_nut", "pcb1"});
+    for (std::int64_t image = 0; image < 4; ++image) {
+      const int norms = layer_norms([&] { frozen(one_image(images, image)); });
+      if (image < 2 || method == PromptMethod::cocoop) {
+        EXPECT_GT(norms, 0) << "image " << image;
+      } else {
+        EXPECT_EQ(norms, 0) << "image " << image;
+      }
+    }
+  }
 }
 
 TEST_P(FiloPlusPlus, BoxesPickThePositionsAndSuppressTheRest) {
