@@ -161,8 +161,6 @@ class Evaluation {
     stage_.events().write("metrics", metrics);
     stage_.finish(metrics, {{artifact_name::heat_maps, artifact_name::heat_maps},
                             {artifact_name::interpretations, interpretations_name}});
-    std::error_code ignored;
-    if (stage_.is_root()) std::filesystem::remove_all(stage_.workspace().kept_folder(stage_.key()), ignored);
   }
 
  private:

@@ -107,7 +107,7 @@ class PhaseLoop {
       verify("after snapshot " + from->snapshot);
       snapshots_.set_newest(from->snapshot);
     }
-    batches_ = make_phase_batches(phase, system, reader, boxes, communicator_);
+    batches_ = make_phase_batches(stage, phase, system, reader, boxes);
   }
 
   void run() {

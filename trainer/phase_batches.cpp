@@ -2,14 +2,21 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <optional>
+#include <set>
 
+#include "base/hash.hpp"
+#include "base/signals.hpp"
+#include "cluster/agreement.hpp"
 #include "trainer/device.hpp"
+#include "trainer/kept_rows.hpp"
 
 namespace filo {
 namespace {
 
 constexpr int prefetched_samples = 16;
+constexpr std::size_t images_at_a_time = 4;  // of each rank, ahead of a phase
 
 class StreamedBatches final : public PhaseBatches {
  public:
@@ -30,15 +37,30 @@ class StreamedBatches final : public PhaseBatches {
   std::optional<Prefetcher> prefetcher_;
 };
 
+// Of what a phase's frozen vectors depend on and the stage's spec does not tell: the parameters that another phase has
+// trained.
+std::string digest_of_frozen(const TrainingPhase& phase, const System& system, std::size_t images) {
+  std::set<std::string> learning;
+  for (const ParameterGroup& group : phase.groups) learning.insert(group.names.begin(), group.names.end());
+  Sha256 sum;
+  sum.update("1 " + phase.name + " " + std::to_string(images) + " " + std::to_string(phase.frozen_width) + "\n");
+  for (const auto& [name, parameter] : system.parameters()) {
+    if (learning.contains(name)) continue;
+    const torch::Tensor values = parameter.detach().to(torch::kCPU).contiguous();
+    sum.update(name + "\n");
+    sum.update(std::string_view(static_cast<const char*>(values.const_data_ptr()), values.nbytes()));
+  }
+  return sum.hex();
+}
+
 class HeldBatches final : public PhaseBatches {
  public:
-  HeldBatches(const TrainingPhase& phase, const System& system, const ShardReader& reader,
-              const std::vector<ImageBoxes>& boxes, Communicator& communicator)
-      : reader_(reader), boxes_(boxes) {
-    const std::int64_t size = reader.layout().global_size;
-    const torch::Tensor table = all_vectors(phase, system, communicator);
-    global_ = table.narrow(1, 0, size);
-    if (phase.frozen_width > 0) frozen_ = table.narrow(1, size, phase.frozen_width);
+  HeldBatches(Stage& stage, const TrainingPhase& phase, const System& system, const ShardReader& reader,
+              const std::vector<ImageBoxes>& boxes)
+      : stage_(stage), reader_(reader), boxes_(boxes) {
+    const torch::Tensor global = all_global();
+    if (phase.frozen_width > 0) frozen_ = all_frozen(phase, system, global).to(compute_device());
+    global_ = global.to(compute_device());
     std::vector<std::int64_t> labels;
     for (std::size_t i = 0; i < reader.size(); ++i) labels.push_back(reader.info(i).label);
     labels_ = torch::tensor(labels).to(compute_device());
@@ -69,25 +91,77 @@ class HeldBatches final : public PhaseBatches {
     return images;
   }
 
-  // [N, C + K]: each rank computes its share; a sum over zero-filled tables gives every rank the whole.
-  torch::Tensor all_vectors(const TrainingPhase& phase, const System& system, Communicator& communicator) const {
-    const torch::NoGradGuard no_grad;
-    const std::int64_t size = reader_.layout().global_size;
-    torch::Tensor table = torch::zeros({static_cast<std::int64_t>(reader_.size()), size + phase.frozen_width});
+  // [N, C] on the CPU: each rank reads its share; a sum over zero-filled tables gives every rank the whole.
+  torch::Tensor all_global() const {
+    Communicator& communicator = stage_.communicator();
+    torch::Tensor table = torch::zeros({static_cast<std::int64_t>(reader_.size()), reader_.layout().global_size});
     const auto ranks = static_cast<std::size_t>(communicator.world_size());
-    const FrozenVectors frozen = system.frozen_vectors(phase);
     for (auto index = static_cast<std::size_t>(communicator.rank()); index < reader_.size(); index += ranks) {
       const FeatureSample sample = reader_.read(index, {.global = true, .maps = false, .mask = false});
-      ImageBatch image = images_of({index});
-      image.global = torch::tensor(sample.global).unsqueeze(0).to(compute_device());
-      const torch::Tensor row = table[static_cast<std::int64_t>(index)];
-      row.narrow(0, 0, size).copy_(image.global[0]);
-      if (phase.frozen_width > 0) row.narrow(0, size, phase.frozen_width).copy_(frozen(image)[0]);
+      table[static_cast<std::int64_t>(index)].copy_(torch::tensor(sample.global));
     }
     communicator.all_reduce_sum(table.data_ptr<float>(), static_cast<std::size_t>(table.numel()));
-    return table.to(compute_device());
+    return table;
   }
 
+  // [N, K] on the CPU, rank 0's on every rank. The images in their order, so many at a time: each rank computes a share
+  // of them, and rank 0 keeps them for the attempt that goes on.
+  torch::Tensor all_frozen(const TrainingPhase& phase, const System& system, const torch::Tensor& global) const {
+    Communicator& communicator = stage_.communicator();
+    const std::size_t total = reader_.size();
+    std::optional<KeptRows> kept;
+    if (stage_.is_root())
+      kept.emplace(stage_.workspace().kept_folder(stage_.key()) /
+                       (phase.name + "-" + digest_of_frozen(phase, system, total).substr(0, 16)),
+                   total, static_cast<std::size_t>(phase.frozen_width));
+    std::uint64_t done = kept ? kept->size() : 0;
+    communicator.broadcast(&done, sizeof done, 0);
+    const FrozenVectors vectors_of = system.frozen_vectors(phase);
+    const auto rank = static_cast<std::size_t>(communicator.rank());
+    const auto ranks = static_cast<std::size_t>(communicator.world_size());
+    if (done > 0) report_progress(phase, done);
+    while (done < total) {
+      if (const int signal = agree_stop(communicator, stop_requested())) stop(phase, signal, done);
+      const std::size_t images = std::min(ranks * images_at_a_time, total - done);
+      std::string mine;
+      for (std::size_t i = images * rank / ranks; i < images * (rank + 1) / ranks; ++i)
+        mine += frozen_bytes(vectors_of, done + i, global);
+      std::string rows;
+      for (const std::string& share : communicator.gather_bytes(mine)) rows += share;
+      if (kept) {
+        stage_.expect_current();
+        kept->append({reinterpret_cast<const float*>(rows.data()), rows.size() / sizeof(float)});
+      }
+      report_progress(phase, done += images);
+    }
+    torch::Tensor table = torch::empty({static_cast<std::int64_t>(total), phase.frozen_width});
+    if (kept) std::ranges::copy(kept->values(), table.data_ptr<float>());
+    communicator.broadcast(table.data_ptr(), table.nbytes(), 0);
+    return table;
+  }
+
+  // K float32.
+  std::string frozen_bytes(const FrozenVectors& vectors_of, std::size_t index, const torch::Tensor& global) const {
+    ImageBatch image = images_of({index});
+    image.global = global.narrow(0, static_cast<std::int64_t>(index), 1).to(compute_device());
+    const torch::Tensor vectors = vectors_of(image).to(torch::kCPU).contiguous();
+    return {static_cast<const char*>(vectors.const_data_ptr()), vectors.nbytes()};
+  }
+
+  void report_progress(const TrainingPhase& phase, std::size_t done) const {
+    stage_.events().write("progress",
+                          {{"done", done}, {"total", reader_.size()}, {"unit", "images ahead of phase " + phase.name}});
+  }
+
+  // All ranks, after the same image.
+  [[noreturn]] void stop(const TrainingPhase& phase, int signal, std::size_t done) const {
+    stage_.events().write("stopped", {{"signal", signal}});
+    throw StoppedEarly("train: stopped by signal " + std::to_string(signal) + " after " + std::to_string(done) +
+                       " of " + std::to_string(reader_.size()) + " images ahead of phase " + phase.name +
+                       "; they are kept, the same command goes on there");
+  }
+
+  Stage& stage_;
   const ShardReader& reader_;
   const std::vector<ImageBoxes>& boxes_;
   torch::Tensor global_, frozen_;  // [N, C], [N, K] (or undefined)
@@ -96,11 +170,10 @@ class HeldBatches final : public PhaseBatches {
 
 }  // namespace
 
-std::unique_ptr<PhaseBatches> make_phase_batches(const TrainingPhase& phase, const System& system,
-                                                 const ShardReader& reader, const std::vector<ImageBoxes>& boxes,
-                                                 Communicator& communicator) {
+std::unique_ptr<PhaseBatches> make_phase_batches(Stage& stage, const TrainingPhase& phase, const System& system,
+                                                 const ShardReader& reader, const std::vector<ImageBoxes>& boxes) {
   if (phase.patches) return stream_batches(reader, boxes);
-  return std::make_unique<HeldBatches>(phase, system, reader, boxes, communicator);
+  return std::make_unique<HeldBatches>(stage, phase, system, reader, boxes);
 }
 
 std::unique_ptr<PhaseBatches> stream_batches(const ShardReader& reader, const std::vector<ImageBoxes>& boxes) {

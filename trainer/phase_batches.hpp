@@ -4,10 +4,10 @@
 #include <memory>
 #include <vector>
 
-#include "cluster/communicator.hpp"
 #include "data/shards/shards.hpp"
 #include "model/systems/system.hpp"
 #include "trainer/feature_batch.hpp"
+#include "trainer/stage.hpp"
 
 namespace filo {
 
@@ -24,10 +24,12 @@ class PhaseBatches {
 
 // Of a phase that needs patches: whole samples from the cache. Of another: its global features, and what the system
 // computes ahead of each image (System::frozen_vectors), each rank its share of the images; masks are then undefined.
-// Collective over `communicator` (host memory). All arguments must outlive what is returned.
-std::unique_ptr<PhaseBatches> make_phase_batches(const TrainingPhase& phase, const System& system,
-                                                 const ShardReader& reader, const std::vector<ImageBoxes>& boxes,
-                                                 Communicator& communicator);
+// That may take long: it is told as progress, and kept in the stage's folder under a digest of the parameters that it
+// depends on. The vectors have the same bits on any number of ranks and however often they were interrupted.
+//
+// Collective. Throws StoppedEarly where a rank was asked to stop. All arguments must outlive what is returned.
+std::unique_ptr<PhaseBatches> make_phase_batches(Stage& stage, const TrainingPhase& phase, const System& system,
+                                                 const ShardReader& reader, const std::vector<ImageBoxes>& boxes);
 
 // Whole samples from the cache, whatever the phase.
 std::unique_ptr<PhaseBatches> stream_batches(const ShardReader& reader, const std::vector<ImageBoxes>& boxes);

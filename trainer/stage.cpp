@@ -72,6 +72,8 @@ void Stage::finish(const Json& metrics, const std::map<std::string, std::string>
                      .metrics = metrics,
                      .artifacts = artifacts},
                     start_);
+  std::error_code ignored;
+  fs::remove_all(workspace_.kept_folder(key()), ignored);
 }
 
 namespace {

@@ -60,9 +60,9 @@ class Stage {
 
   EventLog& events() { return events_; }  // writes on rank 0 only
 
-  // Moves the artifacts from output() into the stage's folder and writes result.json (rank 0; last of all). Throws
-  // Error where a newer attempt or start has taken this one's place (Workspace::commit()). `artifacts`: name -> path
-  // relative to the stage's folder, and to output().
+  // Moves the artifacts from output() into the stage's folder and writes result.json (rank 0; last of all), after which
+  // nothing is kept for further attempts. Throws Error where a newer attempt or start has taken this one's place
+  // (Workspace::commit()). `artifacts`: name -> path relative to the stage's folder, and to output().
   void finish(const Json& metrics, const std::map<std::string, std::string>& artifacts);
 
  private:

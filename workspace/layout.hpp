@@ -65,7 +65,8 @@ class WorkspaceLayout {
   }
   std::filesystem::path boxes_file(const std::string& key) const { return stage_folder(key) / "boxes.json"; }
   std::filesystem::path snapshots_folder(const std::string& key) const { return stage_folder(key) / "snapshots"; }
-  // What an evaluation has finished of its classes, kept for the attempt that goes on; gone once it is done.
+  // What an evaluation has finished of its classes, and a training of what it computes ahead of a phase: kept for the
+  // attempt that goes on; gone once it is done.
   std::filesystem::path kept_folder(const std::string& key) const { return stage_folder(key) / "kept"; }
   std::filesystem::path features_folder(const std::string& key) const { return root_ / "features" / key; }
   // Says under which digest the checkpoint was collected (workspace/artifacts.hpp).

@@ -237,6 +237,97 @@ def an_epoch_is_told_whole_however_often_it_was_stopped():
     lab.check_same_checkpoint()
 
 
+class AheadOfPhaseTwo(Lab):
+    """A training of one step in phase one, and then of so many prompts that what is computed ahead of phase two takes seconds: 28 images."""
+
+    row_bytes = 2 * 128 * 4
+
+    def __init__(self, name):
+        super().__init__(f"ahead-{name}", "train")
+        self.spec["train"]["batch_size"] = 28
+        self.spec["train"]["main"]["epochs"] = 1
+        self.spec["train"]["adapter"]["epochs"] = 100
+        self.spec["model"]["prompts"]["positions"] = "all"
+        for entry in self.spec["descriptions"]["classes"].values():
+            entry["descriptions"] = [f"{text} of the kind {i}" for text in entry["descriptions"] for i in range(4)]
+        self.write_spec(self.spec)
+
+    def is_in_phase_two(self):
+        return any(event["phase"] == "adapter" for event in self.events("step"))
+
+    def done(self):
+        return [event["done"] for event in self.events("progress")]
+
+    def kept(self):
+        """{file: its rows}: records of two u64 (first row, rows), a digest in 64 hex digits, rows of 2 x 128 float32."""
+        found = {}
+        for path in sorted(self.stage.glob("kept/*")):
+            data, rows = path.read_bytes(), b""
+            while data:
+                size = int.from_bytes(data[8:16], "little") * self.row_bytes
+                rows, data = rows + data[80 : 80 + size], data[80 + size :]
+            found[path.name] = rows
+        return found
+
+    def checkpoint(self):
+        return sha256(self.stage / "checkpoint/params.safetensors")
+
+    def killed(self, ranks=2):
+        """By kill -9 in the middle."""
+        process = self.start(ranks=ranks)
+        self.wait_for("progress", 1, process)
+        for pid in self.ranks(process).values():
+            os.kill(pid, signal.SIGKILL)
+        check(process.wait(timeout=60) != 0, "a killed worker ended well")
+
+
+def what_is_computed_ahead_of_phase_two_is_gone_on_with():
+    """Guards a quarter of an hour at ViT-L: it is told as progress, stopped with 75 by agreement, outlives kill -9 and a cut-off file, and
+    comes to the checkpoint of a run that nobody disturbed."""
+    undisturbed = AheadOfPhaseTwo("undisturbed")
+    undisturbed.run()
+    done = undisturbed.done()
+    check(done == [8, 16, 24, 28] and undisturbed.events("progress")[0]["total"] == 28, f"progress: {done}")
+    check(undisturbed.events("progress")[0]["unit"] == "images ahead of phase adapter", "another unit")
+
+    lab = AheadOfPhaseTwo("stopped")
+    told = stop_after(lab, "progress", 1)
+    stopped = lab.done()[-1]
+    check(stopped < 28 and f"after {stopped} of 28 images ahead of phase adapter; they are kept" in told, told)
+    check(lab.events("stopped") and not lab.is_in_phase_two(), "it trained on")
+    lab.killed()
+    check(lab.done()[0] == stopped, f"it began at {lab.done()}, {stopped} were kept")
+    kept = next(lab.stage.glob("kept/*"))
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-10])
+    told = lab.run()
+    check("damaged or cut off after row" in told, told)
+    check(0 < lab.done()[0] < 28 and lab.done()[-1] == 28, f"progress after a cut: {lab.done()}")
+    check(lab.checkpoint() == undisturbed.checkpoint(), "other parameters than undisturbed")
+    check(not (lab.stage / "kept").exists(), "what was kept is still there")
+
+
+def what_is_computed_ahead_of_phase_two_is_the_same_on_any_number_of_ranks():
+    """Guards going on with more or fewer nodes: the vectors have the same bits; and those of other parameters are not taken."""
+    lab = AheadOfPhaseTwo("ranks")
+    stop_after(lab, "step", 2)  # the first of phase two: they are whole
+    whole = lab.kept()
+    check(len(whole) == 1 and [len(rows) for rows in whole.values()] == [28 * lab.row_bytes], f"kept: {list(whole)}")
+    for ranks in (1, 3):
+        shutil.rmtree(lab.stage / "kept")
+        stop_after(lab, "progress", 1, rank=0, ranks=ranks)
+        check(not lab.is_in_phase_two(), "the stop came late: this tests nothing")
+        stop_after(lab, "step", 1, rank=0, ranks=2 if ranks == 1 else 1)
+        check(lab.kept() == whole, f"other bits on {ranks} ranks")
+
+    shutil.rmtree(lab.stage / "snapshots")
+    lab.spec["train"]["main"]["learning_rate"] = {"prompts": 0.002, "mdci": 0.002}
+    lab.write_spec(lab.spec)
+    stop_after(lab, "progress", 1)
+    check(lab.done()[0] == 8, f"vectors of other parameters were taken: {lab.done()}")
+    check(len(lab.kept()) == 2, f"kept: {list(lab.kept())}")
+
+
 def processes_that_do_not_know_of_each_other_do_no_work():
     """Guards srun without an MPI that the worker knows: each of two processes would train everything into one folder."""
     lab = Lab("strangers", "train")
