@@ -11,6 +11,7 @@
 #include "base/log.hpp"
 #include "base/signals.hpp"
 #include "cluster/agreement.hpp"
+#include "cluster/ranges.hpp"
 #include "data/sampler.hpp"
 #include "data/split.hpp"
 #include "trainer/gradients.hpp"
@@ -29,21 +30,31 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Where the time of a step goes, in seconds.
+// Where the time of a step goes, in seconds; on Nsight's timeline too.
 class StepTimes {
  public:
   void begin() { parts_ = {}, started_ = last_ = Clock::now(); }
-  // What has gone by since the last part ended counts as `part`.
-  void end_part(const char* part) {
+  // From here on, up to the next part or end().
+  void enter(const char* part) {
+    end();
+    part_ = part;
+    open_range(part);
+  }
+  void end() {
     const Clock::time_point now = Clock::now();
-    parts_[part] += std::chrono::duration<double>(now - last_).count();
+    if (part_ != nullptr) {
+      parts_[part_] += std::chrono::duration<double>(now - last_).count();
+      close_range();
+    }
     last_ = now;
+    part_ = nullptr;
   }
   double total() const { return seconds_since(started_); }
   const std::map<std::string, double>& parts() const { return parts_; }
 
  private:
   std::map<std::string, double> parts_;
+  const char* part_ = nullptr;
   Clock::time_point started_, last_;
 };
 
@@ -175,12 +186,14 @@ class PhaseLoop {
   // The same on every rank.
   void run_step() {
     times_.begin();
+    times_.enter("other");
     const auto images = static_cast<double>(images_of_step());
     LossSums sums = compute(indices(sampler_.local_batch(position_.epoch, position_.step)), images);
+    times_.enter("all_reduce");
     const TensorMap& gradients = exchange_.finish();  // summed over the ranks
     communicator_.all_reduce_sum(sums.data(), sums.size());
+    times_.enter("optimizer");
     const double gradient_norm = norm_of(gradients);
-    times_.end_part("all_reduce");
     const double factor = rate_factor();
     const bool finite = std::isfinite(sums[0]) && std::isfinite(gradient_norm);  // the same bits on every rank
     if (finite) {
@@ -192,7 +205,7 @@ class PhaseLoop {
     } else {
       skip_step(sums[0] / images);
     }
-    times_.end_part("optimizer");
+    times_.end();
     ++position_.step;
     ++position_.total;
     if (finite) report_step(sums, images, gradient_norm, factor);
@@ -230,19 +243,18 @@ class PhaseLoop {
   LossSums compute(const std::vector<std::size_t>& samples, double global_images) {
     LossSums sums(1 + phase_.loss_terms.size());
     exchange_.begin();
-    times_.end_part("other");
     const std::size_t at_once =
         settings_.micro_batch_size > 0 ? static_cast<std::size_t>(settings_.micro_batch_size) : samples.size();
     for (const auto& piece : pieces_of(samples, at_once)) {
+      times_.enter("read");
       const FeatureBatch batch = batches_->take(piece);
-      times_.end_part("read");
+      times_.enter("forward");
       const Losses losses = losses_of(batch);
-      times_.end_part("forward");
+      times_.enter("backward");
       const auto images = static_cast<double>(piece.size());
       if (piece.back() == samples.back()) exchange_.expect_last_backward();
       (losses.total * (images / global_images)).backward();  // the ranks' sum is the mean over the global batch
       add(sums, losses, images);
-      times_.end_part("backward");
     }
     return sums;
   }

@@ -73,7 +73,7 @@ TARGETS = {f"filo_{room}": room for room in BELOW if "/" not in room and room !=
 OUTSIDE = {
     r"(torch|ATen|c10|caffe2)/": {"model", "trainer", "app/worker"},
     r"mpi\.h|nccl\.h": {"cluster"},
-    r"(cuda|cuda_runtime|cuda_bf16|cuda_fp16|cublas\w*|mma)\.h": {"cluster", "model/kernels"},
+    r"nvtx3/|(cuda|cuda_runtime|cuda_bf16|cuda_fp16|cublas\w*|mma)\.h": {"cluster", "model/kernels"},
     r"hdf5\.h|H5": {"data/shards"},
     r"(png|jpeglib)\.h": {"data/images"},
     r"yaml-cpp/": {"settings"},
