@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "base/installed.hpp"
-#include "settings/enum_names.hpp"
+#include "settings/model_names.hpp"
 #include "settings/yaml.hpp"
 
 namespace filo {
@@ -13,10 +13,6 @@ namespace {
 const EnumNames<Profile> profiles = {{Profile::paper, "paper"}, {Profile::filo_release, "filo-release"}};
 const EnumNames<PromptMethod> methods = {
     {PromptMethod::coop, "coop"}, {PromptMethod::cocoop, "cocoop"}, {PromptMethod::none, "none"}};
-const EnumNames<PositionSource> positions = {
-    {PositionSource::boxes, "boxes"}, {PositionSource::all, "all"}, {PositionSource::none, "none"}};
-const EnumNames<BoxSource> box_sources = {
-    {BoxSource::none, "none"}, {BoxSource::file, "file"}, {BoxSource::grounding_dino, "grounding-dino"}};
 const EnumNames<ClipActivation> activations = {
     {ClipActivation::weights, "weights"}, {ClipActivation::gelu, "gelu"}, {ClipActivation::quick_gelu, "quick_gelu"}};
 
@@ -58,7 +54,7 @@ Schema prompt_schema(bool release) {
        release ? always(true, "filo-release has no other prompts") : Schema::boolean(fallback.learnable_template)},
       {"generic_states", Schema::boolean(fallback.generic_states)},
       {"descriptions", Schema::text(fallback.descriptions)},
-      {"positions", positions.schema(fallback.positions)},
+      {"positions", position_names.schema(fallback.positions)},
       {"filter", release ? always(false, only_paper) : Schema::boolean(fallback.filter)},
   });
 }
@@ -87,6 +83,11 @@ void check_model(const Json& model, const Schema::Complain& complain) {
 
 }  // namespace
 
+const EnumNames<PositionSource> position_names = {
+    {PositionSource::boxes, "boxes"}, {PositionSource::all, "all"}, {PositionSource::none, "none"}};
+const EnumNames<BoxSource> box_source_names = {
+    {BoxSource::none, "none"}, {BoxSource::file, "file"}, {BoxSource::grounding_dino, "grounding-dino"}};
+
 Profile profile_of(const SourceValue* model) {
   const SourceValue* profile = model == nullptr ? nullptr : model->find("profile");
   return profile != nullptr && profile->scalar == profiles.name(Profile::filo_release) ? Profile::filo_release
@@ -107,7 +108,7 @@ Schema model_schema(Profile profile) {
       {"vv_from", Schema::integer(fallback.vv_from, 1, 1000)},
       {"prompts", prompt_schema(release)},
       {"mdci", mdci_schema(release)},
-      {"boxes", Schema::record({{"source", box_sources.schema(fallback.boxes.source)},
+      {"boxes", Schema::record({{"source", box_source_names.schema(fallback.boxes.source)},
                                 {"file", Schema::text(fallback.boxes.file)},
                                 {"suppression", Schema::number(fallback.boxes.suppression, 0, 1)}})},
   });
@@ -135,12 +136,12 @@ ModelSettings model_settings_of(const Json& json) {
                   .learnable_template = prompts.at("learnable_template"),
                   .generic_states = prompts.at("generic_states"),
                   .descriptions = prompts.at("descriptions"),
-                  .positions = positions.value(prompts.at("positions")),
+                  .positions = position_names.value(prompts.at("positions")),
                   .filter = prompts.at("filter")},
       .mdci = {.kernels = mdci.at("kernels").get<std::vector<std::array<int, 2>>>(),
                .deformable = mdci.at("deformable"),
                .modulated = mdci.at("modulated")},
-      .boxes = {.source = box_sources.value(boxes.at("source")),
+      .boxes = {.source = box_source_names.value(boxes.at("source")),
                 .file = boxes.at("file"),
                 .suppression = boxes.at("suppression")},
   };
@@ -168,14 +169,14 @@ Json to_json(const ModelSettings& settings) {
             {"learnable_template", settings.prompts.learnable_template},
             {"generic_states", settings.prompts.generic_states},
             {"descriptions", settings.prompts.descriptions},
-            {"positions", positions.name(settings.prompts.positions)},
+            {"positions", position_names.name(settings.prompts.positions)},
             {"filter", settings.prompts.filter}}},
           {"mdci",
            {{"kernels", settings.mdci.kernels},
             {"deformable", settings.mdci.deformable},
             {"modulated", settings.mdci.modulated}}},
           {"boxes",
-           {{"source", box_sources.name(settings.boxes.source)},
+           {{"source", box_source_names.name(settings.boxes.source)},
             {"file", settings.boxes.file},
             {"suppression", settings.boxes.suppression}}}};
 }

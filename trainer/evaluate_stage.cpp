@@ -200,7 +200,8 @@ class Evaluation {
     const torch::NoGradGuard no_grad;
     std::optional<FewShotMemory> memory;
     if (spec_.evaluate.shots > 0)
-      memory = few_shot_memory(*clip_, spec_.model, dataset_, name, spec_.evaluate.shots, spec_.seed);
+      memory = few_shot_memory(*clip_, spec_.model, dataset_, name, spec_.evaluate.shots,
+                               spec_.evaluate.seed.value_or(spec_.seed));
     TestingOptions options;
     options.memory = memory ? &*memory : nullptr;
     options.vision_language = spec_.evaluate.vision_language;

@@ -188,15 +188,14 @@ class Planner {
   std::unordered_map<std::string, std::string> known_;  // features, boxes and trainings: what they are made of -> key
 };
 
-// Of points that have names and are not one and the same, nothing but the seed is told: the rest would be long.
+// Of points that have names and are not one and the same, nothing but the seeds is told: the rest would be long.
 void keep_equal(AxisValues& values, const AxisValues& others) {
   const bool named = values.contains("name") || others.contains("name");
   std::erase_if(values, [&](const auto& value) {
     const auto other = others.find(value.first);
     return other == others.end() || other->second != value.second;
   });
-  if (named && !values.contains("name"))
-    std::erase_if(values, [](const auto& value) { return value.first != "train.seed"; });
+  if (named && !values.contains("name")) std::erase_if(values, [](const auto& value) { return !is_seed(value.first); });
 }
 
 // What the trials that name a stage have in common goes into its label.

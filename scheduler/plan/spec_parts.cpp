@@ -37,6 +37,25 @@ void check_against_weights(const Experiment& experiment, const ModelSettings& mo
     refuse("model.boxes.file", "found nothing, expected the file of boxes that model.boxes.source: file reads");
 }
 
+void check_evaluated(const Experiment& experiment, const ModelSettings& model, const EvaluateSettings& evaluate) {
+  if (model.profile == Profile::filo_release && evaluate.filter.value_or(false))
+    throw UsageError(experiment.place("evaluate.filter"),
+                     "found true with profile filo-release, which has no filter, expected false or nothing");
+  if (evaluate.boxes == BoxSource::file && model.boxes.file.empty())
+    throw UsageError(experiment.place("model.boxes.file"),
+                     "found nothing, expected the file of boxes that evaluate.boxes: file reads");
+}
+
+// As it stands in the spec: what the spec's `model` says already is left out, and a seed that decides nothing or is the
+// training's, so that equal evaluations are one stage.
+EvaluateSettings without_what_others_say(EvaluateSettings settings, std::uint64_t train_seed) {
+  settings.filter.reset();
+  settings.positions.reset();
+  settings.boxes.reset();
+  if (settings.shots == 0 || settings.seed == train_seed) settings.seed.reset();
+  return settings;
+}
+
 // The part of a descriptions file (or "none") that a data set's classes need.
 Json select_descriptions(const std::string& source, const DatasetInfo& dataset) {
   const Descriptions all = descriptions_named(source, dataset.classes);
@@ -78,21 +97,25 @@ const ClipInfo& SpecParts::clip(const std::string& folder) {
 }
 
 const ModelParts& SpecParts::model(const Variant& variant) {
-  auto found = models_.find(variant.sections[0]);
-  if (found == models_.end()) found = models_.emplace(variant.sections[0], make_model(variant.settings.model)).first;
+  const EvaluateSettings& evaluate = variant.settings.evaluate;
+  const ModelKey key = {variant.sections[0], evaluate.filter, evaluate.positions, evaluate.boxes};
+  auto found = models_.find(key);
+  if (found == models_.end()) found = models_.emplace(key, make_model(variant.settings.model, evaluate)).first;
   return found->second;
 }
 
-ModelParts SpecParts::make_model(const ModelSettings& given) {
+ModelParts SpecParts::make_model(const ModelSettings& given, const EvaluateSettings& evaluate) {
   const ClipInfo& weights = clip(given.clip);
   check_against_weights(*experiment_, given, weights);
-  ModelParts parts;
-  parts.train_boxes = training_uses_boxes(given);
-  parts.evaluate_boxes = evaluation_uses_boxes(given);
+  check_evaluated(*experiment_, given, evaluate);
   ModelSettings model = given;
   model.clip_activation = planned_activation(given, weights.sizes);
+  const ModelSettings evaluated = evaluated_model(model, evaluate);
+  ModelParts parts;
+  parts.train_boxes = training_uses_boxes(model);
+  parts.evaluate_boxes = evaluation_uses_boxes(evaluated);
   parts.clip = any(spec_member::clip, to_json(ClipReference{weights.path, weights.digest}));
-  parts.model = any(spec_member::model, model_of_evaluation(model, weights.path));
+  parts.model = any(spec_member::model, model_of_evaluation(evaluated, weights.path));
   parts.train_model = any(spec_member::model, model_of_training(model, weights.path));
   const Json features = model_of_features(model);
   for (const auto& [key, value] : features.items()) parts.features.push_back(any(key, value));
@@ -100,22 +123,26 @@ ModelParts SpecParts::make_model(const ModelSettings& given) {
 }
 
 template <typename Make>
-SpecPart SpecParts::section(const std::string& name, std::size_t number, Make make) {
-  SpecPart& known = sections_[name + std::to_string(number)];
+SpecPart SpecParts::section(const std::string& name, const std::string& number, Make make) {
+  SpecPart& known = sections_[name + number];
   if (!known) known = any(name, make());
   return known;
 }
 
 SpecPart SpecParts::train(const Variant& variant) {
-  return section(spec_member::train, variant.sections[1], [&] { return to_json(variant.settings.train); });
+  return section(spec_member::train, std::to_string(variant.sections[1]),
+                 [&] { return to_json(variant.settings.train); });
 }
 
 SpecPart SpecParts::evaluate(const Variant& variant) {
-  return section(spec_member::evaluate, variant.sections[2], [&] { return to_json(variant.settings.evaluate); });
+  const EvaluateSettings settings = without_what_others_say(variant.settings.evaluate, variant.settings.train.seed);
+  return section(spec_member::evaluate, std::to_string(variant.sections[2]) + (settings.seed ? " seeded" : ""),
+                 [&] { return to_json(settings); });
 }
 
 SpecPart SpecParts::seed(const Variant& variant) {
-  return section(spec_member::seed, variant.sections[1], [&] { return Json(variant.settings.train.seed); });
+  return section(spec_member::seed, std::to_string(variant.sections[1]),
+                 [&] { return Json(variant.settings.train.seed); });
 }
 
 SpecPart SpecParts::datasets(const std::string& name, const std::vector<std::string>& datasets, bool by_name) {

@@ -5,7 +5,9 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -19,7 +21,7 @@ namespace filo {
 
 using SpecPart = std::shared_ptr<const StageSpec::Part>;
 
-// What the stages' specs take from one `model:` section.
+// What the stages' specs take from one `model:` section, and from what `evaluate:` says of the model.
 struct ModelParts {
   SpecPart model;        // of evaluations
   SpecPart train_model;  // without what acts at evaluation only
@@ -56,11 +58,13 @@ class SpecParts {
   SpecPart any(const std::string& name, Json value);
 
  private:
+  using ModelKey =
+      std::tuple<std::size_t, std::optional<bool>, std::optional<PositionSource>, std::optional<BoxSource>>;
   template <typename Make>
-  SpecPart section(const std::string& name, std::size_t number, Make make);
+  SpecPart section(const std::string& name, const std::string& number, Make make);
   const ClipInfo& clip(const std::string& folder);
   const Json& descriptions_of(const std::string& source, const DatasetInfo& dataset);
-  ModelParts make_model(const ModelSettings& given);
+  ModelParts make_model(const ModelSettings& given, const EvaluateSettings& evaluate);
   const std::string& file_digest(const std::string& path);
 
   const Workspace& workspace_;
@@ -72,7 +76,7 @@ class SpecParts {
   std::map<std::string, std::string> file_digests_;                   // by path
   std::unordered_map<std::string, SpecPart> parts_;                   // by name and value
   std::unordered_map<std::string, SpecPart> sections_;                // of experiment_, by name and number
-  std::unordered_map<std::size_t, ModelParts> models_;                // likewise
+  std::map<ModelKey, ModelParts> models_;                             // likewise
 };
 
 }  // namespace filo

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/text.hpp"
+#include "settings/schema.hpp"
 
 namespace filo {
 namespace {
@@ -43,6 +44,21 @@ ExtraPoint read_point(const SourceValue& written, const std::string& shown, cons
     }
   }
   return point;
+}
+
+Schema seed_list() { return Schema::list(Schema::integer(std::nullopt, 0, 1e18), Json::array()); }
+
+AxisGroup read_seed_group(const SourceValue& seeds, const std::string& key, const std::string& shown,
+                          const std::vector<ExtraPoint>& points, Problems& problems) {
+  each_value_once(seeds.items, shown, problems);
+  AxisGroup group{.keys = {key}, .values = {}};
+  for (const auto& seed : seeds.items) group.values.push_back({{key, seed}});
+  for (std::size_t i = 0; i < points.size(); ++i)
+    for (const auto& [set, value] : points[i].values)
+      if (set == key)
+        problems.add(value, "include[" + std::to_string(i) + "]." + key,
+                     "found both " + shown + " and " + key + " in a point, expected one of them");
+  return group;
 }
 
 }  // namespace
@@ -103,20 +119,29 @@ std::vector<ExtraPoint> read_points(const SourceValue& experiment, const AxisKey
   return points;
 }
 
-std::optional<AxisGroup> read_seeds(const SourceValue& experiment, const std::vector<ExtraPoint>& points,
-                                    AxisKeys& keys, Problems& problems) {
+std::vector<AxisGroup> read_seeds(const SourceValue& experiment, const std::vector<ExtraPoint>& points, AxisKeys& keys,
+                                  Problems& problems) {
   const SourceValue* written = experiment.find("seeds");
-  if (written == nullptr || written->items.empty()) return std::nullopt;
-  if (!keys.claim("train.seed", *written, "seeds", problems)) return std::nullopt;
-  each_value_once(written->items, "seeds", problems);
-  AxisGroup group{.keys = {"train.seed"}, .values = {}};
-  for (const auto& seed : written->items) group.values.push_back({{"train.seed", seed}});
-  for (std::size_t i = 0; i < points.size(); ++i)
-    for (const auto& [key, value] : points[i].values)
-      if (key == "train.seed")
-        problems.add(value, "include[" + std::to_string(i) + "].train.seed",
-                     "found both seeds and train.seed in a point, expected one of them");
-  return group;
+  if (written == nullptr || written->is_absent()) return {};
+  std::vector<AxisGroup> groups;
+  const auto add = [&](const SourceValue& seeds, const std::string& key, const std::string& shown) {
+    if (seeds.items.empty() || !keys.claim(key, seeds, shown, problems)) return;
+    groups.push_back(read_seed_group(seeds, key, shown, points, problems));
+  };
+  if (written->kind == SourceValue::Kind::list) {
+    resolve(seed_list(), *written, "seeds", problems);
+    add(*written, "train.seed", "seeds");
+    return groups;
+  }
+  if (written->kind != SourceValue::Kind::map) {
+    problems.add(*written, "seeds",
+                 "found " + describe(*written) + ", expected a list of seeds or {train: [...], evaluate: [...]}");
+    return groups;
+  }
+  resolve(Schema::record({{"train", seed_list()}, {"evaluate", seed_list()}}), *written, "seeds", problems);
+  for (const std::string of : {"train", "evaluate"})
+    if (const SourceValue* seeds = written->find(of)) add(*seeds, of + ".seed", "seeds." + of);
+  return groups;
 }
 
 void each_value_once(const std::vector<SourceValue>& values, const std::string& shown, Problems& problems) {

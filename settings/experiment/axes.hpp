@@ -29,8 +29,9 @@ class AxisKeys {
 
 std::vector<AxisGroup> read_axes(const SourceValue& experiment, AxisKeys& keys, Problems& problems);  // and zip
 std::vector<ExtraPoint> read_points(const SourceValue& experiment, const AxisKeys& keys, Problems& problems);
-std::optional<AxisGroup> read_seeds(const SourceValue& experiment, const std::vector<ExtraPoint>& points,
-                                    AxisKeys& keys, Problems& problems);
+// A list is of train.seed; {train: [...], evaluate: [...]} of either or both, whose product is run.
+std::vector<AxisGroup> read_seeds(const SourceValue& experiment, const std::vector<ExtraPoint>& points, AxisKeys& keys,
+                                  Problems& problems);
 
 void each_value_once(const std::vector<SourceValue>& values, const std::string& shown, Problems& problems);
 

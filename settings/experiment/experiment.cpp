@@ -73,7 +73,7 @@ Experiment read_experiment(const ExperimentFile& file) {
   const auto search = read_search(source, experiment.base.train, keys, problems);
   if (search) experiment.search = search->settings;
   if (search && problems.empty()) grid.repeats.push_back(draws_group(search->settings));
-  if (auto seeds = read_seeds(source, grid.points, keys, problems)) grid.repeats.push_back(std::move(*seeds));
+  for (auto& seeds : read_seeds(source, grid.points, keys, problems)) grid.repeats.push_back(std::move(seeds));
   problems.throw_if_any();
 
   const VaryingValues values(experiment.folds, grid, resolved);

@@ -54,7 +54,12 @@ TEST(Settings, JsonGoesThereAndBack) {
   train.learning_rate_mdci = 3e-5;
   EXPECT_EQ(to_json(train_settings_from_json(to_json(train), "x")), to_json(train));
   EvaluateSettings evaluate;
+  EXPECT_EQ(to_json(evaluate_settings_from_json(to_json(evaluate), "x")), to_json(evaluate));
   evaluate.shots = 4;
+  evaluate.seed = 18446744073709551615u;
+  evaluate.filter = false;
+  evaluate.positions = PositionSource::all;
+  evaluate.boxes = BoxSource::file;
   EXPECT_EQ(to_json(evaluate_settings_from_json(to_json(evaluate), "x")), to_json(evaluate));
   ResourceSettings resources;
   resources.memory = "512M";
