@@ -22,18 +22,38 @@ std::string padded(const std::string& text, std::size_t to, bool right) {
 
 std::string number(double value) { return formatted(value, "%.1f"); }
 
+std::string interval_text(const std::pair<double, double>& interval) {
+  return "[" + number(interval.first) + ", " + number(interval.second) + "]";
+}
+
+std::string missing_text(const Cell& cell) {
+  if (cell.there >= cell.trials) return "";
+  return " [" + std::to_string(cell.there) + " of " + std::to_string(cell.trials) + "]";
+}
+
 // Ours alone, without the paper's.
-std::string own_text(const Cell& cell, const char* plus_minus = " ± ") {
+std::string own_text(const Cell& cell) {
   if (!cell.mean) return "-";
   std::string text = number(*cell.mean);
-  if (cell.spread) text += plus_minus + number(*cell.spread);
-  if (cell.there < cell.trials) text += " [" + std::to_string(cell.there) + " of " + std::to_string(cell.trials) + "]";
-  return text;
+  if (cell.spread) text += " ± " + number(*cell.spread);
+  if (cell.interval) text += " " + interval_text(*cell.interval);
+  return text + missing_text(cell);
+}
+
+std::string latex_value(const Cell& cell) {
+  if (!cell.mean) return "--";
+  std::string text = number(*cell.mean);
+  if (cell.spread) text += " $\\pm$ " + number(*cell.spread);
+  if (cell.interval) text += " {\\scriptsize " + interval_text(*cell.interval) + "}";
+  return text + missing_text(cell);
 }
 
 std::string paper_text(const Cell& cell) { return cell.paper ? " (" + number(*cell.paper) + ")" : ""; }
 
-std::string unit_text(const ResultTable& table) { return table.has_paper() ? " (%; the paper's in brackets)" : " (%)"; }
+std::string unit_text(const ResultTable& table) {
+  return std::string(" (%") + (table.has_intervals() ? ", [95 % intervals]" : "") +
+         (table.has_paper() ? "; the paper's in brackets)" : ")");
+}
 
 // Runs of equal groups: (group, columns).
 std::vector<std::pair<std::string, std::size_t>> column_groups(const ResultTable& table) {
@@ -192,10 +212,11 @@ std::string to_markdown(const TextTable& table) {
 }
 
 std::string to_csv(const ResultTable& table) {
-  const bool paper = table.has_paper();
+  const bool paper = table.has_paper(), intervals = table.has_intervals();
   std::vector<Row> rows = {{table.row_heading.empty() ? "row" : table.row_heading}};
   for (const auto& column : table.columns) {
     rows[0].insert(rows[0].end(), {column.title(), column.title() + " standard deviation"});
+    if (intervals) rows[0].insert(rows[0].end(), {column.title() + " 95% low", column.title() + " 95% high"});
     if (paper) rows[0].push_back(column.title() + " paper");
   }
   const auto value = [](const std::optional<double>& number) { return number ? Json(*number).dump() : ""; };
@@ -203,6 +224,10 @@ std::string to_csv(const ResultTable& table) {
     rows.push_back({row.label});
     for (const auto& cell : row.cells) {
       rows.back().insert(rows.back().end(), {value(cell.mean), value(cell.spread)});
+      if (intervals && cell.interval)
+        rows.back().insert(rows.back().end(), {value(cell.interval->first), value(cell.interval->second)});
+      else if (intervals)
+        rows.back().insert(rows.back().end(), 2, "");
       if (paper) rows.back().push_back(value(cell.paper));
     }
   }
@@ -223,7 +248,7 @@ std::string to_latex(const ResultTable& table) {
     return latex_escaped(row.label) + (row.mark.empty() ? "" : "\\textsuperscript{" + row.mark + "}");
   };
   const auto value = [](const Cell& cell) {
-    const std::string own = cell.mean ? own_text(cell, " $\\pm$ ") : "--";
+    const std::string own = latex_value(cell);
     return (cell.best ? "\\textbf{" + own + "}" : own) + paper_text(cell);
   };
   std::vector<Row> rows = with_metrics(table, rows_of(table, label, value));
@@ -272,6 +297,8 @@ Json to_json(const ResultTable& table) {
     for (const auto& cell : row.cells)
       cells.push_back({{"mean", value(cell.mean)},
                        {"standard_deviation", value(cell.spread)},
+                       {"interval", cell.interval ? Json({cell.interval->first, cell.interval->second}) : Json()},
+                       {"reason", cell.reason.empty() ? Json() : Json(cell.reason)},
                        {"paper", value(cell.paper)},
                        {"best", cell.best},
                        {"trials_done", cell.there},

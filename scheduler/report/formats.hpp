@@ -22,7 +22,8 @@ std::string to_html(const ResultTable& table);
 std::string to_html(const TextTable& table);
 Json to_json(const ResultTable& table);
 
-// "84.3", "84.3 ± 0.4", "84.3 [1 of 3]" while trials are missing, "-", with the paper's value "84.3 (85.0)".
+// "84.3", "84.3 ± 0.4", "84.3 [81.0, 87.2]" with its interval, "84.3 [1 of 3]" while trials are missing, "-", with the
+// paper's value "84.3 (85.0)".
 std::string to_text(const Cell& cell);
 
 std::string html_escaped(const std::string& text);

@@ -91,12 +91,13 @@ std::string classes_html(const Json& metrics) {
   for (const auto& metric : known_metrics()) table.columns.push_back({"", metric.title});
   const auto add = [&](const std::string& label, const Json& values) {
     TableRow row{.label = label, .cells = {}};
-    for (const auto& metric : known_metrics()) row.cells.push_back({.mean = percent_of(values, metric.name)});
+    for (const auto& metric : known_metrics()) row.cells.push_back(cell_of(values, metric.name));
     table.rows.push_back(std::move(row));
   };
   for (const auto& [name, values] : metrics["classes"].items()) add(name, values);
   add("mean", metrics);
   if (metrics.contains("untrained")) add("mean, untrained", metrics["untrained"]);
+  table.add_reasons();
   return "<div class=\"scroll\">" + to_html(table) + "</div>\n";
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <utility>
 
 #include "scheduler/plan/axis_values.hpp"
 #include "scheduler/plan/clip_activation.hpp"
@@ -10,29 +12,42 @@
 namespace filo {
 namespace {
 
-using Values = std::vector<double>;
+constexpr std::size_t most_places_told = 6;  // of one reason
 
-std::optional<double> metric_of(const TrialResult& result, const std::string& metric, bool untrained) {
-  if (!result.evaluate) return std::nullopt;
+Cell metric_of(const TrialResult& result, const std::string& metric, bool untrained) {
+  if (!result.evaluate) return {};
   const Json& metrics = result.evaluate->metrics;
-  return percent_of(untrained ? metrics.value("untrained", Json()) : metrics, metric);
+  return cell_of(untrained ? metrics.value("untrained", Json()) : metrics, metric);
 }
 
-Cell cell_of(const Values& values) {
-  Cell cell{.there = values.size()};
-  if (values.empty()) return cell;
-  double sum = 0;
-  for (const double value : values) sum += value;
-  const double mean = sum / static_cast<double>(values.size());
-  cell.mean = mean;
-  if (values.size() == 1) return cell;
-  double squares = 0;
-  for (const double value : values) squares += (value - mean) * (value - mean);
-  cell.spread = std::sqrt(squares / static_cast<double>(values.size() - 1));
+// One cell of several trials' cells.
+Cell over_trials(const std::vector<Cell>& trials) {
+  std::vector<Cell> there;
+  std::copy_if(trials.begin(), trials.end(), std::back_inserter(there),
+               [](const Cell& one) { return one.mean.has_value(); });
+  Cell cell = there.empty() ? Cell{} : there.front();
+  cell.there = there.size();
+  cell.trials = trials.size();
+  if (there.empty())
+    for (const Cell& one : trials)
+      if (cell.reason.empty()) cell.reason = one.reason;
+  if (there.size() < 2) return cell;
+  const auto count = static_cast<double>(there.size());
+  double sum = 0, squares = 0;
+  for (const Cell& one : there) sum += *one.mean;
+  for (const Cell& one : there) squares += (*one.mean - sum / count) * (*one.mean - sum / count);
+  cell.mean = sum / count;
+  cell.spread = std::sqrt(squares / (count - 1));
+  cell.interval.reset();
   return cell;
 }
 
-// Where a trial stands on "fold", on an axis, or ("") on all axes but the seed together.
+bool has_any(const ResultTable& table, bool (*holds)(const Cell&)) {
+  return std::any_of(table.rows.begin(), table.rows.end(),
+                     [holds](const TableRow& row) { return std::any_of(row.cells.begin(), row.cells.end(), holds); });
+}
+
+// Where a trial stands on "fold", on an axis, or ("") on all axes but the seeds together.
 std::string position(const PlannedTrial& trial, const std::string& dimension, const std::string& other) {
   if (dimension == "fold") return trial.fold;
   if (!dimension.empty()) {
@@ -40,7 +55,7 @@ std::string position(const PlannedTrial& trial, const std::string& dimension, co
     return found == trial.axis_values.end() ? "" : plain_text(found->second);
   }
   std::map<std::string, Json> values = trial.axis_values;
-  values.erase("train.seed");
+  std::erase_if(values, [](const auto& value) { return is_seed(value.first); });
   values.erase(other);
   return describe_axis_values(values);
 }
@@ -69,11 +84,19 @@ class TableMaker {
       if (!note.empty()) made_.notes.push_back(note);
     const std::size_t first_untrained = table_.named_rows.empty() ? add_rows_by_value() : add_named_rows();
     mark_best(first_untrained);
+    made_.add_reasons();
     return std::move(made_);
   }
 
  private:
   bool by_name_alone() const { return !table_.named_rows.empty() && table_.columns.empty(); }
+
+  // Folds do not compete, and each has its own untrained model to be compared with.
+  bool folds_are_rows() const {
+    if (table_.named_rows.empty()) return table_.rows == "fold";
+    return std::any_of(table_.named_rows.begin(), table_.named_rows.end(),
+                       [](const auto& row) { return row.where && row.where->values.contains("fold"); });
+  }
 
   std::string column_of(const TrialResult& result) const {
     return by_name_alone() ? "" : position(*result.trial, table_.columns, table_.rows);
@@ -100,8 +123,7 @@ class TableMaker {
       add_paper(label);
     }
     const std::size_t trained = made_.rows.size();
-    // With the folds as rows, each has its own untrained model to be compared with.
-    if (table_.rows == "fold")
+    if (folds_are_rows())
       for (const auto& label : labels) add_untrained(label + ", untrained", rows[label]);
     else
       add_untrained("untrained", results_);
@@ -110,6 +132,7 @@ class TableMaker {
 
   std::size_t add_named_rows() {
     Trials shown;
+    std::vector<std::pair<std::string, Trials>> rows;
     for (const auto& row : table_.named_rows) {
       Trials trials;
       if (row.where)
@@ -118,12 +141,16 @@ class TableMaker {
       shown.insert(shown.end(), trials.begin(), trials.end());
       add_row(row.name, trials, false);
       add_paper(row.name);
+      rows.emplace_back(row.name, std::move(trials));
       if (row.note.empty()) continue;
       made_.rows.back().mark = std::string(1, static_cast<char>('a' + notes_++ % 26));
       made_.notes.push_back(made_.rows.back().mark + ": " + row.note);
     }
     const std::size_t trained = made_.rows.size();
-    add_untrained("untrained", shown);
+    if (folds_are_rows())
+      for (const auto& [name, trials] : rows) add_untrained(name + ", untrained", trials);
+    else
+      add_untrained("untrained", shown);
     return trained;
   }
 
@@ -131,16 +158,10 @@ class TableMaker {
     TableRow row{.label = label, .cells = {}};
     for (const auto& column : columns_)
       for (const auto& metric : table_.metrics) {
-        Values values;
-        std::size_t count = 0;
-        for (const TrialResult* result : trials) {
-          if (column_of(*result) != column) continue;
-          ++count;
-          if (const auto value = metric_of(*result, metric, untrained)) values.push_back(*value);
-        }
-        Cell cell = cell_of(values);
-        cell.trials = count;
-        row.cells.push_back(cell);
+        std::vector<Cell> cells;
+        for (const TrialResult* result : trials)
+          if (column_of(*result) == column) cells.push_back(metric_of(*result, metric, untrained));
+        row.cells.push_back(over_trials(cells));
       }
     made_.rows.push_back(std::move(row));
   }
@@ -166,7 +187,7 @@ class TableMaker {
   }
 
   void mark_best(std::size_t rows) {
-    if (table_.rows == "fold" && table_.named_rows.empty()) return;  // folds do not compete
+    if (folds_are_rows()) return;
     for (std::size_t column = 0; column < made_.columns.size(); ++column) {
       std::optional<double> best;
       int compared = 0;
@@ -194,6 +215,22 @@ class TableMaker {
 std::optional<double> percent_of(const Json& metrics, const std::string& name) {
   if (!metrics.is_object() || !metrics.contains(name) || !metrics[name].is_number()) return std::nullopt;
   return 100 * metrics[name].get<double>();
+}
+
+Cell cell_of(const Json& metrics, const std::string& name) {
+  Cell cell{.mean = percent_of(metrics, name)};
+  const auto about = [&](const char* part) {  // the metric's entry in `intervals` or `reasons`
+    const Json all = metrics.is_object() ? metrics.value(part, Json()) : Json();
+    return all.is_object() ? all.value(name, Json()) : Json();
+  };
+  if (!cell.mean) {
+    if (const Json reason = about("reasons"); reason.is_string()) cell.reason = reason;
+    return cell;
+  }
+  const Json interval = about("intervals");
+  if (interval.is_array() && interval.size() == 2 && interval[0].is_number() && interval[1].is_number())
+    cell.interval = {100 * interval[0].get<double>(), 100 * interval[1].get<double>()};
+  return cell;
 }
 
 std::vector<TrialResult> trial_results(const Workspace& workspace, const Plan& plan) {
@@ -229,9 +266,30 @@ std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<Trial
 }
 
 bool ResultTable::has_paper() const {
-  return std::any_of(rows.begin(), rows.end(), [](const TableRow& row) {
-    return std::any_of(row.cells.begin(), row.cells.end(), [](const Cell& cell) { return cell.paper.has_value(); });
-  });
+  return has_any(*this, [](const Cell& cell) { return cell.paper.has_value(); });
+}
+
+bool ResultTable::has_intervals() const {
+  return has_any(*this, [](const Cell& cell) { return cell.interval.has_value(); });
+}
+
+void ResultTable::add_reasons() {
+  std::vector<std::pair<std::string, std::vector<std::string>>> reasons;  // and where
+  for (const TableRow& row : rows)
+    for (std::size_t i = 0; i < row.cells.size(); ++i) {
+      const std::string& reason = row.cells[i].reason;
+      if (reason.empty()) continue;
+      auto known = std::find_if(reasons.begin(), reasons.end(), [&](const auto& one) { return one.first == reason; });
+      if (known == reasons.end()) known = reasons.insert(reasons.end(), {reason, {}});
+      known->second.push_back(row.label + " " + columns[i].title());
+    }
+  for (const auto& [reason, places] : reasons) {
+    std::string text = "-: " + reason + " (";
+    for (std::size_t i = 0; i < std::min(places.size(), most_places_told); ++i)
+      text += (i == 0 ? "" : ", ") + places[i];
+    if (places.size() > most_places_told) text += " and " + std::to_string(places.size() - most_places_told) + " more";
+    notes.push_back(text + ")");
+  }
 }
 
 }  // namespace filo

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "scheduler/plan/plan.hpp"
@@ -26,11 +27,16 @@ std::optional<double> percent_of(const Json& metrics, const std::string& name);
 struct Cell {
   std::optional<double> mean{};
   std::optional<double> spread{};
+  std::optional<std::pair<double, double>> interval{};  // 95 %, of one trial's value; unset where its result has none
+  std::string reason{};           // why a result has no value; "" where it has one or does not say
   std::optional<double> paper{};  // the paper's value
   bool best = false;              // of its column; always false where there is nothing to compare with
   std::size_t there = 0;          // trials with a result
   std::size_t trials = 0;         // that belong to the cell
 };
+
+// Of one result's metrics. Null where there is no result.
+Cell cell_of(const Json& metrics, const std::string& name);
 
 struct TableRow {
   std::string label;
@@ -51,6 +57,8 @@ struct ResultTable {
   std::vector<TableRow> rows;        // "untrained" ones last, where evaluate.compare_untrained was on
   std::vector<std::string> notes{};  // "a: ...", one a line
   bool has_paper() const;            // some cell has the paper's value
+  bool has_intervals() const;        // likewise
+  void add_reasons();                // notes that say why cells have no value, each reason once
 };
 
 // The tables of the experiment and of those that it includes; an experiment without any gets one with a row per

@@ -29,12 +29,19 @@ function meanText({mean, standard_deviation: spread}) {
   return mean.toFixed(1) + (spread === null ? '' : ` ± ${spread.toFixed(1)}`);
 }
 
+// A 95 % interval in per cent, beside its value; null: there is none.
+function interval(ends) {
+  if (!ends) return null;
+  return h('span', {class: 'faint'}, ` [${ends.map((end) => end.toFixed(1)).join(', ')}]`);
+}
+
 function resultCell(one) {
   const partial = one.trials > 1 && one.trials_done < one.trials && one.mean !== null;
   return h(
     'td',
-    {class: 'number' + (one.best ? ' best' : '')},
+    {class: 'number' + (one.best ? ' best' : ''), title: one.reason || null},
     meanText(one),
+    interval(one.interval),
     partial ? ` [${one.trials_done} of ${one.trials}]` : '',
     one.best ? h('span', {class: 'faint', title: 'best of its column'}, ' ★') : null,
     typeof one.paper === 'number' ? h('span', {class: 'paper'}, `paper ${one.paper.toFixed(1)}`) : null
@@ -82,8 +89,12 @@ export function metricsTable(metrics, caption) {
     return name in metrics || classes.some(([, values]) => name in values);
   });
   const row = (label, values) => {
-    const cells = names.map((name) => h('td', {class: 'number'}, percent(values[name])));
-    return h('tr', {}, h('th', {scope: 'row'}, label), cells);
+    const {intervals = {}, reasons = {}} = values;
+    const cell = (name) => {
+      const ends = intervals[name] && intervals[name].map((end) => 100 * end);
+      return h('td', {class: 'number', title: reasons[name] || null}, percent(values[name]), interval(ends));
+    };
+    return h('tr', {}, h('th', {scope: 'row'}, label), names.map(cell));
   };
   const rows = classes.map(([name, values]) => row(name, values));
   rows.push(row('mean', metrics));

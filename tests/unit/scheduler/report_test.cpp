@@ -84,6 +84,84 @@ INSTANTIATE_TEST_SUITE_P(
                            "| false | **70.0** | - | **80.0** | - |\n"
                            "| untrained | 48.0 ± 0.0 | - | 48.0 ± 0.0 | - |\n"}));
 
+// Two trials of one fold, zero-shot and few-shot; the second has no AUPRO.
+struct WithIntervals {
+  Scratch scratch;
+  Plan plan;
+  Workspace workspace;
+  explicit WithIntervals(const std::string& more = "") : workspace((scratch.add_all(), scratch.workspace())) {
+    plan = make_plan(scratch.experiment("include: [{name: zero-shot}, {name: 4-shot, evaluate.shots: 4}]\n"
+                                        "exclude: [{fold: b->a}]\n" +
+                                        more),
+                     workspace);
+    save_plan(plan, workspace);
+    const Json zero = {{"image_auroc", 0.931},
+                       {"aupro", 0.7},
+                       {"intervals", {{"image_auroc", {0.9176, 0.9424}}, {"aupro", {0.65, 0.75}}}}};
+    const Json four = {{"image_auroc", 0.95},
+                       {"aupro", nullptr},
+                       {"intervals", {{"image_auroc", {0.94, 0.96}}}},
+                       {"reasons", {{"aupro", "undefined in every class"}}},
+                       {"classes", {{"bolt", {{"aupro", nullptr}, {"reasons", {{"aupro", "no anomalous image"}}}}}}}};
+    write(0, zero);
+    write(1, four);
+  }
+  void write(std::size_t trial, const Json& metrics) {
+    workspace.make_attempt(plan.trials[trial].evaluate);
+    write_result(workspace, plan.trials[trial].evaluate, StageKind::evaluate, 1, metrics);
+  }
+  std::string report(ReportFormat format) const { return report_text(workspace, plan, format); }
+};
+const char* const two_rows = "tables: [{rows: name, metrics: [image_auroc, aupro]}]\n";
+
+// Guards: how sure a number is stands beside it, and why there is none below the table, in every format.
+TEST(Report, ShowsIntervalsAndReasons) {
+  const WithIntervals results(two_rows);
+  EXPECT_EQ(results.report(ReportFormat::terminal),
+            "test (%, [95 % intervals])\n"
+            "name        a->b image AUROC         a->b AUPRO\n"
+            "zero-shot  93.1 [91.8, 94.2]  70.0 [65.0, 75.0]\n"
+            "4-shot     95.0 [94.0, 96.0]                  -\n"
+            "-: undefined in every class (4-shot a->b AUPRO)\n");
+  EXPECT_THAT(results.report(ReportFormat::markdown), HasSubstr("| 4-shot | **95.0 [94.0, 96.0]** | - |\n"));
+  EXPECT_THAT(results.report(ReportFormat::latex),
+              HasSubstr("zero-shot & 93.1 {\\scriptsize [91.8, 94.2]} & 70.0 {\\scriptsize [65.0, 75.0]} \\\\"));
+  EXPECT_THAT(results.report(ReportFormat::csv),
+              HasSubstr("name,a->b image AUROC,a->b image AUROC standard deviation,a->b image AUROC 95% low,"));
+  EXPECT_THAT(results.report(ReportFormat::csv), HasSubstr("4-shot,95.0,,94.0,96.0,,,,\r\n"));
+  const Json cells = report_json(results.workspace, results.plan)["tables"][0]["rows"][1]["cells"];
+  EXPECT_EQ(cells[0]["interval"], Json({94.0, 96.0}));
+  EXPECT_EQ(cells[0]["reason"], Json());
+  EXPECT_EQ(cells[1]["interval"], Json());
+  EXPECT_EQ(cells[1]["reason"], "undefined in every class");
+  const std::string page = results.report(ReportFormat::html);
+  EXPECT_THAT(page, HasSubstr("93.1 [91.8, 94.2]"));
+  EXPECT_THAT(page, HasSubstr("-: no anomalous image (bolt AUPRO)"));
+}
+
+// Guards: over repeats the standard deviation tells, not one trial's interval.
+TEST(Report, RepeatsShowTheirDeviationAlone) {
+  WithIntervals results("seeds: {evaluate: [0, 1]}\n" + std::string(two_rows));
+  results.write(2, {{"image_auroc", 0.95}, {"intervals", {{"image_auroc", {0.94, 0.96}}}}});
+  results.write(3, {{"image_auroc", 0.97}, {"intervals", {{"image_auroc", {0.96, 0.98}}}}});
+  EXPECT_THAT(results.report(ReportFormat::markdown), HasSubstr("| 4-shot | **96.0 ± 1.4** |"));
+}
+
+// Guards: rows that are folds do not compete, and each has its own untrained model beside it.
+TEST(Report, NamedRowsOfFoldsHaveTheirOwnUntrainedModel) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Workspace workspace = scratch.workspace();
+  const Plan plan =
+      make_plan(scratch.experiment("tables: [{columns: '', metrics: [image_auroc], rows: ["
+                                   "{name: one, where: {fold: a->b}}, {name: two, where: {fold: b->a}}]}]\n"),
+                workspace);
+  complete(workspace, plan);
+  EXPECT_EQ(report_text(workspace, plan, ReportFormat::markdown),
+            "### test (%)\n\n|  | image AUROC |\n|---|---:|\n| one | 50.0 |\n| two | 60.0 |\n"
+            "| one, untrained | 48.0 |\n| two, untrained | 48.0 |\n");
+}
+
 // Guards: the folder holds the four files and the pictures; the page needs nothing from outside and escapes names.
 TEST(Report, IsSelfContained) {
   const Scratch scratch;
