@@ -14,6 +14,11 @@ namespace filo {
 // While one lives, the parameters' gradients are views of the buckets' memory: autograd adds them up there, the
 // buckets' all-reduce overlaps with the rest of the backward pass, and the optimiser reads the sums there. Not
 // thread-safe; one per phase.
+//
+// Order of the sum over a batch's images: a rank's slice (data/sampler.hpp) is summed inside its backward pass, by
+// kernels whose order depends on how many images it has; the slices are added in rank order on the host, in NCCL's
+// order on GPUs (cluster/communicator.hpp). So as many ranks give the same bits, and another number of ranks the same
+// sum but for rounding.
 class GradientExchange {
  public:
   // `names`: the parameters that take part, the same on every rank. `communicator`: of the memory that they live in.
