@@ -1,5 +1,7 @@
 #include "settings/evaluate.hpp"
 
+#include <algorithm>
+
 #include "settings/model_names.hpp"
 #include "settings/schema.hpp"
 
@@ -9,6 +11,10 @@ namespace {
 void check_evaluate(const Json& evaluate, const Schema::Complain& complain) {
   if (!evaluate.at("vision_language").get<bool>() && evaluate.at("shots") == 0)
     complain("vision_language", "found false with shots: 0, expected shots, which patch matching compares with");
+  Json limits = evaluate.at("aupro").at("fpr");
+  std::sort(limits.begin(), limits.end());
+  if (std::adjacent_find(limits.begin(), limits.end()) != limits.end())
+    complain("aupro.fpr", "found the same limit twice, expected each once");
 }
 
 // null where the key is absent.
@@ -36,6 +42,8 @@ Schema evaluate_schema() {
       {"filter", or_absent(Schema::boolean(false))},
       {"positions", or_absent(position_names.schema(PositionSource::none))},
       {"boxes", or_absent(std::move(boxes))},
+      {"aupro",
+       Schema::record({{"fpr", Schema::list(Schema::number(std::nullopt, 0, 1, true), Json(fallback.aupro_fpr), 1)}})},
       {"heat_maps", Schema::integer(fallback.heat_maps, 0)},
       {"compare_untrained", Schema::boolean(fallback.compare_untrained)},
   });
@@ -54,6 +62,7 @@ EvaluateSettings evaluate_settings_of(const Json& json) {
       .positions = optional_of<PositionSource>(json.at("positions"),
                                                [](const Json& name) { return position_names.value(name); }),
       .boxes = optional_of<BoxSource>(json.at("boxes"), [](const Json& name) { return box_source_names.value(name); }),
+      .aupro_fpr = json.at("aupro").at("fpr"),
       .heat_maps = json.at("heat_maps"),
       .compare_untrained = json.at("compare_untrained")};
 }
@@ -68,6 +77,7 @@ Json to_json(const EvaluateSettings& settings) {
   if (settings.filter) json["filter"] = *settings.filter;
   if (settings.positions) json["positions"] = position_names.name(*settings.positions);
   if (settings.boxes) json["boxes"] = box_source_names.name(*settings.boxes);
+  if (settings.aupro_fpr != EvaluateSettings().aupro_fpr) json["aupro"]["fpr"] = settings.aupro_fpr;
   return json;
 }
 

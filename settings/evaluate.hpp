@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.hpp"
 #include "settings/model.hpp"
@@ -22,11 +23,12 @@ struct EvaluateSettings {
   std::optional<bool> filter;
   std::optional<PositionSource> positions;
   std::optional<BoxSource> boxes;
+  std::vector<double> aupro_fpr = {0.3, 0.05};  // false positive rates up to which AUPRO is taken
   int heat_maps = 8;               // anomalous test images per class that get a PNG
   bool compare_untrained = false;  // also evaluate the freshly initialised model, at twice the time
 };
 
-// In the shape of the YAML, without what is unset; the inverse throws UsageError naming `where` and the key.
+// In the shape of the YAML, without what is unset and `aupro` at its default; the inverse throws UsageError naming `where` and the key.
 Json to_json(const EvaluateSettings& settings);
 EvaluateSettings evaluate_settings_from_json(const Json& json, const std::string& where);
 

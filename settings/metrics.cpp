@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/json.hpp"
+
 namespace filo {
 
 const std::vector<MetricTitle>& known_metrics() {
@@ -11,7 +13,8 @@ const std::vector<MetricTitle>& known_metrics() {
                                                 {"pixel_auroc", "pixel AUROC"},
                                                 {"pixel_ap", "pixel AP"},
                                                 {"pixel_f1_max", "pixel F1-max"},
-                                                {"aupro", "AUPRO"}};
+                                                {"aupro", "AUPRO"},
+                                                {"aupro_at_0.05", "AUPRO at 0.05"}};
   return list;
 }
 
@@ -19,6 +22,11 @@ std::vector<std::string> metric_names() {
   std::vector<std::string> names;
   for (const auto& metric : known_metrics()) names.push_back(metric.name);
   return names;
+}
+
+std::string aupro_name(double fpr_limit) {
+  constexpr double usual = 0.3;
+  return fpr_limit == usual ? "aupro" : "aupro_at_" + Json(fpr_limit).dump();
 }
 
 bool is_metric(const std::string& name) {

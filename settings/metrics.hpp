@@ -15,6 +15,9 @@ struct MetricTitle {
 const std::vector<MetricTitle>& known_metrics();  // in the order they are shown
 
 std::vector<std::string> metric_names();
+// Of AUPRO up to a false positive rate: "aupro" up to 0.3, else "aupro_at_0.05". Those that known_metrics() lacks stand
+// in results only.
+std::string aupro_name(double fpr_limit);
 bool is_metric(const std::string& name);
 std::string metric_title(const std::string& name);  // of another name: itself
 

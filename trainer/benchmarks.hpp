@@ -1,6 +1,7 @@
-// What `filo-worker bench` measures: one training step by part, and the convolution kernels alone.
+// What `filo-worker bench` measures: one training step by part, the convolution kernels alone, the metrics of a class.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <string>
 
@@ -47,5 +48,20 @@ struct BenchKernelsOptions {
 //  (share: of its pass's time over the kernels of a stage, same dtype), "summed": [{"pass", "seconds",
 //  "direct_operations_per_second"}], "summed_relative_error" (float32 against float64)}
 Json bench_kernels(const BenchKernelsOptions& options);
+
+struct BenchMetricsOptions {
+  std::size_t images = 200;
+  int side = 518;  // pixels of a map
+  int threads = 1;
+  std::size_t memory_bytes = std::size_t{512} << 20;  // as MapsStorage has it
+  std::filesystem::path folder;                       // of the temporary file
+  std::filesystem::path save;                         // gets the maps: maps.f32, masks.u8; empty: nothing is saved
+};
+
+// The pixels' metrics of generated maps: {"images", "side", "threads", "memory_limit_bytes", "disk_bytes", "passes",
+// "seconds", "cpu_seconds", "seconds_with_intervals", "cpu_seconds_with_intervals", "peak_rss_bytes" (of the process,
+// the maps with it), "metrics", "binned" (as intervals take them)}. Throws Error as AnomalyMaps does, and where the
+// maps cannot be saved.
+Json bench_metrics(const BenchMetricsOptions& options);
 
 }  // namespace filo

@@ -3,17 +3,21 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <set>
 #include <span>
+#include <utility>
 
 #include "base/error.hpp"
 #include "data/images/image.hpp"
 #include "settings/metrics.hpp"
 #include "trainer/metrics.hpp"
+#include "trainer/pixel_metrics.hpp"
 
 namespace filo {
 namespace {
 
-Json metric(double value) { return std::isnan(value) ? Json() : Json(value); }
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 // The bytes of a part: the length of its header, the header (JSON), its maps, its masks.
 constexpr const char* where = "evaluate: a rank's part of a class";
@@ -32,9 +36,7 @@ std::vector<Value> take_bytes(std::string_view& bytes, std::size_t count) {
   return values;
 }
 
-std::size_t area_of(const ClassResult& result) {
-  return static_cast<std::size_t>(result.size) * static_cast<std::size_t>(result.size);
-}
+std::size_t area_of(int size) { return static_cast<std::size_t>(size) * static_cast<std::size_t>(size); }
 
 Image heat_map_panel(const Image& photo, const std::vector<float>& map, std::span<const std::uint8_t> mask, int size) {
   Image outline(size, size, 1);
@@ -46,7 +48,7 @@ Image heat_map_panel(const Image& photo, const std::vector<float>& map, std::spa
 }  // namespace
 
 std::string to_bytes(const ClassPart& part) {
-  const ClassResult& result = part.result;
+  const ImageResults& result = part.result;
   const std::string header =
       Json{{"size", result.size},     {"places", part.places},   {"images", result.images},
            {"scores", result.scores}, {"labels", result.labels}, {"interpretations", result.interpretations}}
@@ -68,13 +70,13 @@ ClassPart class_part_from_bytes(const std::string& bytes) {
     const Json header = Json::parse(rest.substr(0, header_size));
     rest.remove_prefix(header_size);
     ClassPart part{.places = header.at("places"), .result = {}};
-    ClassResult& result = part.result;
+    ImageResults& result = part.result;
     result.size = header.at("size");
     result.images = header.at("images");
     result.scores = header.at("scores").get<std::vector<float>>();
     result.labels = header.at("labels").get<std::vector<std::uint8_t>>();
     result.interpretations = header.at("interpretations");
-    const std::size_t pixels = part.places.size() * area_of(result);
+    const std::size_t pixels = part.places.size() * area_of(result.size);
     result.maps = take_bytes<float>(rest, pixels);
     result.masks = take_bytes<std::uint8_t>(rest, pixels);
     return part;
@@ -83,81 +85,176 @@ ClassPart class_part_from_bytes(const std::string& bytes) {
   }
 }
 
-ClassResult empty_class(std::size_t images, int size) {
+ClassResult empty_class(const std::string& name, std::size_t images, int size, const MapsStorage& storage) {
   ClassResult whole;
+  whole.name = name;
   whole.size = size;
   whole.images.resize(images);
   whole.scores.resize(images);
   whole.labels.resize(images);
-  whole.maps.resize(images * area_of(whole));
-  whole.masks.resize(images * area_of(whole));
+  const auto side = static_cast<std::size_t>(size);
+  if (images > 0) whole.maps = AnomalyMaps(images, side, side, storage);
   return whole;
 }
 
 void place(ClassResult& whole, const ClassPart& part) {
-  const std::size_t area = area_of(whole);
-  const ClassResult& from = part.result;
+  const ImageResults& from = part.result;
+  const std::size_t area = area_of(from.size);
   for (std::size_t i = 0; i < part.places.size(); ++i) {
     const std::size_t at = part.places[i];
     if (at >= whole.images.size() || from.size != whole.size) throw Error(where, "does not belong to the class");
     whole.images[at] = from.images.at(i);
     whole.scores[at] = from.scores.at(i);
     whole.labels[at] = from.labels.at(i);
-    std::copy_n(from.maps.begin() + static_cast<std::ptrdiff_t>(i * area), area,
-                whole.maps.begin() + static_cast<std::ptrdiff_t>(at * area));
-    std::copy_n(from.masks.begin() + static_cast<std::ptrdiff_t>(i * area), area,
-                whole.masks.begin() + static_cast<std::ptrdiff_t>(at * area));
+    if (std::isnan(whole.scores[at]))
+      throw Error("metrics: " + whole.images[at], "its score is NaN, expected a number");
+    whole.maps.put(at, std::span(from.maps).subspan(i * area, area), std::span(from.masks).subspan(i * area, area),
+                   whole.images[at]);
   }
   whole.interpretations.update(from.interpretations);
 }
 
-Json metrics_of(const ClassResult& result) {
-  const Metrics image = binary_metrics(result.scores, result.labels);
-  const Metrics pixel = binary_metrics(result.maps, result.masks);
-  const auto side = static_cast<std::size_t>(result.size);
-  return {{"image_auroc", metric(image.auroc)},
-          {"image_ap", metric(image.ap)},
-          {"image_f1_max", metric(image.f1_max)},
-          {"pixel_auroc", metric(pixel.auroc)},
-          {"pixel_ap", metric(pixel.ap)},
-          {"pixel_f1_max", metric(pixel.f1_max)},
-          {"aupro", metric(aupro(result.maps, result.masks, side, side, result.images.size()))},
-          {"images", result.images.size()}};
+namespace {
+
+// A metric of the class and of each of its resamples, and why it would be undefined.
+struct Measured {
+  std::string name;
+  double value = 0;
+  std::vector<double> resampled;
+  std::string reason;
+};
+
+std::string reason_of_images(const ClassResult& result) {
+  const auto anomalous = std::count(result.labels.begin(), result.labels.end(), 1);
+  if (anomalous == 0) return "no anomalous image";
+  return anomalous == std::ssize(result.labels) ? "no normal image" : "";
 }
 
-Json mean_over_classes(const Json& classes) {
-  Json means = Json::object();
-  for (const std::string& name : metric_names()) {
-    double sum = 0;
-    int count = 0;
-    for (const auto& [class_name, values] : classes.items())
-      if (values.at(name).is_number()) {
-        sum += values.at(name).get<double>();
-        ++count;
-      }
-    means[name] = count > 0 ? Json(sum / count) : Json();
+std::string reason_of_pixels(const ClassResult& result) {
+  std::size_t defects = 0;
+  for (std::size_t i = 0; i < result.maps.images(); ++i) defects += result.maps.defect_pixels(i);
+  if (defects == 0) return "no mask with a defect";
+  return defects == result.maps.images() * result.maps.area() ? "no defect-free pixel" : "";
+}
+
+std::vector<Measured> measure(const ClassResult& result, const std::vector<double>& fpr_limits, int threads) {
+  const Resamples resamples = draw_resamples(result.labels, result.name);
+  const Metrics image = binary_metrics(result.scores, result.labels);
+  const std::vector<Metrics> images = resampled_metrics(result.scores, result.labels, resamples);
+  const PixelMetricsResult pixel =
+      pixel_metrics(result.maps, {.fpr_limits = fpr_limits, .threads = threads, .resamples = &resamples});
+  std::vector<Measured> all;
+  const std::string image_reason = reason_of_images(result), pixel_reason = reason_of_pixels(result);
+  const std::pair<const char*, double Metrics::*> members[] = {
+      {"auroc", &Metrics::auroc}, {"ap", &Metrics::ap}, {"f1_max", &Metrics::f1_max}};
+  for (const auto& [name, member] : members) {
+    all.push_back({std::string("image_") + name, image.*member, {}, image_reason});
+    for (const Metrics& metrics : images) all.back().resampled.push_back(metrics.*member);
+    all.push_back({std::string("pixel_") + name, pixel.exact.metrics.*member, {}, pixel_reason});
+    for (const PixelMetrics& metrics : pixel.resampled) all.back().resampled.push_back(metrics.metrics.*member);
   }
+  for (std::size_t i = 0; i < fpr_limits.size(); ++i) {
+    all.push_back({aupro_name(fpr_limits[i]), pixel.exact.aupro[i], {}, pixel_reason});
+    for (const PixelMetrics& metrics : pixel.resampled) all.back().resampled.push_back(metrics.aupro[i]);
+  }
+  return all;
+}
+
+// Adds a metric to `values`, as metrics_of() and mean_over_classes() have it.
+void add_metric(Json& values, const Measured& measured) {
+  if (std::isnan(measured.value)) {
+    values[measured.name] = nullptr;
+    values["reasons"][measured.name] = measured.reason;
+    return;
+  }
+  values[measured.name] = measured.value;
+  if (const auto interval = interval_95(measured.resampled))
+    values["intervals"][measured.name] = {interval->first, interval->second};
+}
+
+std::vector<std::string> metrics_in(const Json& classes) {
+  std::set<std::string> names;
+  for (const auto& [class_name, values] : classes.items())
+    for (const auto& [name, value] : values.items())
+      if (name != "images" && !value.is_object()) names.insert(name);
+  return {names.begin(), names.end()};
+}
+
+// Over the classes where it is a number.
+Measured mean_of(const std::string& name, const Json& classes, const Json& resamples) {
+  Measured mean{.name = name, .value = not_a_number, .resampled = {}, .reason = "undefined in every class"};
+  double sum = 0;
+  std::size_t count = 0;
+  std::vector<double> sums, counts;
+  for (const auto& [class_name, values] : classes.items()) {
+    if (!values.at(name).is_number()) continue;
+    sum += values.at(name).get<double>();
+    ++count;
+    const Json& drawn = resamples.at(class_name).at(name);
+    sums.resize(std::max(sums.size(), drawn.size()));
+    counts.resize(sums.size());
+    for (std::size_t i = 0; i < drawn.size(); ++i)
+      if (drawn[i].is_number() && !std::isnan(drawn[i].get<double>())) {
+        sums[i] += drawn[i].get<double>();
+        ++counts[i];
+      }
+  }
+  if (count > 0) mean.value = sum / static_cast<double>(count);
+  for (std::size_t i = 0; i < sums.size(); ++i)
+    if (counts[i] > 0) mean.resampled.push_back(sums[i] / counts[i]);
+  return mean;
+}
+
+}  // namespace
+
+ClassMetrics metrics_of(const ClassResult& result, const std::vector<double>& fpr_limits, int threads) {
+  ClassMetrics metrics{.values = {{"images", result.images.size()}, {"intervals", Json::object()}},
+                       .resamples = Json::object()};
+  for (const Measured& measured : measure(result, fpr_limits, threads)) {
+    add_metric(metrics.values, measured);
+    metrics.resamples[measured.name] = measured.resampled;
+  }
+  return metrics;
+}
+
+Json mean_over_classes(const Json& classes, const Json& resamples) {
+  Json means = {{"intervals", Json::object()}};
+  for (const std::string& name : metrics_in(classes)) add_metric(means, mean_of(name, classes, resamples));
   return means;
+}
+
+MetricsNeed need_of_largest(const std::vector<std::size_t>& images_of_classes, int size, const MapsStorage& storage,
+                            int threads) {
+  MetricsNeed need;
+  for (const std::size_t images : images_of_classes) need.images = std::max(need.images, images);
+  need.memory_bytes = metrics_memory_bytes(need.images, area_of(size), storage.memory_bytes, threads);
+  need.disk_bytes = AnomalyMaps::spilled_bytes(need.images, area_of(size), storage.memory_bytes);
+  std::error_code error;
+  const auto space = std::filesystem::space(storage.folder, error);
+  if (!error && need.disk_bytes > space.available)
+    throw Error("evaluate: " + storage.folder.string(),
+                std::to_string(space.available >> 20) + " MiB of room found, expected " +
+                    std::to_string(need.disk_bytes >> 20) + " MiB for the maps of a class of " +
+                    std::to_string(need.images) + " images");
+  return need;
 }
 
 std::map<std::string, std::string> heat_maps_of(const ClassResult& result, const std::filesystem::path& root,
                                                 int count) {
   std::map<std::string, std::string> files;
   if (result.images.empty()) return files;
-  const std::size_t area = area_of(result);
-  const auto [low, high] = std::minmax_element(result.maps.begin(), result.maps.end());
-  const float range = std::max(*high - *low, 1e-12f);
+  const float low = result.maps.lowest(), range = std::max(result.maps.highest() - low, 1e-12f);
+  AnomalyMaps::Buffer buffer;
   for (std::size_t i = 0; i < result.images.size() && files.size() < static_cast<std::size_t>(count); ++i) {
     if (result.labels[i] == 0) continue;
-    std::vector<float> scaled(area);
-    std::transform(result.maps.begin() + static_cast<std::ptrdiff_t>(i * area),
-                   result.maps.begin() + static_cast<std::ptrdiff_t>((i + 1) * area), scaled.begin(),
-                   [&](float value) { return (value - *low) / range; });
+    const auto [map, mask] = result.maps.read(i, buffer);
+    std::vector<float> scaled(map.size());
+    std::transform(map.begin(), map.end(), scaled.begin(), [&](float value) { return (value - low) / range; });
     const Image photo = decode_image(root / result.images[i]);
     std::string file = result.images[i];
     std::replace(file.begin(), file.end(), '/', '_');
     files[std::filesystem::path(file).stem().string() + ".png"] =
-        encode_png(heat_map_panel(photo, scaled, std::span(result.masks).subspan(i * area, area), result.size));
+        encode_png(heat_map_panel(photo, scaled, mask, result.size));
   }
   return files;
 }

@@ -9,11 +9,12 @@
 #include <vector>
 
 #include "base/json.hpp"
+#include "trainer/anomaly_maps.hpp"
 
 namespace filo {
 
 // N images; S the side of a map in pixels.
-struct ClassResult {
+struct ImageResults {
   int size = 0;                     // S
   std::vector<std::string> images;  // paths relative to the data set's root
   std::vector<float> scores;
@@ -27,21 +28,48 @@ struct ClassResult {
 // in the class. Throws Error where the bytes are not of this form.
 struct ClassPart {
   std::vector<std::size_t> places;
-  ClassResult result;
+  ImageResults result;
 };
 std::string to_bytes(const ClassPart& part);
 ClassPart class_part_from_bytes(const std::string& bytes);
 
-// A class of `images` images, all of which are still to come; place() puts a part's where they belong.
-ClassResult empty_class(std::size_t images, int size);
+// All images of a class. Movable.
+struct ClassResult {
+  std::string name;
+  int size = 0;  // S
+  std::vector<std::string> images;
+  std::vector<float> scores;
+  std::vector<std::uint8_t> labels;
+  AnomalyMaps maps;  // and masks
+  Json interpretations = Json::object();
+};
+
+// A class of `images` images, all of which are still to come; place() puts a part's where they belong. Both throw Error
+// as AnomalyMaps does, place() also on a score that is NaN.
+ClassResult empty_class(const std::string& name, std::size_t images, int size, const MapsStorage& storage);
 void place(ClassResult& whole, const ClassPart& part);
 
-// {"image_auroc", ..., "aupro", "images": N}; a metric that is undefined (no anomalous image, say) is null.
-Json metrics_of(const ClassResult& result);
+struct ClassMetrics {
+  // {"image_auroc", ..., "aupro", "images": N, "intervals": {METRIC: [low, high]}}: a metric that is undefined is null,
+  // has no interval, and "reasons": {METRIC: "no anomalous image"} says why; without one there are no reasons.
+  Json values;
+  Json resamples;  // {METRIC: one value for each resample of the class's images}
+};
+ClassMetrics metrics_of(const ClassResult& result, const std::vector<double>& fpr_limits, int threads);
 
-// The mean over classes of every metric; a class where one is undefined is left out of its mean. `classes`: {NAME:
-// metrics_of()}.
-Json mean_over_classes(const Json& classes);
+// The mean over classes of every metric, with "intervals" and "reasons" as above; a class where a metric is undefined
+// is left out of its mean. `classes`: {NAME: values}; `resamples`: {NAME: resamples}, of each class its own draws, so
+// that a mean's interval is that of the means over one draw of every class.
+Json mean_over_classes(const Json& classes, const Json& resamples);
+
+// What the metrics of the largest of these classes will take of one rank's memory and of the disk. Throws Error where
+// storage.folder's disk has not as much room.
+struct MetricsNeed {
+  std::size_t images = 0;  // of that class
+  std::size_t memory_bytes = 0, disk_bytes = 0;
+};
+MetricsNeed need_of_largest(const std::vector<std::size_t>& images_of_classes, int size, const MapsStorage& storage,
+                            int threads);
 
 // PNG files by name, for the first `count` anomalous images: the photo with the true defect outlined, beside it the
 // photo under its anomaly map, all maps of the class on one scale. `root`: of the data set.

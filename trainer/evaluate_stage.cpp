@@ -36,7 +36,7 @@ ImagesByClass images_by_class(const ShardReader& reader) {
 
 // What a class came to, as the rank that made its metrics sends it to rank 0, which keeps it.
 struct ClassReport {
-  Json metrics, interpretations;
+  Json metrics, resamples, interpretations;
   std::map<std::string, std::string> heat_maps;  // PNG files by name
 };
 
@@ -44,14 +44,19 @@ std::string to_bytes(const ClassReport& report) {
   Json files = Json::object();
   for (const auto& [name, png] : report.heat_maps)
     files[name] = Json::binary(std::vector<std::uint8_t>(png.begin(), png.end()));
-  const auto bytes = Json::to_cbor(
-      {{"metrics", report.metrics}, {"interpretations", report.interpretations}, {"heat_maps", std::move(files)}});
+  const auto bytes = Json::to_cbor({{"metrics", report.metrics},
+                                    {"resamples", report.resamples},
+                                    {"interpretations", report.interpretations},
+                                    {"heat_maps", std::move(files)}});
   return {bytes.begin(), bytes.end()};
 }
 
 ClassReport class_report_from_bytes(const std::string& bytes) {
   const Json json = Json::from_cbor(bytes);
-  ClassReport report{.metrics = json.at("metrics"), .interpretations = json.at("interpretations"), .heat_maps = {}};
+  ClassReport report{.metrics = json.at("metrics"),
+                     .resamples = json.at("resamples"),
+                     .interpretations = json.at("interpretations"),
+                     .heat_maps = {}};
   for (const auto& [name, png] : json.at("heat_maps").items()) {
     const auto& file = png.get_binary();
     report.heat_maps[name] = {file.begin(), file.end()};
@@ -73,6 +78,7 @@ class KeptClasses {
 
   bool has(const std::string& name) const { return classes_.contains(name); }
   const Json& metrics_of(const std::string& name) const { return classes_.at(name).at("metrics"); }
+  const Json& resamples_of(const std::string& name) const { return classes_.at(name).at("resamples"); }
   const Json& interpretations_of(const std::string& name) const { return classes_.at(name).at("interpretations"); }
   std::filesystem::path heat_maps_of(const std::string& name) const {
     return folder_ / name / artifact_name::heat_maps;
@@ -84,7 +90,8 @@ class KeptClasses {
     std::filesystem::create_directories(folder.path() / artifact_name::heat_maps);
     for (const auto& [file, png] : report.heat_maps)
       write_file_atomically(folder.path() / artifact_name::heat_maps / file, png);
-    Json json = {{"metrics", report.metrics}, {"interpretations", report.interpretations}};
+    Json json = {
+        {"metrics", report.metrics}, {"resamples", report.resamples}, {"interpretations", report.interpretations}};
     write_json(folder.path() / file_name, json);
     folder.commit();
     classes_[name] = std::move(json);
@@ -96,7 +103,9 @@ class KeptClasses {
   void load(const std::string& name) {
     try {
       Json json = read_json(folder_ / name / file_name);
-      if (json.at("metrics").is_object() && json.at("interpretations").is_object()) classes_[name] = std::move(json);
+      for (const char* part : {"metrics", "resamples", "interpretations"})
+        if (!json.at(part).is_object()) return;
+      classes_[name] = std::move(json);
     } catch (const std::exception& error) {
       log_warning("evaluate: what was kept of a class is passed over: " + std::string(error.what()));
     }
@@ -109,7 +118,7 @@ class KeptClasses {
 
 // Appends what one pass found of a batch.
 void append(ClassPart& part, const std::vector<FeatureSample>& samples, const ForwardOutput& output) {
-  ClassResult& result = part.result;
+  ImageResults& result = part.result;
   const torch::Tensor maps = output.map.to(torch::kCPU, torch::kFloat).contiguous();
   const torch::Tensor scores = output.score.to(torch::kCPU, torch::kFloat).contiguous();
   result.maps.insert(result.maps.end(), maps.data_ptr<float>(), maps.data_ptr<float>() + maps.numel());
@@ -142,6 +151,7 @@ class Evaluation {
         total_(reader_.size() * (spec.evaluate.compare_untrained ? 2 : 1)) {}
 
   void run() {
+    tell_need();
     Json untrained;
     if (spec_.evaluate.compare_untrained) {
       KeptClasses kept(stage_, "untrained");
@@ -164,6 +174,21 @@ class Evaluation {
   }
 
  private:
+  MapsStorage storage() const { return {.folder = stage_.output("")}; }
+
+  // What no rank could know before: how much the metrics will take.
+  void tell_need() {
+    std::vector<std::size_t> images;
+    for (const auto& [name, numbers] : classes_) images.push_back(numbers.size());
+    const MetricsNeed need = need_of_largest(images, reader_.layout().mask_size, storage(), stage_.arguments().threads);
+    stage_.events().write(
+        "needs", {{"images", need.images}, {"memory_bytes", need.memory_bytes}, {"disk_bytes", need.disk_bytes}});
+    if (stage_.is_root())
+      log_info("the metrics of the largest class, " + std::to_string(need.images) + " images, take at most " +
+               std::to_string(need.memory_bytes >> 20) + " MiB of a rank's memory and " +
+               std::to_string(need.disk_bytes >> 20) + " MiB of disk");
+  }
+
   // A class whose metrics some rank is making.
   struct Pending {
     std::string name;
@@ -208,7 +233,7 @@ class Evaluation {
     options.gaussian_sigma = spec_.evaluate.gaussian_sigma;
 
     const bool is_owner = owner == communicator_.rank();
-    ClassResult whole = empty_class(is_owner ? images.size() : 0, reader_.layout().mask_size);
+    ClassResult whole = empty_class(name, is_owner ? images.size() : 0, reader_.layout().mask_size, storage());
     std::vector<std::size_t> places;  // of this rank's images in the class
     for (std::size_t place = rank_; place < images.size(); place += ranks_) places.push_back(place);
     std::vector<std::size_t> order;
@@ -234,7 +259,9 @@ class Evaluation {
     pending_.push_back({name, owner, {}});
     if (is_owner)
       pending_.back().report = std::async(std::launch::async, [this, whole = std::move(whole), heat_maps] {
-        return ClassReport{.metrics = metrics_of(whole),
+        ClassMetrics metrics = metrics_of(whole, spec_.evaluate.aupro_fpr, stage_.arguments().threads);
+        return ClassReport{.metrics = std::move(metrics.values),
+                           .resamples = std::move(metrics.resamples),
                            .interpretations = whole.interpretations,
                            .heat_maps = heat_maps_of(whole, dataset_.root, heat_maps)};
       });
@@ -257,9 +284,12 @@ class Evaluation {
 
   Json metrics_of_all(const KeptClasses& kept) const {
     if (!stage_.is_root()) return {};
-    Json classes = Json::object();
-    for (const auto& [name, images] : classes_) classes[name] = kept.metrics_of(name);
-    Json metrics = mean_over_classes(classes);
+    Json classes = Json::object(), resamples = Json::object();
+    for (const auto& [name, images] : classes_) {
+      classes[name] = kept.metrics_of(name);
+      resamples[name] = kept.resamples_of(name);
+    }
+    Json metrics = mean_over_classes(classes, resamples);
     metrics["classes"] = classes;
     return metrics;
   }

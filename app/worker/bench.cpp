@@ -1,4 +1,5 @@
-// bench step, bench scaling, bench kernels: how long one training step and its convolutions take on this machine.
+// bench step, bench scaling, bench kernels, bench metrics: how long one training step, its convolutions and a class's
+// metrics take on this machine.
 #include <unistd.h>
 
 #include <cstdio>
@@ -240,13 +241,56 @@ void define_kernels(CLI::App& bench) {
               });
 }
 
+void print_metrics(const Json& result) {
+  std::printf("%llu images of %d x %d, %d threads, %.0f MB at most, %.0f MB of them in a file\n",
+              result["images"].get<unsigned long long>(), result["side"].get<int>(), result["side"].get<int>(),
+              result["threads"].get<int>(), result["memory_limit_bytes"].get<double>() / 1e6,
+              result["disk_bytes"].get<double>() / 1e6);
+  const auto print = [&](const char* what, const std::string& with) {
+    std::printf("  %-16s %8.3f s, %.3f s of the processor\n", what, result["seconds" + with].get<double>(),
+                result["cpu_seconds" + with].get<double>());
+  };
+  print("exact", "");
+  print("with intervals", "_with_intervals");
+  std::printf("  %-16s %8.2f GB\n", "peak memory", result["peak_rss_bytes"].get<double>() / 1e9);
+}
+
+void define_metrics(CLI::App& bench) {
+  add_command(
+      bench, "metrics", "The pixels' metrics of one class, and their intervals", [](CLI::App& command) -> Command {
+        const auto options = std::make_shared<BenchMetricsOptions>();
+        const auto json = std::make_shared<bool>(false);
+        const auto megabytes = std::make_shared<int>(512);
+        const auto save = std::make_shared<std::string>();
+        add_number(command, "--images", options->images, "Images of the class", std::size_t{1}, std::size_t{1000000});
+        add_number(command, "--side", options->side, "Pixels per side", 1, 4096);
+        add_number(command, "--threads", options->threads, "Threads", 1, 1024);
+        add_number(command, "--memory", *megabytes, "MiB a class may take", 1, 1000000);
+        command.add_option("--save", *save, "Folder that gets the maps, as maps.f32 and masks.u8");
+        command.add_flag("--json", *json, "Print JSON");
+        return [options, json, megabytes, save] {
+          options->memory_bytes = static_cast<std::size_t>(*megabytes) << 20;
+          options->folder = std::filesystem::temp_directory_path();
+          options->save = *save;
+          const Json result = bench_metrics(*options);
+          if (*json) {
+            std::cout << result.dump(2) << "\n";
+          } else {
+            print_metrics(result);
+          }
+          return 0;
+        };
+      });
+}
+
 }  // namespace
 
 void add_bench_command(CLI::App& program) {
-  CLI::App& bench = add_command_family(program, "bench", "Measure a training step or its kernels");
+  CLI::App& bench = add_command_family(program, "bench", "Measure a training step, its kernels, or a class's metrics");
   define_step(bench);
   define_scaling(bench);
   define_kernels(bench);
+  define_metrics(bench);
 }
 
 }  // namespace filo

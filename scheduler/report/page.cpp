@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <sstream>
+#include <vector>
 
 #include "base/text.hpp"
 #include "scheduler/plan/axis_values.hpp"
@@ -88,10 +89,13 @@ std::string curves_html(const Workspace& workspace, const std::string& train_key
 std::string classes_html(const Json& metrics) {
   if (!metrics.contains("classes") || !metrics["classes"].is_object() || metrics["classes"].empty()) return "";
   ResultTable table{.title = "Per class", .row_heading = "class", .columns = {}, .rows = {}};
-  for (const auto& metric : known_metrics()) table.columns.push_back({"", metric.title});
+  std::vector<MetricTitle> shown;  // what was measured
+  for (const auto& metric : known_metrics())
+    if (metrics.contains(metric.name)) shown.push_back(metric);
+  for (const auto& metric : shown) table.columns.push_back({"", metric.title});
   const auto add = [&](const std::string& label, const Json& values) {
     TableRow row{.label = label, .cells = {}};
-    for (const auto& metric : known_metrics()) row.cells.push_back(cell_of(values, metric.name));
+    for (const auto& metric : shown) row.cells.push_back(cell_of(values, metric.name));
     table.rows.push_back(std::move(row));
   };
   for (const auto& [name, values] : metrics["classes"].items()) add(name, values);

@@ -20,6 +20,7 @@ export const METRIC_TITLES = {
   pixel_ap: 'pixel AP',
   pixel_f1_max: 'pixel F1-max',
   aupro: 'AUPRO',
+  'aupro_at_0.05': 'AUPRO at 0.05',
 };
 
 export const count = (number) => number.toLocaleString('en');

@@ -63,7 +63,10 @@ TEST(Assets, WhatAModuleImportsIsThere) {
 // Guards the one list of metrics: the page, which has it in its own language, shows them in the same words and order.
 TEST(Assets, ThePageNamesTheMetricsAsTheProgramDoes) {
   std::string list = "export const METRIC_TITLES = {\n";
-  for (const auto& [name, title] : known_metrics()) list += "  " + name + ": '" + title + "',\n";
+  for (const auto& [name, title] : known_metrics()) {
+    const std::string quote = name.find('.') == std::string::npos ? "" : "'";
+    list += "  " + quote + name + quote + ": '" + title + "',\n";
+  }
   EXPECT_THAT(std::string(find_asset("/js/format.js")->bytes), HasSubstr(list + "};\n"));
 }
 

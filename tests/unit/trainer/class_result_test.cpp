@@ -2,15 +2,20 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
 #include "base/error.hpp"
 #include "settings/metrics.hpp"
+#include "trainer/bootstrap.hpp"
 
 namespace filo {
 namespace {
 
 // Two 2 x 2 images; the defect of the second has the highest scores.
-ClassResult separable() {
-  ClassResult result;
+ImageResults separable_images() {
+  ImageResults result;
   result.size = 2;
   result.images = {"good/0.png", "bad/0.png"};
   result.scores = {0.1f, 0.9f};
@@ -20,39 +25,104 @@ ClassResult separable() {
   return result;
 }
 
+ClassResult class_of(const ImageResults& images) {
+  ClassResult result = empty_class("cup", images.images.size(), images.size, {});
+  place(result, {.places = {0, 1}, .result = images});
+  return result;
+}
+
+const std::vector<double> limits = {0.3, 0.05};
+
 TEST(ClassResult, HasEveryMetricThatTablesShow) {
   // Guards the one list of metrics against a result that lacks one of them.
-  const Json metrics = metrics_of(separable());
-  for (const std::string& name : metric_names()) EXPECT_EQ(metrics.value(name, 0.0), 1.0) << name;
-  EXPECT_EQ(metrics.at("images"), 2);
+  const ClassMetrics metrics = metrics_of(class_of(separable_images()), limits, 1);
+  for (const std::string& name : metric_names()) {
+    EXPECT_EQ(metrics.values.value(name, 0.0), 1.0) << name;
+    EXPECT_EQ(metrics.values.at("intervals").at(name), Json({1.0, 1.0})) << name;
+    EXPECT_EQ(metrics.resamples.at(name).size(), resample_count) << name;
+  }
+  EXPECT_EQ(metrics.values.at("images"), 2);
+  EXPECT_FALSE(metrics.values.contains("reasons"));
 }
 
-TEST(ClassResult, AClassWithoutDefectsHasNoMetrics) {
-  // Guards NaN against reaching a file: with one kind of label there is nothing to rank.
-  ClassResult result = separable();
-  result.labels = {0, 0};
-  result.masks.assign(8, 0);
-  const Json metrics = metrics_of(result);
-  for (const std::string& name : metric_names()) EXPECT_TRUE(metrics.at(name).is_null()) << name;
+TEST(ClassResult, ALimitOfItsOwnHasItsName) {
+  const Json values = metrics_of(class_of(separable_images()), {0.1}, 1).values;
+  EXPECT_EQ(values.at("aupro_at_0.1"), 1.0);
+  EXPECT_FALSE(values.contains("aupro"));
 }
 
-TEST(ClassResult, TheMeanLeavesOutClassesWithoutAValue) {
-  // Guards means from counting an undefined metric as zero; without any value the mean is undefined too.
-  Json classes = Json::object();
-  for (const char* name : {"cup", "nut", "box"})
-    for (const std::string& metric : metric_names()) classes[name][metric] = nullptr;
-  classes["cup"]["image_auroc"] = 0.5;
-  classes["nut"]["image_auroc"] = 1.0;
-  const Json means = mean_over_classes(classes);
+TEST(ClassResult, AMetricThatIsUndefinedHasAReason) {
+  // Guards NaN against reaching a file, and null against standing there without a word.
+  const auto expect = [](const ImageResults& images, const std::string& of_images, const std::string& of_pixels) {
+    const Json values = metrics_of(class_of(images), limits, 1).values;
+    for (const std::string& name : metric_names()) {
+      const std::string& reason = name.starts_with("image_") ? of_images : of_pixels;
+      EXPECT_EQ(values.at(name).is_null(), !reason.empty()) << name;
+      EXPECT_EQ(values.at("intervals").contains(name), reason.empty()) << name;
+      EXPECT_EQ(values.value("reasons", Json::object()).value(name, ""), reason) << name;
+    }
+  };
+  ImageResults images = separable_images();
+  images.labels = {0, 0};
+  expect(images, "no anomalous image", "");
+  images.labels = {1, 1};
+  expect(images, "no normal image", "");
+  images.masks.assign(8, 0);
+  expect(images, "no normal image", "no mask with a defect");
+  images.masks.assign(8, 1);
+  expect(images, "no normal image", "no defect-free pixel");
+}
+
+TEST(ClassResult, ANumberThatIsNoneEndsItAndNamesTheImage) {
+  ImageResults images = separable_images();
+  images.scores[1] = NAN;
+  EXPECT_THROW(class_of(images), Error);
+  images = separable_images();
+  images.maps[5] = NAN;
+  try {
+    class_of(images);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()), "metrics: bad/0.png: pixel 1 of its anomaly map is NaN, expected a number");
+  }
+}
+
+TEST(ClassResult, TheMeanWeighsClassesTheSameAndLeavesOutThoseWithoutAValue) {
+  // Guards means from counting images in place of classes, and an undefined metric as zero.
+  const Json classes = {{"cup", {{"image_auroc", 0.5}, {"aupro", nullptr}, {"images", 1000}}},
+                        {"nut", {{"image_auroc", 1.0}, {"aupro", nullptr}, {"images", 10}}},
+                        {"box", {{"image_auroc", nullptr}, {"aupro", nullptr}, {"images", 10}}}};
+  Json resamples;
+  resamples["cup"]["image_auroc"] = {0.4, 0.5, 0.6};
+  resamples["nut"]["image_auroc"] = {1.0, nullptr, 0.9};
+  resamples["box"] = Json::object();
+  const Json means = mean_over_classes(classes, resamples);
   EXPECT_EQ(means.at("image_auroc"), 0.75);
+  // Means of the draws: 0.7, 0.5 (of one class), 0.75; percentiles are interpolated between them.
+  EXPECT_NEAR(means.at("intervals").at("image_auroc").at(0), 0.51, 1e-12);
+  EXPECT_NEAR(means.at("intervals").at("image_auroc").at(1), 0.7475, 1e-12);
   EXPECT_TRUE(means.at("aupro").is_null());
+  EXPECT_EQ(means.at("reasons"), Json({{"aupro", "undefined in every class"}}));
+}
+
+TEST(ClassResult, ItsNeedIsKnownBeforeTheWork) {
+  // Guards the bound: a class of any size takes no more memory than the limit and what intervals need, but a file.
+  const MapsStorage storage{.memory_bytes = 512 << 20, .folder = std::filesystem::temp_directory_path()};
+  const MetricsNeed usual = need_of_largest({20, 200, 100}, 518, storage, 2);
+  EXPECT_EQ(usual.images, 200u);
+  EXPECT_EQ(usual.disk_bytes, 0u);
+  EXPECT_LT(usual.memory_bytes, 1e9);
+  const MetricsNeed large = need_of_largest({2000}, 518, storage, 2);
+  EXPECT_EQ(large.disk_bytes, 2000u * 518 * 518 * 5);
+  EXPECT_LT(large.memory_bytes, 1e9);
+  EXPECT_THROW(need_of_largest({1'000'000'000}, 50'000, storage, 2), Error);
 }
 
 // Guards what ranks send each other: the class put together from parts is the class.
 TEST(ClassResult, PartsPutTogetherAreTheWhole) {
-  ClassResult expected = separable();
+  ImageResults expected = separable_images();
   expected.interpretations = {{"good/0.png", "none"}, {"bad/0.png", {{"description", "a \xc3\xa4 scratch"}}}};
-  ClassResult whole = empty_class(2, 2);
+  ClassResult whole = empty_class("cup", 2, 2, {});
   for (const std::size_t at : {1u, 0u}) {
     ClassPart part{.places = {at}, .result = {}};
     part.result.size = 2;
@@ -75,8 +145,12 @@ TEST(ClassResult, PartsPutTogetherAreTheWhole) {
   EXPECT_EQ(whole.images, expected.images);
   EXPECT_EQ(whole.scores, expected.scores);
   EXPECT_EQ(whole.labels, expected.labels);
-  EXPECT_EQ(whole.maps, expected.maps);
-  EXPECT_EQ(whole.masks, expected.masks);
+  AnomalyMaps::Buffer buffer;
+  for (const std::size_t at : {0u, 1u}) {
+    const auto [map, mask] = whole.maps.read(at, buffer);
+    EXPECT_TRUE(std::equal(map.begin(), map.end(), expected.maps.begin() + static_cast<std::ptrdiff_t>(4 * at)));
+    EXPECT_TRUE(std::equal(mask.begin(), mask.end(), expected.masks.begin() + static_cast<std::ptrdiff_t>(4 * at)));
+  }
   EXPECT_EQ(whole.interpretations, expected.interpretations);
 }
 

@@ -55,46 +55,5 @@ TEST(BinaryMetrics, OneKindOfLabelsIsNotANumberAndBadInputAnError) {
   EXPECT_THROW(binary_metrics(Scores{1, NAN}, Labels{0, 1}), Error);
 }
 
-// Guards the weighting: each region counts the same, however small; a perfect map has 1.
-TEST(Aupro, RegionsCountTheSame) {
-  const Labels mask = {1, 1, 1, 0,  //
-                       1, 1, 1, 0,  //
-                       0, 0, 0, 0,  //
-                       0, 0, 0, 1};
-  Scores perfect(mask.begin(), mask.end());
-  EXPECT_DOUBLE_EQ(aupro(perfect, mask, 4, 4, 1), 1);
-  Scores without_small = perfect;
-  without_small[15] = -1;  // found only after all else
-  EXPECT_DOUBLE_EQ(aupro(without_small, mask, 4, 4, 1), 0.5);
-}
-
-// Guards the neighbourhood: pixels that touch at a corner are one region, and a U is one, too.
-TEST(Aupro, EightNeighbours) {
-  const Labels corner = {1, 1, 0,  //
-                         0, 0, 1,  //
-                         0, 0, 0};
-  const Scores two_of_three = {3, 2, 0,   //
-                               0, 0, -1,  //
-                               0, 0, 0};
-  EXPECT_DOUBLE_EQ(aupro(two_of_three, corner, 3, 3, 1, 1.0), 2.0 / 3);  // two regions would give 1/2
-  const Labels u = {1, 0, 1,                                             //
-                    1, 0, 1,                                             //
-                    1, 1, 1, 0, 0, 0, 1, 0, 0};
-  Scores found(u.begin(), u.end());
-  found[12] = -1;  // the second region: half of the mean
-  EXPECT_DOUBLE_EQ(aupro(found, u, 5, 3, 1, 0.5), 0.5);
-}
-
-TEST(Aupro, ConstantMapsAndLimit) {
-  const Labels mask = {1, 0, 0, 0};
-  EXPECT_DOUBLE_EQ(aupro(Scores(4, 0.5f), mask, 2, 2, 1, 1.0), 0.5);
-  EXPECT_DOUBLE_EQ(aupro(Scores(4, 0.5f), mask, 2, 2, 1, 0.3), 0.15);
-  EXPECT_TRUE(std::isnan(aupro(Scores(4, 0.5f), Labels(4, 0), 2, 2, 1)));
-  EXPECT_TRUE(std::isnan(aupro(Scores(4, 0.5f), Labels(4, 1), 2, 2, 1)));
-  EXPECT_THROW(aupro(Scores(4, 0.5f), mask, 2, 3, 1), Error);
-  EXPECT_THROW(aupro(Scores(4, 0.5f), mask, 2, 2, 1, 0.0), Error);
-  EXPECT_THROW(aupro(Scores(4, NAN), mask, 2, 2, 1), Error);
-}
-
 }  // namespace
 }  // namespace filo
