@@ -89,6 +89,12 @@ def from_nothing_to_the_table():
             metrics = result["metrics"]
             check(0 <= metrics["image_auroc"] <= 1 and 0 <= metrics["pixel_auroc"] <= 1, f"metrics: {metrics}")
             check(len(metrics["classes"]) == 4, f"classes: {list(metrics['classes'])}")
+            for found in (metrics, *metrics["classes"].values()):
+                for name, (low, high) in found["intervals"].items():
+                    check(0 <= low <= high <= 1, f"the interval of {name}: {low} to {high}")
+                check(len(found["intervals"]) == 8, f"intervals of {list(found['intervals'])}, eight metrics expected")
+            events = (workspace / "stages" / key / "attempts/1/events.jsonl").read_text()
+            check('"needs"' in events.partition('"progress"')[0], "what the metrics need is not told before the work")
             heat_maps = list((workspace / "stages" / key / "heat_maps").glob("*/*.png"))
             check(len(heat_maps) == 4, f"{len(heat_maps)} heat maps, one a class expected")
     for word in ("parts->boards", "boards->parts", "image AUROC", "pixel AUROC"):
