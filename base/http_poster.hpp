@@ -9,17 +9,9 @@
 #include <optional>
 #include <string>
 
+#include "base/http_client.hpp"
+
 namespace filo {
-
-// Where a server is, and how it knows us.
-struct HttpTarget {
-  std::string url;          // "http://HOST:PORT" or "https://HOST:PORT"
-  std::string token;        // sent as "Authorization: Bearer TOKEN"; "": none
-  std::string certificate;  // https: PEM of the one certificate (or its authority) that is trusted; "": the system's
-};
-
-// Whether `url` is of this form and `token` may stand in a header.
-bool is_usable(const HttpTarget& target);
 
 struct HttpPosterOptions {
   std::size_t most_queued_bytes = 4 << 20;  // more are dropped
