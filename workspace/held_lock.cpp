@@ -48,6 +48,13 @@ std::string holder(const fs::path& path) {
          text_of(*json, "program") + ")";
 }
 
+void say_who_holds(const FileDescriptor& file, const fs::path& path) {
+  const std::string text =
+      Json({{"host", host_name()}, {"pid", getpid()}, {"program", program()}, {"since", wall_time_s()}}).dump() + "\n";
+  if (ftruncate(file.get(), 0) != 0 || pwrite(file.get(), text.data(), text.size(), 0) < 0)
+    log_warning("workspace: " + path.string() + ": cannot say who holds it: " + std::strerror(errno));
+}
+
 }  // namespace
 
 FileDescriptor held_lock(const fs::path& path) {
@@ -62,11 +69,15 @@ FileDescriptor held_lock(const fs::path& path) {
     try_lock(file.get(), LOCK_EX, path);
     break;
   }
-  const std::string text =
-      Json({{"host", host_name()}, {"pid", getpid()}, {"program", program()}, {"since", wall_time_s()}}).dump() + "\n";
-  if (ftruncate(file.get(), 0) != 0 || pwrite(file.get(), text.data(), text.size(), 0) < 0)
-    log_warning("workspace: " + path.string() + ": cannot say who holds it: " + std::strerror(errno));
+  say_who_holds(file, path);
   return file;
+}
+
+LockAttempt try_held_lock(const fs::path& path) {
+  FileDescriptor file = open_file(path, O_RDWR | O_CREAT);
+  if (!try_lock(file.get(), LOCK_EX | LOCK_NB, path)) return {.lock = {}, .holder = holder(path)};
+  say_who_holds(file, path);
+  return {.lock = std::move(file), .holder = {}};
 }
 
 }  // namespace filo

@@ -24,10 +24,13 @@ std::optional<std::int64_t> place_of(const Json& event, const std::string& unit)
   return found->get<std::int64_t>();
 }
 
+std::optional<double> finite(const Json& told) {
+  if (!told.is_number() || !std::isfinite(told.get<double>())) return std::nullopt;
+  return told.get<double>();
+}
+
 // The rule for what is told twice.
-void merge(MetricPoints& points, std::int64_t at, const Json& event, const Json& told) {
-  std::optional<double> value;
-  if (told.is_number() && std::isfinite(told.get<double>())) value = told.get<double>();
+void merge(MetricPoints& points, std::int64_t at, const Json& event, std::optional<double> value) {
   const auto known = points.find(at);
   if (known != points.end())
     known->second.value = value;
@@ -48,37 +51,36 @@ void each_event(const Workspace& workspace, const std::string& key, const Use& u
 
 }  // namespace
 
-void MetricHistory::add(const Json& event) {
-  for (const char* unit : {"step", "epoch"})
-    if (place_of(event, unit)) add_all(event, unit);
-  if (text_of(event, "event") == "metrics") add_metrics(event);
-}
-
-void MetricHistory::add_all(const Json& event, const std::string& unit) {
-  const std::string phase = text_of(event, "phase");
-  const std::int64_t at = event[unit];
-  for (const auto& [name, value] : event.items()) {
-    if (is_bookkeeping(name)) continue;
-    if (value.is_object())
-      for (const auto& [part, number] : value.items()) put({unit, phase, name + "." + part}, at, event, number);
-    else
-      put({unit, phase, name}, at, event, value);
+std::vector<ToldNumber> told_numbers(const Json& event) {
+  std::vector<ToldNumber> told;
+  const auto add = [&](const std::string& unit, const std::string& phase, const std::string& name, const Json& value) {
+    // null: a number that JSON cannot write
+    if (value.is_number() || value.is_null())
+      told.push_back({.unit = unit, .phase = phase, .name = name, .at = event[unit], .value = finite(value)});
+  };
+  for (const char* unit : {"step", "epoch"}) {
+    if (!place_of(event, unit)) continue;
+    for (const auto& [name, value] : event.items()) {
+      if (is_bookkeeping(name)) continue;
+      if (value.is_object())
+        for (const auto& [part, number] : value.items()) add(unit, text_of(event, "phase"), name + "." + part, number);
+      else
+        add(unit, text_of(event, "phase"), name, value);
+    }
   }
+  // A training that evaluates itself on the way: one point each time.
+  if (text_of(event, "event") == "metrics" && event.contains("step") && event["step"].is_number_integer())
+    for (const auto& [name, value] : event.items())
+      if (!is_bookkeeping(name)) add("step", "metrics", name, value);
+  return told;
 }
 
-// A training that evaluates itself on the way: one point each time.
-void MetricHistory::add_metrics(const Json& event) {
-  if (!event.contains("step") || !event["step"].is_number_integer()) return;
-  for (const auto& [name, value] : event.items())
-    if (!is_bookkeeping(name)) put({"step", "metrics", name}, event["step"], event, value);
-}
-
-void MetricHistory::put(std::array<std::string, 3> id, std::int64_t at, const Json& event, const Json& value) {
-  if (!value.is_number() && !value.is_null()) return;  // null: a number that JSON cannot write
-  const auto [known, fresh] = places_.try_emplace(std::move(id), series_.size());
-  if (fresh)
-    series_.push_back({.unit = known->first[0], .phase = known->first[1], .name = known->first[2], .points = {}});
-  merge(series_[known->second].points, at, event, value);
+void MetricHistory::add(const Json& event) {
+  for (const auto& one : told_numbers(event)) {
+    const auto [known, fresh] = places_.try_emplace({one.unit, one.phase, one.name}, series_.size());
+    if (fresh) series_.push_back({.unit = one.unit, .phase = one.phase, .name = one.name, .points = {}});
+    merge(series_[known->second].points, one.at, event, one.value);
+  }
 }
 
 MetricHistory metric_history(const Workspace& workspace, const std::string& key) {
@@ -92,7 +94,7 @@ MetricPoints metric_points(const Workspace& workspace, const std::string& key, c
   MetricPoints points;
   each_event(workspace, key, [&](const Json& event) {
     const auto at = place_of(event, unit);
-    if (at && text_of(event, "phase") == phase) merge(points, *at, event, event.value(name, Json()));
+    if (at && text_of(event, "phase") == phase) merge(points, *at, event, finite(event.value(name, Json())));
   });
   return points;
 }

@@ -29,6 +29,15 @@ struct MetricSeries {
   MetricPoints points;
 };
 
+// One number that an event tells after a step or epoch.
+struct ToldNumber {
+  std::string unit, phase, name;  // as in MetricSeries
+  std::int64_t at = 0;            // the step or epoch
+  std::optional<double> value;    // unset: not finite
+};
+// All that stand in one event; none for events of other kinds.
+std::vector<ToldNumber> told_numbers(const Json& event);
+
 // Merges events, given in their order, the older attempt's first.
 class MetricHistory {
  public:
@@ -36,10 +45,6 @@ class MetricHistory {
   const std::vector<MetricSeries>& series() const { return series_; }  // in the order in which they were first met
 
  private:
-  void add_all(const Json& event, const std::string& unit);
-  void add_metrics(const Json& event);
-  void put(std::array<std::string, 3> id, std::int64_t at, const Json& event, const Json& value);
-
   std::vector<MetricSeries> series_;
   std::map<std::array<std::string, 3>, std::size_t> places_;  // unit, phase, name -> in series_
 };
