@@ -43,6 +43,16 @@ std::string hmac_sha256_hex(std::string_view key, std::string_view message) {
   return hex_of(digest);
 }
 
+std::string basic_authorization(const std::string& user, const std::string& password) {
+  const std::string plain = user + ":" + password;
+  std::string coded(plain.size() / 3 * 4 + 5, '\0');  // EVP_EncodeBlock ends it with a zero
+  const int size =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(coded.data()),
+                      reinterpret_cast<const unsigned char*>(plain.data()), static_cast<int>(plain.size()));
+  coded.resize(static_cast<std::size_t>(size));
+  return "Basic " + coded;
+}
+
 bool equal_in_constant_time(std::string_view a, std::string_view b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }

@@ -13,7 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::vector<std::string> base_keys = {"base",      "data",  "folds",   "model",  "train", "evaluate",
-                                            "resources", "seeds", "exclude", "export", "note"};
+                                            "resources", "seeds", "exclude", "export", "note",  "tracking"};
 
 bool contains(const std::vector<std::string>& paths, const fs::path& path) {
   return std::find(paths.begin(), paths.end(), canonical_path(path)) != paths.end();

@@ -5,6 +5,7 @@
 #include "settings/evaluate.hpp"
 #include "settings/metrics.hpp"
 #include "settings/resources.hpp"
+#include "settings/tracking.hpp"
 #include "settings/train.hpp"
 
 namespace filo {
@@ -56,7 +57,8 @@ Schema settings_schema(Profile profile) {
 
 Schema experiment_schema(Profile profile, bool own_trials) {
   const Schema include = Schema::list(Schema::any(std::nullopt), Json::array());
-  if (!own_trials) return Schema::record({{"name", Schema::plain_name()}, {"include", include}});
+  if (!own_trials)
+    return Schema::record({{"name", Schema::plain_name()}, {"include", include}, {"tracking", tracking_schema()}});
   const Schema values = Schema::list(Schema::any(std::nullopt), std::nullopt, 1);
   std::vector<Schema::Field> fields = {{"name", Schema::plain_name()},
                                        {"base", Schema::text("")},
@@ -64,14 +66,16 @@ Schema experiment_schema(Profile profile, bool own_trials) {
                                        {"data", Schema::map(Schema::plain_name(), std::nullopt, 1)},
                                        {"folds", Schema::any(std::nullopt)}};
   for (auto& section : settings_schema(profile).fields) fields.push_back(std::move(section));
-  const std::vector<Schema::Field> grid = {{"axes", Schema::map(values, Json::object())},
-                                           {"zip", Schema::map(values, Json::object())},
-                                           {"include", include},
-                                           {"exclude", exclude_schema()},
-                                           {"seeds", Schema::any(Json::array())},
-                                           {"export", Schema::list(one_of({"bundle"}), Json::array())},
-                                           {"search", Schema::any(Json())},
-                                           {"tables", Schema::list(table_schema(), Json::array())}};
+  const std::vector<Schema::Field> grid = {
+      {"axes", Schema::map(values, Json::object())},
+      {"zip", Schema::map(values, Json::object())},
+      {"include", include},
+      {"exclude", exclude_schema()},
+      {"seeds", Schema::any(Json::array())},
+      {"export", Schema::list(one_of({"bundle"}), Json::array())},
+      {"search", Schema::any(Json())},
+      {"tables", Schema::list(table_schema(), Json::array())},
+      {"tracking", tracking_schema()}};
   fields.insert(fields.end(), grid.begin(), grid.end());
   return Schema::record(std::move(fields));
 }

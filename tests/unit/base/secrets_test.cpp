@@ -12,6 +12,14 @@ TEST(Secrets, TokensAre64HexDigitsAndDiffer) {
   EXPECT_NE(token, random_token());
 }
 
+// The example of RFC 7617, section 2, and each length of the last group.
+TEST(Secrets, BasicAuthorizationIsBase64) {
+  EXPECT_EQ(basic_authorization("Aladdin", "open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+  EXPECT_EQ(basic_authorization("a", "b"), "Basic YTpi");
+  EXPECT_EQ(basic_authorization("a", "bc"), "Basic YTpiYw==");
+  EXPECT_EQ(basic_authorization("a", ""), "Basic YTo=");
+}
+
 TEST(Secrets, ComparisonIsOfTheWhole) {
   EXPECT_TRUE(equal_in_constant_time("abc", "abc"));
   EXPECT_TRUE(equal_in_constant_time("", ""));
