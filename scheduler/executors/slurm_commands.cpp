@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <set>
 #include <sstream>
+#include <string_view>
 
 #include "base/error.hpp"
 #include "base/process.hpp"
@@ -74,12 +75,30 @@ void set_exit(SlurmJob& job, const std::string& text) {
   }
 }
 
-// What commands start with, and so the jobs.
-std::vector<std::string> clean_environment() {
-  std::vector<std::string> arguments = {"env", "-i", "SLURM_TIME_FORMAT=%s"};
-  for (const char* name : {"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "PATH", "LD_LIBRARY_PATH",
-                           "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
-    if (const char* value = std::getenv(name)) arguments.push_back(std::string(name) + "=" + value);
+// What commands start with, and so the jobs. The others are named, not these: values on a command line are for all to
+// see.
+std::vector<std::string> clean_environment(const std::vector<std::string>& more) {
+  std::set<std::string_view> kept = {"HOME",
+                                     "USER",
+                                     "LOGNAME",
+                                     "SHELL",
+                                     "LANG",
+                                     "LC_ALL",
+                                     "TZ",
+                                     "PATH",
+                                     "LD_LIBRARY_PATH",
+                                     "SLURM_CONF",
+                                     "SLURM_CONF_SERVER",
+                                     "SLURM_JWT"};
+  kept.insert(more.begin(), more.end());
+  std::vector<std::string> arguments = {"env"};
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view name = std::string_view(*variable).substr(0, std::string_view(*variable).find('='));
+    if (kept.contains(name) || name.empty()) continue;
+    arguments.push_back("-u");
+    arguments.emplace_back(name);
+  }
+  arguments.push_back("SLURM_TIME_FORMAT=%s");
   return arguments;
 }
 
@@ -133,9 +152,10 @@ bool SlurmJob::is_pending() const {
 
 SlurmCommands::SlurmCommands(const ClusterSettings& settings) : settings_(settings) {}
 
-SlurmCommands::Answer SlurmCommands::run(std::vector<std::string> arguments, std::optional<double> timeout_s) {
+SlurmCommands::Answer SlurmCommands::run(std::vector<std::string> arguments, std::optional<double> timeout_s,
+                                         const std::vector<std::string>& variables) {
   if (!settings_.slurm_bin.empty()) arguments[0] = settings_.slurm_bin + "/" + arguments[0];
-  auto all = clean_environment();
+  auto all = clean_environment(variables);
   all.insert(all.end(), arguments.begin(), arguments.end());
   ++commands_run_;
   const auto captured = run_and_capture(all, timeout_s.value_or(settings_.command_timeout_s), /*with_stderr=*/true);
@@ -165,10 +185,11 @@ std::vector<SlurmJob> SlurmCommands::queue() {
   return jobs;
 }
 
-SlurmSubmission SlurmCommands::submit(const std::vector<std::string>& arguments, std::optional<double> timeout_s) {
+SlurmSubmission SlurmCommands::submit(const std::vector<std::string>& arguments, std::optional<double> timeout_s,
+                                      const std::vector<std::string>& variables) {
   std::vector<std::string> command = {"sbatch"};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  const Answer answer = run(command, timeout_s);
+  const Answer answer = run(command, timeout_s, variables);
   using Outcome = SlurmSubmission::Outcome;
   if (answer.ok)
     for (const auto& line : lines_of(answer.output)) {

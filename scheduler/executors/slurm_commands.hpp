@@ -62,8 +62,10 @@ class SlurmCommands {
   // that says nothing about any job.
   std::vector<SlurmJob> queue();
 
-  // `arguments`: sbatch's, the script last.
-  SlurmSubmission submit(const std::vector<std::string>& arguments, std::optional<double> timeout_s = {});
+  // `arguments`: sbatch's, the script last. `variables`: of this process's environment, which the job gets besides what
+  // every job does; their values stand on no command line.
+  SlurmSubmission submit(const std::vector<std::string>& arguments, std::optional<double> timeout_s = {},
+                         const std::vector<std::string>& variables = {});
 
   // Labels as "12" or "12_3"; one command for all (several where there are very many). Returns why not, "" when done;
   // jobs that are over by now are no error.
@@ -89,7 +91,8 @@ class SlurmCommands {
     bool timed_out = false;
     std::string output;  // stdout and stderr
   };
-  Answer run(std::vector<std::string> arguments, std::optional<double> timeout_s = {});
+  Answer run(std::vector<std::string> arguments, std::optional<double> timeout_s = {},
+             const std::vector<std::string>& variables = {});
 
   int commands_run() const { return commands_run_; }  // to the controller, so far
 

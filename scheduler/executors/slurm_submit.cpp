@@ -11,6 +11,7 @@
 #include "scheduler/executors/bad_nodes.hpp"
 #include "scheduler/executors/slurm_batch.hpp"
 #include "scheduler/executors/slurm_launch.hpp"
+#include "settings/tracking.hpp"
 
 namespace filo {
 namespace {
@@ -93,7 +94,7 @@ std::string submit_watch(const Workspace& workspace, const ClusterSettings& sett
                          const std::string& worker, SlurmCommands& commands) {
   fs::create_directories(workspace.slurm_folder());
   write_file_atomically(workspace.slurm_watch_file(settings.name), watch_script(workspace, settings, filo, worker));
-  const auto answer = commands.submit(watch_arguments(workspace, settings));
+  const auto answer = commands.submit(watch_arguments(workspace, settings), {}, tracking_variables());
   if (answer.outcome == SlurmSubmission::Outcome::taken) return std::to_string(answer.id);
   throw Error("slurm: the watch", "is not in the queue: " + answer.message +
                                       "; what was submitted runs, but `filo reconcile` has to start the rest");

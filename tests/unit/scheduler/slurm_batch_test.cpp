@@ -343,5 +343,27 @@ TEST(SlurmArguments, ResourcesBecomeOptions) {
                              Not(Contains("--nodes=1")), Not(Contains("--array=0"))));
 }
 
+// Guards the token of MLflow: the watch gets it, since its passes tell MLflow; stages do not, and no command line shows
+// it.
+TEST_F(SlurmScriptTest, OnlyTheWatchGetsTheTokenOfMlflow) {
+  const fs::path seen = scratch.folder / "seen";
+  scratch.write("bin/sbatch",
+                "#!/bin/bash\n{ echo \"${MLFLOW_TRACKING_TOKEN-none} ${SBATCH_PARTITION-none} $HOME\"; tr '\\0' ' ' <"
+                "/proc/$PPID/cmdline; } >>" +
+                    seen.string() + "\necho 12\n");
+  fs::permissions(bin / "sbatch", fs::perms::owner_all);
+  setenv("MLFLOW_TRACKING_TOKEN", "a-secret", 1);
+  setenv("SBATCH_PARTITION", "elsewhere", 1);
+  SlurmCommands commands(settings);
+  EXPECT_EQ(commands.submit({"job.sh"}).id, 12);
+  EXPECT_EQ(read_file(seen).substr(0, 10), "none none ") << read_file(seen);
+  fs::remove(seen);
+  EXPECT_EQ(submit_watch(workspace, settings, "filo", "filo-worker", commands), "12");
+  EXPECT_THAT(read_file(seen), StartsWith("a-secret none /"));
+  EXPECT_THAT(read_file(workspace.slurm_watch_file(settings.name)), Not(HasSubstr("a-secret")));
+  unsetenv("MLFLOW_TRACKING_TOKEN");
+  unsetenv("SBATCH_PARTITION");
+}
+
 }  // namespace
 }  // namespace filo
