@@ -40,6 +40,14 @@ class WorkspaceLayout {
   // A file for each `filo run` that looks after it just now (workspace/run_file.hpp).
   std::filesystem::path runs_folder(const std::string& name) const { return experiment_folder(name) / "runs"; }
   std::filesystem::path report_folder(const std::string& name) const { return experiment_folder(name) / "report"; }
+  // What was told to `tool` ("tensorboard", "mlflow-0f3a9c21"), beside the lock of who tells it.
+  std::filesystem::path tracking_file(const std::string& name, const std::string& tool) const {
+    return experiment_folder(name) / "tracking" / (tool + ".json");
+  }
+  // A folder with event files for each run, which is what TensorBoard is started on.
+  std::filesystem::path tensorboard_folder(const std::string& name) const {
+    return experiment_folder(name) / "tensorboard";
+  }
 
   // A stage, by its key.
   std::filesystem::path stages_folder() const { return root_ / "stages"; }

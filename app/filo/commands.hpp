@@ -18,6 +18,7 @@ void add_serve_command(CLI::App& program);         // serve
 void add_status_command(CLI::App& program);        // status
 void add_logs_command(CLI::App& program);          // logs
 void add_report_command(CLI::App& program);        // report
+void add_track_command(CLI::App& program);         // track
 void add_doctor_command(CLI::App& program);        // doctor
 void add_bench_command(CLI::App& program);         // bench scheduler | serve
 

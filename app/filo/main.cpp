@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   filo::add_serve_command(program);
   filo::add_logs_command(program);
   filo::add_report_command(program);
+  filo::add_track_command(program);
   filo::add_doctor_command(program);
   filo::add_bench_command(program);
   return filo::run_program(program, argc, argv);

@@ -7,7 +7,9 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "scheduler/control/run_states.hpp"
 #include "scheduler/plan/plan_file.hpp"
+#include "settings/tracking.hpp"
 
 namespace filo {
 namespace {
@@ -28,6 +30,8 @@ bool decides_by_steps(const Plan& plan) {
                      [](const auto& search) { return search.second.unit == "step"; });
 }
 
+bool is_tracked(const Plan& plan) { return planned_tracking(plan.experiment).any(); }
+
 }  // namespace
 
 Coordinator::Coordinator(const Workspace& workspace, ExecutorFactory factory, CoordinatorOptions options)
@@ -40,6 +44,7 @@ Coordinator::~Coordinator() = default;
 
 void Coordinator::look_after(const Plan& plan, Executor& executor) {
   foreground_.push_back({.plan = &plan, .executor = &executor, .concurrency = {plan.max_concurrent()}});
+  if (is_tracked(plan)) foreground_.back().tracked = std::make_shared<const Plan>(plan);
 }
 
 std::shared_ptr<const Plan> Coordinator::plan(const std::string& experiment) {
@@ -103,7 +108,8 @@ std::vector<Coordinator::Watched> Coordinator::watched(CoordinatorPass& pass) {
       all.push_back({.plan = of.get(),
                      .executor = executor_of(experiment),
                      .concurrency = {of->max_concurrent()},
-                     .experiment = experiment});
+                     .experiment = experiment,
+                     .tracked = is_tracked(*of) ? of : nullptr});
       ++pass.experiments;
     } catch (const std::exception& error) {
       give_up_when_cancelled(experiment, pass);
@@ -197,6 +203,18 @@ void Coordinator::apply_cancellations(const std::vector<Watched>& watched, Coord
   }
 }
 
+// Hands over how trials stand: what is told, and to whom, is the other thread's.
+void Coordinator::track(const std::vector<Watched>& watched) {
+  for (const auto& one : watched) {
+    if (!one.tracked) continue;
+    if (!tracking_) tracking_ = std::make_unique<Tracking>(workspace_);
+    const auto status = [&](const std::string& key) -> const StageStatus& {
+      return latest_[position_.at(key_number(key))];
+    };
+    tracking_->update(one.tracked, run_states(*one.plan, status));
+  }
+}
+
 void Coordinator::retire(const std::vector<Watched>& watched, CoordinatorPass& pass) {
   for (const auto& one : watched) {
     if (one.experiment.name.empty()) continue;
@@ -244,6 +262,7 @@ CoordinatorPass Coordinator::pass(bool start_new) {
   std::move(result.actions.begin(), result.actions.end(), std::back_inserter(pass.actions));
   std::move(result.troubles.begin(), result.troubles.end(), std::back_inserter(pass.troubles));
   apply_cancellations(all, pass);
+  track(all);
   retire(all, pass);
   return pass;
 }

@@ -14,6 +14,7 @@
 
 #include "scheduler/control/reconcile.hpp"
 #include "scheduler/control/search.hpp"
+#include "scheduler/tracking/tracking.hpp"
 #include "workspace/index/stage_index.hpp"
 
 namespace filo {
@@ -75,7 +76,8 @@ class Coordinator {
     const Plan* plan = nullptr;
     Executor* executor = nullptr;  // null: nothing of it is started
     ConcurrencyLimit concurrency;
-    ActiveExperiment experiment{};  // as it was when the pass began; without a name: in the foreground
+    ActiveExperiment experiment{};          // as it was when the pass began; without a name: in the foreground
+    std::shared_ptr<const Plan> tracked{};  // the plan, where TensorBoard or MLflow are told of it
   };
 
   std::vector<Watched> watched(CoordinatorPass& pass);
@@ -87,6 +89,7 @@ class Coordinator {
   void apply_searches(const std::vector<Watched>& watched, CoordinatorPass& pass);
   void apply_cancellations(const std::vector<Watched>& watched, CoordinatorPass& pass);
   std::vector<StageAssignment> assign(const std::vector<Watched>& watched, std::vector<Executor*>& executors);
+  void track(const std::vector<Watched>& watched);
   void retire(const std::vector<Watched>& watched, CoordinatorPass& pass);
 
   Workspace workspace_;
@@ -100,6 +103,7 @@ class Coordinator {
   std::vector<Watched> foreground_;
   std::vector<StageStatus> latest_;
   std::unordered_map<std::uint64_t, std::size_t> position_;  // in latest_, by key_number()
+  std::unique_ptr<Tracking> tracking_;                       // once there is something to track
 };
 
 }  // namespace filo

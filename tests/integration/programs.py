@@ -42,7 +42,7 @@ class Programs(unittest.TestCase):
         """Guards that a command is not lost from main.cpp."""
         expected = {
             "filo": {"dataset", "config", "plan", "run", "reconcile", "cancel", "retry", "status", "logs", "report", "bench", "submit",
-                     "doctor"},
+                     "doctor", "track"},
             "filo-worker": {"features", "train", "evaluate", "init-clip", "predict", "probe"},
         }
         for name, path in PROGRAMS.items():

@@ -42,10 +42,12 @@ BELOW = {
     "trainer": SYSTEMS | {"model/systems", "cluster"},
     "scheduler/plan": SCHEDULER,
     "scheduler/executors": SCHEDULER | {"scheduler/plan"},
-    "scheduler/control": SCHEDULER | {"workspace/index", "scheduler/plan", "scheduler/executors"},
-    "scheduler/report": SCHEDULER | {"scheduler/plan", "scheduler/executors", "scheduler/control"},
+    "scheduler/tracking": SCHEDULER | {"scheduler/plan"},
+    "scheduler/control": SCHEDULER | {"workspace/index", "scheduler/plan", "scheduler/executors", "scheduler/tracking"},
+    "scheduler/report": SCHEDULER | {"scheduler/plan", "scheduler/executors", "scheduler/control", "scheduler/tracking"},
     "service/http": {"base"},
-    "service": SCHEDULER | {"scheduler/plan", "scheduler/executors", "scheduler/control", "scheduler/report", "service/http"},
+    "service": SCHEDULER
+    | {"scheduler/plan", "scheduler/executors", "scheduler/tracking", "scheduler/control", "scheduler/report", "service/http"},
     "bench": SCHEDULER | {"scheduler/plan", "scheduler/executors", "scheduler/control", "service", "service/http"},
     "app": {"base"},
 }
@@ -64,6 +66,7 @@ TARGETS = {f"filo_{room}": room for room in BELOW if "/" not in room and room !=
     "filo_metrics": "trainer",
     "filo_plan": "scheduler/plan",
     "filo_executors": "scheduler/executors",
+    "filo_tracking": "scheduler/tracking",
     "filo_control": "scheduler/control",
     "filo_report": "scheduler/report",
     "filo_http": "service/http",
