@@ -1,5 +1,8 @@
 #include "scheduler/control/run_progress.hpp"
 
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <ostream>
 #include <sstream>
@@ -12,6 +15,19 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto between_lines = std::chrono::seconds(2);
 constexpr int log_lines = 15;
+constexpr std::size_t widest_label = 40;
+
+struct TerminalSize {
+  std::size_t columns = 80, rows = 24;
+};
+
+// Asked for each time: people change it.
+TerminalSize terminal_size() {
+  winsize size{};
+  for (const int descriptor : {STDOUT_FILENO, STDERR_FILENO})
+    if (ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 1) return {size.ws_col, size.ws_row};
+  return {};
+}
 
 bool is_last(const Json& event) {
   return event["event"] == "progress" && event.contains("done") && event.contains("total") &&
@@ -23,14 +39,16 @@ bool is_last(const Json& event) {
 RunProgress::RunProgress(const Workspace& workspace, const Plan& plan, std::ostream& out, bool terminal)
     : workspace_(workspace), plan_(plan), out_(out), terminal_(terminal) {}
 
-RunProgress::~RunProgress() {
-  if (live_) out_ << "\r\033[K" << std::flush;
-}
+RunProgress::~RunProgress() { clear_bars(); }
 
 void RunProgress::line(const std::string& text) {
-  if (live_) out_ << "\r\033[K";
-  live_ = false;
+  clear_bars();
   out_ << text << "\n" << std::flush;
+}
+
+void RunProgress::clear_bars() {
+  if (!bars_.empty()) out_ << "\r\033[J" << std::flush;
+  bars_.clear();
 }
 
 void RunProgress::print_end(const PlannedStage& stage, int attempt) {
@@ -54,7 +72,7 @@ void RunProgress::print_change(const PlannedStage& stage, const StageStatus& sta
     line(count + stage.label + " (" + stage.key +
          "): " + (status.elsewhere ? status.reason : "attempt " + std::to_string(status.attempt)));
     seen.reader.assign(1, EventReader(workspace_.events_file(stage.key, status.attempt)));
-    seen.latest.clear();
+    seen.meter = StageMeter();
   }
   if (status.state != seen.state) {
     const auto result = status.state == StageState::done ? workspace_.result(stage.key, stage.kind) : std::nullopt;
@@ -75,9 +93,9 @@ void RunProgress::print_change(const PlannedStage& stage, const StageStatus& sta
 void RunProgress::follow(const PlannedStage& stage, Seen& seen) {
   if (seen.reader.empty()) return;
   for (const auto& event : seen.reader[0].read()) {
+    seen.meter.add(event);
     const std::string text = describe_event(event);
     if (text.empty()) continue;
-    seen.latest = text;
     const auto now = Clock::now();
     if (terminal_ || (now - seen.printed < between_lines && !is_last(event) && event["event"] != "epoch")) continue;
     seen.printed = now;
@@ -85,16 +103,36 @@ void RunProgress::follow(const PlannedStage& stage, Seen& seen) {
   }
 }
 
-void RunProgress::live_line() {
-  std::string text;
+void RunProgress::draw_bars() {
+  std::vector<std::pair<const std::string*, std::string>> running;
+  std::size_t widest = 0;
   for (const auto& stage : plan_.stages) {
     const auto seen = seen_.find(stage.key);
-    if (seen == seen_.end() || seen->second.state != StageState::running || seen->second.latest.empty()) continue;
-    text += (text.empty() ? "" : "  |  ") + stage.label + " " + seen->second.latest;
+    if (seen == seen_.end() || seen->second.state != StageState::running || !seen->second.meter.has_begun()) continue;
+    running.emplace_back(&stage.label, seen->second.meter.line());
+    widest = std::max(widest, std::min(widest_label, stage.label.size()));
   }
+  const auto [columns, rows] = terminal_size();
+  const std::size_t most = std::max<std::size_t>(rows / 2, 2);
+  std::vector<std::string> lines;
+  for (const auto& [label, bar] : running) {
+    if (lines.size() + 1 == most && running.size() > most) {
+      lines.push_back("and " + std::to_string(running.size() - lines.size()) + " more stages");
+      break;
+    }
+    std::string name = cut_text(*label, widest);
+    name.resize(std::max(name.size(), widest), ' ');
+    lines.push_back(cut_text(name + "  " + bar, columns - 1));  // a line that wraps would be two
+  }
+  std::string text;
+  for (const auto& one : lines) text += (text.empty() ? "" : "\n") + one;
+  if (text == bars_) return;
+  clear_bars();
+  bars_ = text;
   if (text.empty()) return;
-  out_ << "\r" << cut_text(text, 150) << "\033[K" << std::flush;
-  live_ = true;
+  out_ << text << "\r";
+  if (lines.size() > 1) out_ << "\033[" << lines.size() - 1 << "A";
+  out_ << std::flush;
 }
 
 void RunProgress::update(const std::vector<StageStatus>& statuses) {
@@ -106,7 +144,7 @@ void RunProgress::update(const std::vector<StageStatus>& statuses) {
     if (seen.state != statuses[i].state || seen.attempt != statuses[i].attempt)
       print_change(plan_.stages[i], statuses[i], seen);
   }
-  if (terminal_) live_line();
+  if (terminal_) draw_bars();
 }
 
 }  // namespace filo
