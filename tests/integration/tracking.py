@@ -123,6 +123,21 @@ def tensorboard_reads_what_the_stages_told():
     for _ in range(2):
         filo(home, "track", EXPERIMENT, "--tensorboard")
         compare(ask(READ_TENSORBOARD, folder), told(workspace), 1e-6)  # 32 bits
+    a_step_that_is_told_again_counts_as_told_last(home, workspace, folder)
+
+
+def a_step_that_is_told_again_counts_as_told_last(home, workspace, folder):
+    """As after a node was lost: the next attempt goes on from step 2."""
+    plan = json.loads((workspace / f"experiments/{EXPERIMENT}/plan.json").read_text())
+    run, train = plan["trials"][0][1], workspace / "stages" / plan["stages"][plan["trials"][0][3]][0]
+    again = [{"event": "resumed", "step": 2}] + [{"event": "step", "phase": "main", "step": step, "loss": step / 8} for step in (3, 4)]
+    (train / "attempts/2").mkdir()
+    lines = [json.dumps({**event, "seq": at, "time": time.time()}) + "\n" for at, event in enumerate(again)]
+    (train / "attempts/2/events.jsonl").write_text("".join(lines))
+    before = ask(READ_TENSORBOARD, folder)[run]["main/loss"]
+    filo(home, "track", EXPERIMENT, "--tensorboard")
+    after = ask(READ_TENSORBOARD, folder)[run]["main/loss"]
+    check(after == before[:2] + [[3, 0.375], [4, 0.5]], f"main/loss {after}, after {before}")
 
 
 def free_port():
