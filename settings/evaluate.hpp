@@ -24,7 +24,7 @@ struct EvaluateSettings {
   std::optional<PositionSource> positions;
   std::optional<BoxSource> boxes;
   std::vector<double> aupro_fpr = {0.3, 0.05};  // false positive rates up to which AUPRO is taken
-  int heat_maps = 8;               // anomalous test images per class that get a PNG
+  int heat_maps = 8;               // test images per class that get a PNG: the worst, the best, random ones
   bool compare_untrained = false;  // also evaluate the freshly initialised model, at twice the time
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <set>
 #include <span>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "base/error.hpp"
 #include "data/images/image.hpp"
 #include "settings/metrics.hpp"
+#include "trainer/heat_map_choice.hpp"
 #include "trainer/metrics.hpp"
 #include "trainer/pixel_metrics.hpp"
 
@@ -51,7 +53,8 @@ std::string to_bytes(const ClassPart& part) {
   const ImageResults& result = part.result;
   const std::string header =
       Json{{"size", result.size},     {"places", part.places},   {"images", result.images},
-           {"scores", result.scores}, {"labels", result.labels}, {"interpretations", result.interpretations}}
+           {"scores", result.scores}, {"labels", result.labels}, {"defects", result.defects},
+           {"interpretations", result.interpretations}}
           .dump();
   std::string bytes;
   bytes.reserve(sizeof(std::uint64_t) + header.size() + result.maps.size() * sizeof(float) + result.masks.size());
@@ -75,6 +78,7 @@ ClassPart class_part_from_bytes(const std::string& bytes) {
     result.images = header.at("images");
     result.scores = header.at("scores").get<std::vector<float>>();
     result.labels = header.at("labels").get<std::vector<std::uint8_t>>();
+    result.defects = header.at("defects").get<std::vector<std::string>>();
     result.interpretations = header.at("interpretations");
     const std::size_t pixels = part.places.size() * area_of(result.size);
     result.maps = take_bytes<float>(rest, pixels);
@@ -92,6 +96,7 @@ ClassResult empty_class(const std::string& name, std::size_t images, int size, c
   whole.images.resize(images);
   whole.scores.resize(images);
   whole.labels.resize(images);
+  whole.defects.resize(images);
   const auto side = static_cast<std::size_t>(size);
   if (images > 0) whole.maps = AnomalyMaps(images, side, side, storage);
   return whole;
@@ -106,6 +111,7 @@ void place(ClassResult& whole, const ClassPart& part) {
     whole.images[at] = from.images.at(i);
     whole.scores[at] = from.scores.at(i);
     whole.labels[at] = from.labels.at(i);
+    whole.defects[at] = from.defects.at(i);
     if (std::isnan(whole.scores[at]))
       throw Error("metrics: " + whole.images[at], "its score is NaN, expected a number");
     whole.maps.put(at, std::span(from.maps).subspan(i * area, area), std::span(from.masks).subspan(i * area, area),
@@ -124,17 +130,23 @@ struct Measured {
   std::string reason;
 };
 
-std::string reason_of_images(const ClassResult& result) {
-  const auto anomalous = std::count(result.labels.begin(), result.labels.end(), 1);
+std::string reason_of_images(const std::vector<std::uint8_t>& labels) {
+  const auto anomalous = std::count(labels.begin(), labels.end(), 1);
   if (anomalous == 0) return "no anomalous image";
-  return anomalous == std::ssize(result.labels) ? "no normal image" : "";
+  return anomalous == std::ssize(labels) ? "no normal image" : "";
 }
 
-std::string reason_of_pixels(const ClassResult& result) {
+std::string reason_of_pixels(const AnomalyMaps& maps, const std::vector<std::size_t>& images) {
   std::size_t defects = 0;
-  for (std::size_t i = 0; i < result.maps.images(); ++i) defects += result.maps.defect_pixels(i);
+  for (const std::size_t image : images) defects += maps.defect_pixels(image);
   if (defects == 0) return "no mask with a defect";
-  return defects == result.maps.images() * result.maps.area() ? "no defect-free pixel" : "";
+  return defects == images.size() * maps.area() ? "no defect-free pixel" : "";
+}
+
+std::vector<std::size_t> all_images(const ClassResult& result) {
+  std::vector<std::size_t> images(result.images.size());
+  std::iota(images.begin(), images.end(), std::size_t{0});
+  return images;
 }
 
 std::vector<Measured> measure(const ClassResult& result, const std::vector<double>& fpr_limits, int threads) {
@@ -144,7 +156,8 @@ std::vector<Measured> measure(const ClassResult& result, const std::vector<doubl
   const PixelMetricsResult pixel =
       pixel_metrics(result.maps, {.fpr_limits = fpr_limits, .threads = threads, .resamples = &resamples});
   std::vector<Measured> all;
-  const std::string image_reason = reason_of_images(result), pixel_reason = reason_of_pixels(result);
+  const std::string image_reason = reason_of_images(result.labels),
+                    pixel_reason = reason_of_pixels(result.maps, all_images(result));
   const std::pair<const char*, double Metrics::*> members[] = {
       {"auroc", &Metrics::auroc}, {"ap", &Metrics::ap}, {"f1_max", &Metrics::f1_max}};
   for (const auto& [name, member] : members) {
@@ -170,6 +183,38 @@ void add_metric(Json& values, const Measured& measured) {
   values[measured.name] = measured.value;
   if (const auto interval = interval_95(measured.resampled))
     values["intervals"][measured.name] = {interval->first, interval->second};
+}
+
+// Of some images of a class, without intervals.
+Json metrics_of_images(const ClassResult& result, const std::vector<std::size_t>& images,
+                       const std::vector<double>& fpr_limits, int threads) {
+  std::vector<float> scores;
+  std::vector<std::uint8_t> labels;
+  for (const std::size_t image : images) {
+    scores.push_back(result.scores[image]);
+    labels.push_back(result.labels[image]);
+  }
+  const PixelMetrics pixel =
+      pixel_metrics(result.maps, images, {.fpr_limits = fpr_limits, .threads = threads, .resamples = nullptr}).exact;
+  const std::string pixel_reason = reason_of_pixels(result.maps, images);
+  Json values = Json::object();
+  add_metric(values, {"image_auroc", binary_metrics(scores, labels).auroc, {}, reason_of_images(labels)});
+  add_metric(values, {"pixel_auroc", pixel.metrics.auroc, {}, pixel_reason});
+  for (std::size_t i = 0; i < fpr_limits.size(); ++i)
+    add_metric(values, {aupro_name(fpr_limits[i]), pixel.aupro[i], {}, pixel_reason});
+  return values;
+}
+
+// The same as far as the whole class has it already.
+Json metrics_of_whole(const Json& of_class, const std::vector<double>& fpr_limits) {
+  std::vector<std::string> names = {"image_auroc", "pixel_auroc"};
+  for (const double limit : fpr_limits) names.push_back(aupro_name(limit));
+  Json values = Json::object();
+  for (const std::string& name : names) {
+    values[name] = of_class.at(name);
+    if (values[name].is_null()) values["reasons"][name] = of_class.at("reasons").at(name);
+  }
+  return values;
 }
 
 std::vector<std::string> metrics_in(const Json& classes) {
@@ -217,6 +262,23 @@ ClassMetrics metrics_of(const ClassResult& result, const std::vector<double>& fp
   return metrics;
 }
 
+Json defect_metrics_of(const ClassResult& result, const Json& of_class, const std::vector<double>& fpr_limits,
+                       int threads) {
+  std::map<std::string, std::vector<std::size_t>> types;  // type -> its images
+  std::vector<std::size_t> normal;
+  for (const std::size_t image : all_images(result))
+    (result.labels[image] == 1 ? types[result.defects[image]] : normal).push_back(image);
+  Json metrics = Json::object();
+  for (const auto& [type, of_type] : types) {
+    std::vector<std::size_t> images = of_type;
+    images.insert(images.end(), normal.begin(), normal.end());
+    metrics[type] = types.size() == 1 ? metrics_of_whole(of_class, fpr_limits)
+                                      : metrics_of_images(result, images, fpr_limits, threads);
+    metrics[type]["images"] = of_type.size();
+  }
+  return metrics;
+}
+
 Json mean_over_classes(const Json& classes, const Json& resamples) {
   Json means = {{"intervals", Json::object()}};
   for (const std::string& name : metrics_in(classes)) add_metric(means, mean_of(name, classes, resamples));
@@ -245,15 +307,14 @@ std::map<std::string, std::string> heat_maps_of(const ClassResult& result, const
   if (result.images.empty()) return files;
   const float low = result.maps.lowest(), range = std::max(result.maps.highest() - low, 1e-12f);
   AnomalyMaps::Buffer buffer;
-  for (std::size_t i = 0; i < result.images.size() && files.size() < static_cast<std::size_t>(count); ++i) {
-    if (result.labels[i] == 0) continue;
+  for (const auto& [why, i] : choose_heat_maps(result.scores, result.labels, result.name, count)) {
     const auto [map, mask] = result.maps.read(i, buffer);
     std::vector<float> scaled(map.size());
     std::transform(map.begin(), map.end(), scaled.begin(), [&](float value) { return (value - low) / range; });
     const Image photo = decode_image(root / result.images[i]);
     std::string file = result.images[i];
     std::replace(file.begin(), file.end(), '/', '_');
-    files[std::filesystem::path(file).stem().string() + ".png"] =
+    files[why + "-" + std::filesystem::path(file).stem().string() + ".png"] =
         encode_png(heat_map_panel(photo, scaled, mask, result.size));
   }
   return files;

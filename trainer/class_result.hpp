@@ -19,6 +19,7 @@ struct ImageResults {
   std::vector<std::string> images;  // paths relative to the data set's root
   std::vector<float> scores;
   std::vector<std::uint8_t> labels;       // 1: anomalous
+  std::vector<std::string> defects;       // types; "good" where normal
   std::vector<float> maps;                // [N, S, S]
   std::vector<std::uint8_t> masks;        // [N, S, S], 0 or 1
   Json interpretations = Json::object();  // image -> interpretation()
@@ -40,6 +41,7 @@ struct ClassResult {
   std::vector<std::string> images;
   std::vector<float> scores;
   std::vector<std::uint8_t> labels;
+  std::vector<std::string> defects;
   AnomalyMaps maps;  // and masks
   Json interpretations = Json::object();
 };
@@ -57,6 +59,11 @@ struct ClassMetrics {
 };
 ClassMetrics metrics_of(const ClassResult& result, const std::vector<double>& fpr_limits, int threads);
 
+// {TYPE: {"image_auroc", "pixel_auroc", "aupro", ..., "images": N}} of every type of defect: its N images against all
+// normal ones of the class. What is undefined is null and has its reason as above. `of_class`: metrics_of().values.
+Json defect_metrics_of(const ClassResult& result, const Json& of_class, const std::vector<double>& fpr_limits,
+                       int threads);
+
 // The mean over classes of every metric, with "intervals" and "reasons" as above; a class where a metric is undefined
 // is left out of its mean. `classes`: {NAME: values}; `resamples`: {NAME: resamples}, of each class its own draws, so
 // that a mean's interval is that of the means over one draw of every class.
@@ -71,8 +78,9 @@ struct MetricsNeed {
 MetricsNeed need_of_largest(const std::vector<std::size_t>& images_of_classes, int size, const MapsStorage& storage,
                             int threads);
 
-// PNG files by name, for the first `count` anomalous images: the photo with the true defect outlined, beside it the
-// photo under its anomaly map, all maps of the class on one scale. `root`: of the data set.
+// PNG files by name, "worst-1-CLASS_test_crack_000.png", of the images that choose_heat_maps() (heat_map_choice.hpp)
+// takes: the photo with the true defect outlined, beside it the photo under its anomaly map, all maps of the class on
+// one scale. `root`: of the data set.
 std::map<std::string, std::string> heat_maps_of(const ClassResult& result, const std::filesystem::path& root,
                                                 int count);
 

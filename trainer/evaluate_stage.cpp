@@ -126,6 +126,7 @@ void append(ClassPart& part, const std::vector<FeatureSample>& samples, const Fo
   for (std::size_t i = 0; i < samples.size(); ++i) {
     result.images.push_back(samples[i].image);
     result.labels.push_back(static_cast<std::uint8_t>(samples[i].label));
+    result.defects.push_back(samples[i].defect);
     result.masks.insert(result.masks.end(), samples[i].mask.begin(), samples[i].mask.end());
     result.interpretations[samples[i].image] = interpretation(output.prompts[i]);
   }
@@ -260,6 +261,8 @@ class Evaluation {
     if (is_owner)
       pending_.back().report = std::async(std::launch::async, [this, whole = std::move(whole), heat_maps] {
         ClassMetrics metrics = metrics_of(whole, spec_.evaluate.aupro_fpr, stage_.arguments().threads);
+        metrics.values["defects"] =
+            defect_metrics_of(whole, metrics.values, spec_.evaluate.aupro_fpr, stage_.arguments().threads);
         return ClassReport{.metrics = std::move(metrics.values),
                            .resamples = std::move(metrics.resamples),
                            .interpretations = whole.interpretations,

@@ -107,13 +107,11 @@ DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
   if (!digest.is_string() || digest.get<std::string>().size() < 16)
     refuse("digest: found " + digest.dump() + ", expected text");
   if (!classes.is_object() || classes.empty()) refuse("classes: found none, expected at least one class");
-  DatasetInfo info{.name = name, .digest = digest, .classes = {}, .test_images = 0, .anomalous_images = 0};
+  DatasetInfo info{.name = name, .digest = digest, .classes = {}, .test_images = 0};
   for (const auto& [class_name, counts] : classes.items()) {
     info.classes.push_back(class_name);
     if (counts.is_object() && counts.contains("test") && counts["test"].is_number_integer())
       info.test_images += counts["test"].get<int>();
-    if (counts.is_object() && counts.contains("anomalous") && counts["anomalous"].is_number_integer())
-      info.anomalous_images += counts["anomalous"].get<int>();
   }
   return info;
 }

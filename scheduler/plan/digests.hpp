@@ -16,7 +16,6 @@ struct DatasetInfo {
   std::string digest;
   std::vector<std::string> classes;
   int test_images = 0;
-  int anomalous_images = 0;  // of those
 };
 
 // From WORKSPACE/datasets/NAME.json. Throws UsageError that says which command adds the data set.

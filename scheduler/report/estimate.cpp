@@ -99,7 +99,7 @@ double parameters(const ModelSettings& model, const ClipSizes& clip) {
 
 }  // namespace
 
-StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, double images, double anomalous) {
+StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, double images) {
   if (kind == StageKind::boxes) return {};
   if (kind == StageKind::exported) return {.flop = 0, .bytes = weight_bytes(clip)};
   if (kind == StageKind::features) {
@@ -126,7 +126,7 @@ StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, do
                                             : 2 * places * places * evaluate.shots * clip.width *
                                                   static_cast<double>(model.layers.size());
   const double classes = static_cast<double>(spec.at(spec_member::descriptions).at("classes").size());
-  const double pictures = std::min(anomalous, classes * evaluate.heat_maps);
+  const double pictures = std::min(images, classes * evaluate.heat_maps);
   const double size = model.image_size;
   return {.flop = (evaluate.compare_untrained ? 2 : 1) * images * (image + memory) +
                   classes * evaluate.shots * vision_flop(model, clip),
@@ -147,21 +147,14 @@ std::vector<std::string> dataset_names(const Json& spec) {
 }  // namespace
 
 StageCost StageCosts::of(StageKind kind, const Json& spec) {
-  double images = 0, anomalous = 0;
-  for (const auto& name : dataset_names(spec)) {
-    const auto& [all, bad] = counts(name);
-    images += all;
-    anomalous += bad;
-  }
-  return stage_cost(kind, spec, sizes(text_of(spec.value(spec_member::clip, Json()), "path")), images, anomalous);
+  double images = 0;
+  for (const auto& name : dataset_names(spec)) images += images_of(name);
+  return stage_cost(kind, spec, sizes(text_of(spec.value(spec_member::clip, Json()), "path")), images);
 }
 
-const std::pair<double, double>& StageCosts::counts(const std::string& name) {
-  const auto [found, is_new] = counts_.try_emplace(name);
-  if (is_new) {
-    const DatasetInfo info = dataset_info(workspace_, name);
-    found->second = {info.test_images, info.anomalous_images};
-  }
+double StageCosts::images_of(const std::string& name) {
+  const auto [found, is_new] = images_.try_emplace(name);
+  if (is_new) found->second = dataset_info(workspace_, name).test_images;
   return found->second;
 }
 

@@ -16,8 +16,8 @@ struct StageCost {
   double bytes = 0;  // that stay on disk: features; snapshots and checkpoint; heat maps. Logs are left out
 };
 
-// Of a stage with such a spec.json. `images`, `anomalous`: those of its data sets together.
-StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, double images, double anomalous);
+// Of a stage with such a spec.json. `images`: those of its data sets together.
+StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, double images);
 
 // The same with the images of the spec's data sets and the sizes of its weights, which are looked at once each.
 class StageCosts {
@@ -26,11 +26,11 @@ class StageCosts {
   StageCost of(StageKind kind, const Json& spec);  // throws Error where a data set or the weights are gone
 
  private:
-  const std::pair<double, double>& counts(const std::string& dataset);  // images, anomalous ones
+  double images_of(const std::string& dataset);
   const ClipSizes& sizes(const std::string& folder);
 
   const Workspace& workspace_;
-  std::map<std::string, std::pair<double, double>> counts_;
+  std::map<std::string, double> images_;
   std::map<std::string, ClipSizes> sizes_;
 };
 

@@ -105,6 +105,25 @@ std::string classes_html(const Json& metrics) {
   return "<div class=\"scroll\">" + to_html(table) + "</div>\n";
 }
 
+std::string defects_html(const Json& metrics) {
+  ResultTable table{.title = "Per type of defect", .row_heading = "class, type (images)", .columns = {}, .rows = {}};
+  const std::vector<std::string> names = {"image_auroc", "pixel_auroc", "aupro"};
+  for (const auto& name : names) table.columns.push_back({"", metric_title(name)});
+  const Json classes = metrics.value("classes", Json::object());
+  for (const auto& [class_name, values] : classes.items()) {
+    const Json defects = values.value("defects", Json::object());
+    for (const auto& [type, of_type] : defects.items()) {
+      TableRow row{.label = class_name + ", " + type + " (" + of_type.value("images", Json()).dump() + ")",
+                   .cells = {}};
+      for (const auto& name : names) row.cells.push_back(cell_of(of_type, name));
+      table.rows.push_back(std::move(row));
+    }
+  }
+  if (table.rows.empty()) return "";
+  table.add_reasons();
+  return "<div class=\"scroll\">" + to_html(table) + "</div>\n";
+}
+
 // The heat maps of a result: artifact paths under heat_maps/ that are there, each a PNG.
 std::vector<std::string> heat_maps_of(const Workspace& workspace, const std::string& key, const StageResult& result) {
   std::vector<std::string> paths;
@@ -176,6 +195,7 @@ std::string trial_html(const Workspace& workspace, const TrialResult& result, co
   if (const auto checkpoint = checkpoint_of(workspace, trial))
     html += "<p>Checkpoint: <code>" + html_escaped(*checkpoint) + "</code></p>\n";
   html += classes_html(result.evaluate->metrics);
+  html += defects_html(result.evaluate->metrics);
   html += curves_html(workspace, trial.train);
   return html + heat_maps_html(workspace, trial.evaluate, *result.evaluate, copy_to);
 }

@@ -58,7 +58,8 @@ export class HeatMaps {
 
   append(file) {
     const [, group, name] = file.split('/');
-    const [best] = this.words.get((name || group).replace(/\.png$/, '')) || [];
+    const photo = (name || group).replace(/^(worst|best|random)-\d+-/, '').replace(/\.png$/, '');
+    const [best] = this.words.get(photo) || [];
     const title = file.slice('heat_maps/'.length);
     const image = h('img', {alt: `Heat map of ${title}`});
     const words = best ? h('span', {}, h('br'), `most like: ${best.description}, ${best.position}`) : null;

@@ -102,7 +102,11 @@ struct WithIntervals {
                        {"aupro", nullptr},
                        {"intervals", {{"image_auroc", {0.94, 0.96}}}},
                        {"reasons", {{"aupro", "undefined in every class"}}},
-                       {"classes", {{"bolt", {{"aupro", nullptr}, {"reasons", {{"aupro", "no anomalous image"}}}}}}}};
+                       {"classes",
+                        {{"bolt",
+                          {{"aupro", nullptr},
+                           {"reasons", {{"aupro", "no anomalous image"}}},
+                           {"defects", {{"bent", {{"image_auroc", 0.875}, {"images", 8}}}}}}}}}};
     write(0, zero);
     write(1, four);
   }
@@ -137,6 +141,7 @@ TEST(Report, ShowsIntervalsAndReasons) {
   const std::string page = results.report(ReportFormat::html);
   EXPECT_THAT(page, HasSubstr("93.1 [91.8, 94.2]"));
   EXPECT_THAT(page, HasSubstr("-: no anomalous image (bolt AUPRO)"));
+  EXPECT_THAT(page, HasSubstr("<th scope=\"row\">bolt, bent (8)</th><td>87.5</td><td>-</td><td>-</td>"));
 }
 
 // Guards: over repeats the standard deviation tells, not one trial's interval.

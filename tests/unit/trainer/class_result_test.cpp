@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 
 #include "base/error.hpp"
 #include "settings/metrics.hpp"
@@ -20,6 +21,7 @@ ImageResults separable_images() {
   result.images = {"good/0.png", "bad/0.png"};
   result.scores = {0.1f, 0.9f};
   result.labels = {0, 1};
+  result.defects = {"good", "scratch"};
   result.maps = {0.1f, 0.2f, 0.1f, 0.0f, 0.3f, 0.9f, 0.2f, 0.1f};
   result.masks = {0, 0, 0, 0, 0, 1, 0, 0};
   return result;
@@ -27,7 +29,9 @@ ImageResults separable_images() {
 
 ClassResult class_of(const ImageResults& images) {
   ClassResult result = empty_class("cup", images.images.size(), images.size, {});
-  place(result, {.places = {0, 1}, .result = images});
+  std::vector<std::size_t> places(images.images.size());
+  std::iota(places.begin(), places.end(), std::size_t{0});
+  place(result, {.places = places, .result = images});
   return result;
 }
 
@@ -71,6 +75,41 @@ TEST(ClassResult, AMetricThatIsUndefinedHasAReason) {
   expect(images, "no normal image", "no mask with a defect");
   images.masks.assign(8, 1);
   expect(images, "no normal image", "no defect-free pixel");
+}
+
+Json defects_of(const ImageResults& images) {
+  const ClassResult result = class_of(images);
+  return defect_metrics_of(result, metrics_of(result, {0.3}, 1).values, {0.3}, 1);
+}
+
+// Guards: a type of defect is told from the normal images, not from other defects; the file says why a value is null.
+TEST(ClassResult, HasMetricsOfEachTypeOfDefect) {
+  ImageResults images = separable_images();
+  EXPECT_EQ(defects_of(images),
+            Json({{"scratch", {{"image_auroc", 1.0}, {"pixel_auroc", 1.0}, {"aupro", 1.0}, {"images", 1}}}}));
+
+  // A dent that scores below the normal image, and whose mask is empty.
+  images.images.push_back("bad/1.png");
+  images.scores.push_back(0.05f);
+  images.labels.push_back(1);
+  images.defects.push_back("dent");
+  images.maps.insert(images.maps.end(), {0.0f, 0.0f, 0.0f, 0.0f});
+  images.masks.insert(images.masks.end(), {0, 0, 0, 0});
+  const Json defects = defects_of(images);
+  EXPECT_EQ(defects.at("scratch").at("image_auroc"), 1.0);
+  EXPECT_EQ(defects.at("scratch").at("pixel_auroc"), 1.0);
+  EXPECT_FALSE(defects.at("scratch").contains("reasons"));
+  EXPECT_EQ(defects.at("dent").at("image_auroc"), 0.0);
+  EXPECT_EQ(defects.at("dent").at("images"), 1);
+  EXPECT_EQ(defects.at("dent").at("reasons"),
+            Json({{"aupro", "no mask with a defect"}, {"pixel_auroc", "no mask with a defect"}}));
+  EXPECT_TRUE(defects.at("dent").at("aupro").is_null());
+
+  images.labels = {1, 1, 1};
+  images.defects = {"dent", "scratch", "dent"};
+  EXPECT_EQ(defects_of(images).at("scratch").at("reasons").at("image_auroc"), "no normal image");
+  images.defects = {"dent", "dent", "dent"};
+  EXPECT_EQ(defects_of(images).at("dent").at("reasons").at("image_auroc"), "no normal image");
 }
 
 TEST(ClassResult, ANumberThatIsNoneEndsItAndNamesTheImage) {
@@ -129,6 +168,7 @@ TEST(ClassResult, PartsPutTogetherAreTheWhole) {
     part.result.images = {expected.images[at]};
     part.result.scores = {expected.scores[at]};
     part.result.labels = {expected.labels[at]};
+    part.result.defects = {expected.defects[at]};
     part.result.maps.assign(expected.maps.begin() + static_cast<std::ptrdiff_t>(4 * at),
                             expected.maps.begin() + static_cast<std::ptrdiff_t>(4 * at + 4));
     part.result.masks.assign(expected.masks.begin() + static_cast<std::ptrdiff_t>(4 * at),
@@ -145,6 +185,7 @@ TEST(ClassResult, PartsPutTogetherAreTheWhole) {
   EXPECT_EQ(whole.images, expected.images);
   EXPECT_EQ(whole.scores, expected.scores);
   EXPECT_EQ(whole.labels, expected.labels);
+  EXPECT_EQ(whole.defects, expected.defects);
   AnomalyMaps::Buffer buffer;
   for (const std::size_t at : {0u, 1u}) {
     const auto [map, mask] = whole.maps.read(at, buffer);
