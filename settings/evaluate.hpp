@@ -28,7 +28,8 @@ struct EvaluateSettings {
   bool compare_untrained = false;  // also evaluate the freshly initialised model, at twice the time
 };
 
-// In the shape of the YAML, without what is unset and `aupro` at its default; the inverse throws UsageError naming `where` and the key.
+// In the shape of the YAML, without what is unset and `aupro` at its default; the inverse throws UsageError naming
+// `where` and the key.
 Json to_json(const EvaluateSettings& settings);
 EvaluateSettings evaluate_settings_from_json(const Json& json, const std::string& where);
 

@@ -66,16 +66,15 @@ Schema experiment_schema(Profile profile, bool own_trials) {
                                        {"data", Schema::map(Schema::plain_name(), std::nullopt, 1)},
                                        {"folds", Schema::any(std::nullopt)}};
   for (auto& section : settings_schema(profile).fields) fields.push_back(std::move(section));
-  const std::vector<Schema::Field> grid = {
-      {"axes", Schema::map(values, Json::object())},
-      {"zip", Schema::map(values, Json::object())},
-      {"include", include},
-      {"exclude", exclude_schema()},
-      {"seeds", Schema::any(Json::array())},
-      {"export", Schema::list(one_of({"bundle"}), Json::array())},
-      {"search", Schema::any(Json())},
-      {"tables", Schema::list(table_schema(), Json::array())},
-      {"tracking", tracking_schema()}};
+  const std::vector<Schema::Field> grid = {{"axes", Schema::map(values, Json::object())},
+                                           {"zip", Schema::map(values, Json::object())},
+                                           {"include", include},
+                                           {"exclude", exclude_schema()},
+                                           {"seeds", Schema::any(Json::array())},
+                                           {"export", Schema::list(one_of({"bundle"}), Json::array())},
+                                           {"search", Schema::any(Json())},
+                                           {"tables", Schema::list(table_schema(), Json::array())},
+                                           {"tracking", tracking_schema()}};
   fields.insert(fields.end(), grid.begin(), grid.end());
   return Schema::record(std::move(fields));
 }
