@@ -3,8 +3,8 @@
 
 namespace filo {
 
-// Installs handlers for SIGTERM, SIGINT and SIGUSR2 (not USR1: NCCL has been seen to catch it), and ignores SIGPIPE.
-// A second SIGINT ends the process at once.
+// Installs handlers for SIGTERM, SIGINT and SIGUSR2 (not USR1: NCCL has been seen to catch it), and ignores SIGPIPE
+// and SIGXFSZ. A second SIGINT ends the process at once.
 void install_stop_handlers();
 
 // The first signal caught, or 0. Async-signal-safe, thread-safe.

@@ -39,7 +39,7 @@ class Request {
 
   // MPI moves data only inside its calls: test() now and then lets a sum proceed behind other work.
   bool test();
-  // Returns when the buffer holds the sum (NCCL: when work put on the compute stream from now on sees it). Idempotent.
+  // Returns when the buffer holds the sum. Idempotent.
   void wait();
 
  private:
@@ -87,6 +87,7 @@ std::unique_ptr<Communicator> make_mpi_communicator();
 struct NcclOptions {
   int device = 0;                  // CUDA device of this rank
   void* compute_stream = nullptr;  // the cudaStream_t that makes and uses the data; nullptr: the default stream
+  double timeout_s = 0;            // a sum that waits longer for other ranks throws Error; 0: none does
 };
 
 // Over all ranks of `host`, which hands out NCCL's unique id and serves gather_bytes and barrier; `host` must outlive

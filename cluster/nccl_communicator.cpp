@@ -2,10 +2,13 @@
 #include <nccl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
+#include <thread>
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 #include "cluster/bf16_cuda.hpp"
 #include "cluster/communicator.hpp"
 
@@ -50,7 +53,7 @@ class Event {
 
 class NcclComm {
  public:
-  NcclComm(int world_size, const ncclUniqueId& id, int rank) {
+  NcclComm(int world_size, const ncclUniqueId& id, int rank, double timeout_s) : timeout_s_(timeout_s) {
     check_nccl(ncclCommInitRank(&comm_, world_size, id, rank), "ncclCommInitRank");
   }
   // Destroying is collective in effect: a rank that leaves by an exception must not wait for the others.
@@ -63,6 +66,7 @@ class NcclComm {
   NcclComm(const NcclComm&) = delete;
   NcclComm& operator=(const NcclComm&) = delete;
   ncclComm_t get() const { return comm_; }
+  double timeout_s() const { return timeout_s_; }
 
   void check_asynchronous(const char* operation) const {
     ncclResult_t result = ncclSuccess;
@@ -72,6 +76,7 @@ class NcclComm {
 
  private:
   ncclComm_t comm_ = nullptr;
+  double timeout_s_;
 };
 
 class NcclSum : public Request::State {
@@ -86,8 +91,18 @@ class NcclSum : public Request::State {
     check_cuda(state, "all_reduce_sum");
     return true;
   }
+  // Here and not on the stream: a peer or network that fails would keep this rank at its next copy to the host, for
+  // ever. The error leads to ~NcclComm, which aborts what NCCL has under way.
   void wait() override {
-    comm_.check_asynchronous("all_reduce_sum");
+    const auto start = std::chrono::steady_clock::now();
+    while (!test()) {
+      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+      if (comm_.timeout_s() > 0 && waited.count() > comm_.timeout_s())
+        throw Error("nccl: all_reduce_sum",
+                    formatted(waited.count(), "found no answer of the other ranks in %.0f s, ") +
+                        "expected their sums (resources.hang_timeout_s)");
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+    }
     check_cuda(cudaStreamWaitEvent(compute_, done_.get(), 0), "cudaStreamWaitEvent");
   }
 
@@ -121,7 +136,7 @@ class NcclCommunicator : public Communicator {
       : host_(host),
         device_(use_device(options.device)),
         compute_(static_cast<cudaStream_t>(options.compute_stream)),
-        comm_(host.world_size(), shared_id(host), host.rank()) {}
+        comm_(host.world_size(), shared_id(host), host.rank(), options.timeout_s) {}
 
   int rank() const override { return host_.rank(); }
   int world_size() const override { return host_.world_size(); }

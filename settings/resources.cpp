@@ -42,6 +42,8 @@ Schema resource_schema() {
       {"gpus", Schema::integer(fallback.gpus, 0, 64)},
       {"memory", memory_schema(fallback.memory)},
       {"time", time_schema(fallback.time)},
+      {"hang_timeout_s", Schema::integer(fallback.hang_timeout_s, 0, 1'000'000)
+                             .where([](const Json& seconds) { return seconds == 0 || seconds >= 2; }, "0 or from 2")},
       {"attempts", Schema::record({{"failures", Schema::integer(fallback.attempts.failures, 1)},
                                    {"timeouts", Schema::integer(fallback.attempts.timeouts, 1)},
                                    {"out_of_memory", Schema::integer(fallback.attempts.out_of_memory, 1)},
@@ -56,6 +58,7 @@ ResourceSettings resource_settings_of(const Json& json) {
           .gpus = json.at("gpus"),
           .memory = json.at("memory"),
           .time = json.at("time"),
+          .hang_timeout_s = json.at("hang_timeout_s"),
           .attempts = {.failures = attempts.at("failures"),
                        .timeouts = attempts.at("timeouts"),
                        .out_of_memory = attempts.at("out_of_memory"),
@@ -63,8 +66,10 @@ ResourceSettings resource_settings_of(const Json& json) {
 }
 
 Json to_json(const ResourceSettings& settings) {
-  return {{"ranks", settings.ranks},   {"threads", settings.threads}, {"gpus", settings.gpus},
-          {"memory", settings.memory}, {"time", settings.time},       {"attempts", to_json(settings.attempts)}};
+  Json json = {{"ranks", settings.ranks},   {"threads", settings.threads}, {"gpus", settings.gpus},
+               {"memory", settings.memory}, {"time", settings.time},       {"attempts", to_json(settings.attempts)}};
+  if (settings.hang_timeout_s != ResourceSettings().hang_timeout_s) json["hang_timeout_s"] = settings.hang_timeout_s;
+  return json;
 }
 
 Json to_json(const AttemptLimits& limits) {

@@ -26,10 +26,12 @@ struct ResourceSettings {
   int gpus = 0;                   // per rank
   std::string memory = "4G";      // of all ranks: digits and one of K, M, G, T
   std::string time = "01:00:00";  // hours:minutes:seconds
+  int hang_timeout_s = 1800;      // after which a job whose ranks do not get on is ended; 0: never
   AttemptLimits attempts{};
 };
 
-// In the shape of the YAML, every key present; the inverse throws UsageError naming `where` and the key.
+// In the shape of the YAML, every key present but a usual hang_timeout_s; the inverse throws UsageError naming `where`
+// and the key.
 Json to_json(const ResourceSettings& settings);
 Json to_json(const AttemptLimits& limits);
 ResourceSettings resource_settings_from_json(const Json& json, const std::string& where);

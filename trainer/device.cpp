@@ -48,19 +48,21 @@ std::uint64_t peak_device_memory() {
       stats.reserved_bytes[static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
 }
 
-Device open_device(int gpus, int threads) {
+Device open_device(int threads) {
   torch::set_num_threads(threads);
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
   at::globalContext().setFlushDenormal(true);  // frozen random towers breed denormals; they cost 100x
   Device device;
   device.host = make_mpi_communicator();
-  if (gpus == 0) return device;
+  return device;
+}
+
+void use_gpu(Device& device, double timeout_s) {
   load_cuda();
   const auto visible = static_cast<int>(torch::cuda::device_count());
   const int index = gpu_of(local_rank(), visible, std::getenv("SLURM_GPUS_PER_TASK") != nullptr);
   chosen_device() = torch::Device(torch::kCUDA, static_cast<torch::DeviceIndex>(index));
-  device.device = make_nccl_communicator(*device.host, {.device = index});
-  return device;
+  device.device = make_nccl_communicator(*device.host, {.device = index, .timeout_s = timeout_s});
 }
 
 }  // namespace filo

@@ -15,12 +15,14 @@ struct Device {
   std::unique_ptr<Communicator> device;  // NCCL, device memory: gradients; none on the CPU, where `host` serves both
 };
 
-// gpus == 0: CPU, MPI. gpus > 0: loads LibTorch's CUDA library, takes the GPU of this rank's place on its host, NCCL.
-// Also sets LibTorch's thread count and its deterministic mode. Throws Error saying what is missing and the mend.
-// Needs a living MpiSession.
-Device open_device(int gpus, int threads);
+// The CPU, with MPI. Also sets LibTorch's thread count and its deterministic mode. Needs a living MpiSession.
+Device open_device(int threads);
 
-// The device open_device chose (CPU before it was called). Set once per process, before any work.
+// Loads LibTorch's CUDA library, takes the GPU of this rank's place on its host, NCCL between them. Throws Error saying
+// what is missing and the mend. A sum that waits longer than `timeout_s` for other ranks fails; 0: none does.
+void use_gpu(Device& device, double timeout_s);
+
+// The CPU, or what use_gpu() chose. Set once per process, before any work.
 torch::Device compute_device();
 
 // The most that LibTorch took of it so far, bytes; 0 on the CPU.

@@ -214,6 +214,7 @@ class Evaluation {
   void collect(KeptClasses& kept) {
     Pending pending = std::move(pending_.front());
     pending_.pop_front();
+    stage_.at("class " + pending.name + ": its metrics, on rank " + std::to_string(pending.owner));
     std::string bytes;
     if (pending.report.valid()) bytes = to_bytes(pending.report.get());
     const auto all = communicator_.gather_bytes(bytes);
@@ -224,6 +225,7 @@ class Evaluation {
   void evaluate_class(KeptClasses& kept, const std::string& name, const std::vector<std::size_t>& images, int owner,
                       int heat_maps) {
     const torch::NoGradGuard no_grad;
+    stage_.at("class " + name);
     std::optional<FewShotMemory> memory;
     if (spec_.evaluate.shots > 0)
       memory = few_shot_memory(*clip_, spec_.model, dataset_, name, spec_.evaluate.shots,
@@ -243,6 +245,7 @@ class Evaluation {
     const std::size_t at_a_time = ranks_ * images_per_batch;
     std::size_t mine = 0;
     for (std::size_t first = 0; first < images.size(); first += at_a_time) {
+      stage_.at("class " + name + ", from image " + std::to_string(first + 1) + " of " + std::to_string(images.size()));
       if (const int signal = agree_stop(communicator_, stop_requested())) stop(kept, signal);
       ClassPart part;
       part.result.size = whole.size;

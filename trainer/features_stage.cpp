@@ -104,6 +104,7 @@ void encode(Stage& stage, const Work& work, const Images& mine, ShardWriter& wri
   const auto ranks = static_cast<std::size_t>(stage.communicator().world_size());
   const std::size_t steps = work.total / ranks / images_per_batch + 2;
   for (std::size_t step = 0, first = 0; step < steps; ++step, first += images_per_batch) {
+    stage.at("batch " + std::to_string(step + 1) + " of " + std::to_string(steps));
     if (const int signal = agree_stop(stage.communicator(), stop_requested()); signal != 0) {
       writer.close();
       stage.events().write("stopped", {{"signal", signal}});

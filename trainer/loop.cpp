@@ -188,7 +188,10 @@ class PhaseLoop {
     times_.begin();
     times_.enter("other");
     const auto images = static_cast<double>(images_of_step());
+    const std::string step = "phase " + position_.phase + ", step " + std::to_string(position_.total + 1);
+    stage_.at(step + ": forward and backward");
     LossSums sums = compute(indices(sampler_.local_batch(position_.epoch, position_.step)), images);
+    stage_.at(step + ": the sum of the gradients");
     times_.enter("all_reduce");
     const TensorMap& gradients = exchange_.finish();  // summed over the ranks
     communicator_.all_reduce_sum(sums.data(), sums.size());
@@ -319,6 +322,7 @@ class PhaseLoop {
   }
 
   void write_snapshot() {
+    stage_.at("phase " + position_.phase + ", step " + std::to_string(position_.total) + ": the snapshot");
     if (!stage_.is_root()) return;
     snapshot_is_due_ = false;
     snapshots_.begin(position_, {{"world_size", communicator_.world_size()}, {"seed", settings_.seed}},
@@ -340,6 +344,7 @@ class PhaseLoop {
     const std::size_t at_once = std::max<std::size_t>(static_cast<std::size_t>(settings_.batch_size) / ranks, 1);
     LossSums sums(1 + phase_.loss_terms.size());
     batches_->begin_epoch(mine);
+    stage_.at("phase " + position_.phase + ", epoch " + std::to_string(position_.epoch + 1) + ": validation");
     for (const auto& piece : pieces_of(mine, at_once))
       add(sums, losses_of(batches_->take(piece)), static_cast<double>(piece.size()));
     communicator_.all_reduce_sum(sums.data(), sums.size());

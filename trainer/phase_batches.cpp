@@ -121,6 +121,7 @@ class HeldBatches final : public PhaseBatches {
     const auto ranks = static_cast<std::size_t>(communicator.world_size());
     if (done > 0) report_progress(phase, done);
     while (done < total) {
+      stage_.at(std::to_string(done) + " of " + std::to_string(total) + " images ahead of phase " + phase.name);
       if (const int signal = agree_stop(communicator, stop_requested())) stop(phase, signal, done);
       const std::size_t images = std::min(ranks * images_at_a_time, total - done);
       std::string mine;

@@ -109,7 +109,7 @@ std::vector<std::filesystem::path> output_names(const std::vector<std::filesyste
 
 Json predict(const PredictOptions& options) {
   const torch::NoGradGuard no_grad;
-  const Device device = open_device(0, options.threads);
+  const Device device = open_device(options.threads);
   check_is_checkpoint(options.checkpoint);
   const std::filesystem::path settings_path = settings_file(options.checkpoint);
   const Json settings = read_json(settings_path);

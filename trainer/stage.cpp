@@ -2,11 +2,13 @@
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <thread>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "base/host.hpp"
 #include "base/log.hpp"
 #include "base/signals.hpp"
 #include "cluster/session.hpp"
@@ -18,9 +20,10 @@ namespace filo {
 
 namespace fs = std::filesystem;
 
-Stage::Stage(const StageArguments& arguments, const std::string& kind, const Device& device)
+Stage::Stage(const StageArguments& arguments, const std::string& kind, const Device& device, Watchdog& watchdog)
     : arguments_(arguments),
       device_(device),
+      watchdog_(watchdog),
       kind_(stage_kind(kind)),
       workspace_(arguments.workspace, Workspace::Access::read) {
   const fs::path spec_path = spec_file();
@@ -34,6 +37,7 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
   if (arguments_.gpus > 0) gpu_meter_ = std::make_unique<GpuMeter>();
   if (is_root()) start_ = workspace_.make_start(arguments_.key, arguments_.attempt);
   communicator().broadcast(&start_, sizeof start_, 0);
+  start_watchdog();
   if (is_root()) {
     events_ = EventLog(workspace_.events_file(arguments_.key, arguments_.attempt));
     if (const char* server = std::getenv("FILO_SERVER_FILE"); server != nullptr && *server != '\0')
@@ -45,6 +49,26 @@ Stage::Stage(const StageArguments& arguments, const std::string& kind, const Dev
   }
 }
 
+// What the watchdog does runs beside a main thread that may be anywhere, so it has copies of all that it needs.
+void Stage::start_watchdog() {
+  const int rank = communicator().rank(), world_size = communicator().world_size();
+  const char* node = std::getenv("SLURMD_NODENAME");  // as sbatch --exclude knows it
+  const fs::path start = workspace_.start_folder(key(), arguments_.attempt, start_);
+  watchdog_.start(
+      {.rank = rank,
+       .world_size = world_size,
+       .timeout_s = static_cast<double>(arguments_.hang_timeout_s),
+       .node = node != nullptr ? node : host_name(),
+       .heartbeat_file = [start](int of) { return start / ("heartbeat-" + std::to_string(of) + ".json"); },
+       .report =
+           [rank, world_size, events = workspace_.events_file(key(), arguments_.attempt)](const Hang& hang) {
+             std::fprintf(stderr, "filo-worker %d/%d: %s\n", rank, world_size, hang.message.c_str());
+             EventLog(events).write("failed",
+                                    {{"message", hang.message}, {"hung_rank", hang.rank}, {"node", hang.node}});
+           },
+       .end = [] { _exit(static_cast<int>(ExitCode::failed)); }});
+}
+
 std::string Stage::input(const std::string& name) const { return input_of(spec_, name, spec_file()); }
 
 std::vector<std::string> Stage::all_inputs(const std::string& name) const {
@@ -52,6 +76,7 @@ std::vector<std::string> Stage::all_inputs(const std::string& name) const {
 }
 
 void Stage::finish(const Json& metrics, const std::map<std::string, std::string>& artifacts) {
+  at("the end: all ranks' files");
   ResourceUse use = resource_use_of_this_process();
   use.gpu_memory_bytes = peak_device_memory();
   if (gpu_meter_) use.gpu_use = gpu_meter_->use();
@@ -106,16 +131,24 @@ bool is_done_already(const Stage& stage) {
   return attempt > 0;
 }
 
-int run_attempt(const StageArguments& arguments, const std::string& kind, void (*body)(Stage&)) {
-  const Device device = open_device(arguments.gpus, arguments.threads);
-  Stage stage(arguments, kind, device);
+// The watchdog has told of a rank that does not answer by then, and knows more than NCCL does.
+constexpr double nccl_waits_longer_s = 4;
+
+int run_attempt(const StageArguments& arguments, const std::string& kind, void (*body)(Stage&), Watchdog& watchdog) {
+  Device device = open_device(arguments.threads);
+  Stage stage(arguments, kind, device, watchdog);
   if (is_done_already(stage)) return static_cast<int>(ExitCode::done);
-  stage.events().write("started", {{"world_size", device.host->world_size()},
-                                   {"threads", arguments.threads},
-                                   {"device", compute_device().str()},
-                                   {"spec", stage.spec()}});
   try {
+    const int timeout_s = arguments.hang_timeout_s;
+    stage.at("the start: GPUs");
+    if (arguments.gpus > 0) use_gpu(device, timeout_s == 0 ? 0 : timeout_s + nccl_waits_longer_s);
+    stage.events().write("started", {{"world_size", device.host->world_size()},
+                                     {"threads", arguments.threads},
+                                     {"device", compute_device().str()},
+                                     {"spec", stage.spec()}});
+    stage.at("its inputs");
     body(stage);
+    stage.at("the end");
   } catch (const StoppedEarly& stop) {
     if (stage.is_root()) log_info(stop.what());
     return static_cast<int>(stop.exit_code());
@@ -131,11 +164,12 @@ int run_attempt(const StageArguments& arguments, const std::string& kind, void (
 
 int run_stage(const StageArguments& arguments, const std::string& kind, void (*body)(Stage&)) {
   install_stop_handlers();
+  Watchdog watchdog;  // longer than the session, whose end waits for all ranks
   MpiSession session;
   const LauncherWatch watch;
   start_logging("filo-worker " + kind + " " + std::to_string(session.rank()) + "/" +
                 std::to_string(session.world_size()));
-  return session.run([&] { return run_attempt(arguments, kind, body); });
+  return session.run([&] { return run_attempt(arguments, kind, body, watchdog); });
 }
 
 }  // namespace filo

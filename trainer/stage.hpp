@@ -12,6 +12,8 @@
 #include "base/json.hpp"
 #include "cluster/communicator.hpp"
 #include "cluster/resource_use.hpp"
+#include "cluster/watchdog.hpp"
+#include "settings/resources.hpp"
 #include "trainer/device.hpp"
 #include "workspace/events.hpp"
 #include "workspace/workspace.hpp"
@@ -23,14 +25,20 @@ struct StageArguments {
   std::filesystem::path workspace;
   std::string key;  // folder name under WORKSPACE/stages
   int attempt = 1;
-  int threads = 1;  // of this rank
-  int gpus = 0;     // per rank: 0 = CPU
+  int threads = 1;                                         // of this rank
+  int gpus = 0;                                            // per rank: 0 = CPU
+  int hang_timeout_s = ResourceSettings().hang_timeout_s;  // 0: a job that hangs is left alone
 };
 
 class Stage {
  public:
-  // Reads and checks spec.json. Throws UsageError when the stage is not there or is of another kind.
-  Stage(const StageArguments& arguments, const std::string& kind, const Device& device);
+  // Reads and checks spec.json, and starts the watchdog. Throws UsageError when the stage is not there or is of another
+  // kind.
+  Stage(const StageArguments& arguments, const std::string& kind, const Device& device, Watchdog& watchdog);
+
+  // Where this rank is by now, for the case that it does not come further: told wherever ranks wait for each other or
+  // for files, by all of them alike (cluster/watchdog.hpp).
+  void at(const std::string& place) { watchdog_.at(to_string(kind_) + ": " + place); }
 
   const StageArguments& arguments() const { return arguments_; }
   const Json& spec() const { return spec_; }
@@ -66,8 +74,11 @@ class Stage {
   void finish(const Json& metrics, const std::map<std::string, std::string>& artifacts);
 
  private:
+  void start_watchdog();
+
   StageArguments arguments_;
   const Device& device_;
+  Watchdog& watchdog_;
   StageKind kind_;
   Workspace workspace_;
   std::int32_t start_ = 0;  // which start of the attempt this is, 1 the first

@@ -97,6 +97,7 @@ Position position_from_json(const Json& state) {
 }
 
 std::optional<ResumePoint> resume(Stage& stage, System& system, const std::vector<TrainingPhase>& phases) {
+  stage.at("the newest snapshot");
   std::optional<ReadPoint> read;
   if (stage.is_root()) read = newest_usable(stage, phases);
   Json chosen;

@@ -110,13 +110,16 @@ double Workspace::awaited_s(const std::string& key, int attempt) const {
 }
 
 void Workspace::write_outcome(const std::string& key, int attempt, const AttemptOutcome& end) const {
-  write_json(outcome_file(key, attempt), {{"outcome", end.outcome}, {"cause", end.cause}, {"reason", end.reason}});
+  Json json = {{"outcome", end.outcome}, {"cause", end.cause}, {"reason", end.reason}};
+  if (!end.node.empty()) json["node"] = end.node;
+  write_json(outcome_file(key, attempt), json);
 }
 
 std::optional<AttemptOutcome> Workspace::outcome(const std::string& key, int attempt) const {
   const auto json = read_json_if_sound(outcome_file(key, attempt));
   if (!json) return std::nullopt;
-  return AttemptOutcome{text_of(*json, "outcome"), text_of(*json, "cause"), text_of(*json, "reason")};
+  return AttemptOutcome{text_of(*json, "outcome"), text_of(*json, "cause"), text_of(*json, "reason"),
+                        text_of(*json, "node")};
 }
 
 std::string Workspace::log_tail(const std::string& key, int attempt, int lines) const {

@@ -23,7 +23,7 @@
 //   used      seconds, cpu_s, memory_bytes; with GPUs gpu_memory_bytes, and gpu_use where the driver tells: before
 //             finished (cluster/resource_use.hpp)
 //   finished
-//   failed    message
+//   failed    message; of a job that hung also hung_rank, node (cluster/watchdog.hpp)
 //
 // Steps that are told twice. A training that was lost goes on from its newest snapshot, as the stage's next attempt,
 // and does again, and tells again, the steps since. A step (or epoch) that is told again is the same one, not a further

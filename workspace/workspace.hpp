@@ -22,8 +22,9 @@ namespace filo {
 // How an attempt ended, as the scheduler saw it: attempts/N/end.json.
 struct AttemptOutcome {
   std::string outcome;  // "done", "failed", "stopped" (exit 75), "lost" (nobody runs it any more), "cancelled"
-  std::string cause;    // to_string(EndCause); "" in files of before there was one
+  std::string cause;    // to_string(EndCause), or "hung"; "" in files of before there was one
   std::string reason;   // one line
+  std::string node{};   // of the rank that a job hung by; "": not known
 };
 
 // What people or a search ask of a stage: stages/KEY/request.json. Without one it should run. Only reconcile() acts on

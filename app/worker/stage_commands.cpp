@@ -33,6 +33,8 @@ void add_stage_commands(CLI::App& program) {
       add_number(command, "--attempt", arguments->attempt, "the number of this attempt", 1);
       add_number(command, "--threads", arguments->threads, "threads of each rank", 1);
       add_number(command, "--gpus", arguments->gpus, "GPUs of each rank: 0 = CPU", 0, 1);
+      add_number(command, "--hang-timeout", arguments->hang_timeout_s,
+                 "seconds after which a job whose ranks do not get on is ended; 0 = never", 0);
       return [arguments, kind, body] { return run_stage(*arguments, kind, body); };
     });
   }

@@ -13,13 +13,18 @@ namespace {
 constexpr std::uint64_t longest_failure = 2 << 20;
 constexpr int exit_stopped_early = static_cast<int>(ExitCode::stopped_early);
 
-// The message of the attempt's own `failed` event, else what the system says about its end.
-std::string reason_of_failure(const Workspace& workspace, const Job& job, const ResourceSettings& had) {
+// The attempt's own `failed` event, which has a message; null where there is none.
+Json told_failure(const Workspace& workspace, const Job& job) {
   EventReader events(workspace.events_file(job.stage, job.attempt));
   events.start_near_end(longest_failure);  // it is told last, and the file of a long run has many megabytes
-  for (const auto& event : events.read())
+  for (auto& event : events.read())
     if (event.at("event") == "failed" && event.contains("message") && event["message"].is_string())
-      return event["message"].get<std::string>();
+      return std::move(event);
+  return {};
+}
+
+// What the system says.
+std::string reason_of_failure(const Job& job, const ResourceSettings& had) {
   if (job.cause == EndCause::signalled && job.signal == SIGKILL)
     return "killed (signal 9), as by a system that is short of memory; it had asked for " + had.memory;
   if (job.cause == EndCause::signalled) return "ended by signal " + std::to_string(job.signal);
@@ -71,7 +76,9 @@ AttemptOutcome end_of(const Workspace& workspace, const PlannedStage& stage, con
     case EndCause::signalled:
       break;
   }
-  return {"failed", cause, reason_of_failure(workspace, job, had)};
+  const Json failure = told_failure(workspace, job);
+  if (failure.contains("hung_rank")) return {"failed", "hung", failure["message"], text_of(failure, "node")};
+  return {"failed", cause, failure.is_null() ? reason_of_failure(job, had) : failure["message"].get<std::string>()};
 }
 
 }  // namespace filo

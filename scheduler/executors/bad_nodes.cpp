@@ -66,7 +66,9 @@ std::string health_check(const ClusterSettings& settings, const ResourceSettings
 }
 
 std::optional<BadNode> judged(const Job& job, const AttemptOutcome& end, const BadNodeSettings& settings) {
-  if (job.node.empty() || job.asked_to_stop) return std::nullopt;
+  if (job.asked_to_stop) return std::nullopt;
+  if (end.cause == "hung" && !end.node.empty()) return BadNode{.node = end.node, .stage = job.stage, .why = end.reason};
+  if (job.node.empty()) return std::nullopt;
   if (job.cause == EndCause::unhealthy_node) return BadNode{.node = job.node, .stage = "", .why = end.reason};
   if (end.outcome != "failed" || (job.cause != EndCause::exited && job.cause != EndCause::signalled))
     return std::nullopt;

@@ -2,7 +2,7 @@
 // starts. WORKSPACE/slurm/bad-nodes-CLUSTER.json holds them; a person may edit or remove it.
 //
 // Every stage keeps away from a node that failed its health check or took an attempt's GPU away. Where an attempt just
-// failed soon after its start, the stage or the node may be the cause: its stage alone keeps away from it.
+// failed soon after its start, or hung, the stage or the node may be the cause: its stage alone keeps away from it.
 #pragma once
 
 #include <optional>

@@ -26,4 +26,12 @@ std::string to_string(EndCause cause) {
   return "";
 }
 
+std::vector<std::string> worker_options(const ResourceSettings& resources) {
+  std::vector<std::string> options;
+  if (resources.gpus > 0) options = {"--gpus", std::to_string(resources.gpus)};
+  if (resources.hang_timeout_s != ResourceSettings().hang_timeout_s)
+    options.insert(options.end(), {"--hang-timeout", std::to_string(resources.hang_timeout_s)});
+  return options;
+}
+
 }  // namespace filo

@@ -43,6 +43,9 @@ struct Job {
   double seconds = -1;                // that it ran, when it has ended; below 0: not known
 };
 
+// Options of filo-worker that are given only where they are not its defaults: {"--gpus", "1"}.
+std::vector<std::string> worker_options(const ResourceSettings& resources);
+
 struct StartRequest {
   const PlannedStage* stage = nullptr;
   int attempt = 0;

@@ -163,11 +163,8 @@ void LocalExecutor::start_one(const StartRequest& request, const Json& claim) {
                        std::to_string(resources.threads)};
   options.environment = {{"OMP_NUM_THREADS", std::to_string(resources.threads)},
                          {"FILO_SERVER_FILE", workspace_.server_file().string()}};
+  for (const auto& option : worker_options(resources)) options.arguments.push_back(option);
   const auto gpus = claim.value("gpus", std::vector<std::string>());
-  if (resources.gpus > 0) {
-    options.arguments.push_back("--gpus");
-    options.arguments.push_back(std::to_string(resources.gpus));
-  }
   if (!gpus.empty()) {
     std::string& visible = options.environment["CUDA_VISIBLE_DEVICES"];
     for (const auto& gpu : gpus) visible += (visible.empty() ? "" : ",") + gpu;

@@ -227,7 +227,7 @@ std::string slurm_script(const SlurmBatch& batch, const ClusterSettings& setting
   text += slurm_launch_command(settings, batch.resources, {"workspace", "PWD", "session"});
   text += R"( "$kind" --workspace "$workspace" --stage "$stage" --attempt "$attempt" --threads )" +
           std::to_string(batch.resources.threads);
-  if (batch.resources.gpus > 0) text += " --gpus " + std::to_string(batch.resources.gpus);
+  for (const auto& option : worker_options(batch.resources)) text += " " + option;
   return text + " &\n" + wait_part;
 }
 

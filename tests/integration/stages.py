@@ -4,6 +4,7 @@ demo left (FILO_SCRATCH/demo-home), in folders of their own, and compare with th
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -55,15 +56,15 @@ class Lab:
     def command(self, workspace):
         return [WORKER, self.kind, "--workspace", str(workspace), "--stage", self.key, "--attempt", str(self.attempt), "--threads", "1"]
 
-    def start(self, ranks=2, workspaces=None):
-        """The next attempt. `workspaces`: what each rank sees."""
+    def start(self, ranks=2, workspaces=None, options=()):
+        """The next attempt. `workspaces`: what each rank sees; `options`: further ones of the worker."""
         self.attempt += 1
         workspaces = workspaces or [self.workspace] * ranks
         for workspace in {*workspaces, self.workspace}:
             (workspace / "stages" / self.key / "attempts" / str(self.attempt)).mkdir(parents=True, exist_ok=True)
         command = ["mpirun", "--oversubscribe"]
         for i, workspace in enumerate(workspaces):
-            command += [":"] * (i > 0) + ["-np", "1", *self.command(workspace)]
+            command += [":"] * (i > 0) + ["-np", "1", *self.command(workspace), *options]
         environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         self.log = self.home / f"log-{self.attempt}.txt"
         return subprocess.Popen(command, cwd=self.home, env=environment, stdin=subprocess.DEVNULL, stdout=open(self.log, "w"), stderr=subprocess.STDOUT)
@@ -121,6 +122,30 @@ class Lab:
     def epochs(self):
         """{(phase, epoch): loss} as the last told, over all attempts."""
         return {(event["phase"], event["epoch"]): event["loss"] for a in range(1, self.attempt + 1) for event in self.events("epoch", a)}
+
+
+    def check_same_result(self):
+        """As the run that nobody disturbed."""
+        if self.kind == "train":
+            self.check_same_checkpoint()
+        else:
+            result = json.loads((self.stage / "result.json").read_text())
+            check(result["metrics"] == self.undisturbed["metrics"], "other metrics than undisturbed")
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for_end(pids):
+    """Of processes that are being ended: mpirun does not wait for those that it kills."""
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, pids)):
+        check(time.monotonic() < deadline, "a rank outlives its job")
+        time.sleep(0.02)
 
 
 def undisturbed_epochs(key):
@@ -340,6 +365,133 @@ def processes_that_do_not_know_of_each_other_do_no_work():
     check(process.returncode == 1, f"ended with {process.returncode}")
     check("found 1 ranks, expected the 2 that were launched (SLURM_STEP_NUM_TASKS)" in process.stderr, process.stderr)
     check(not (lab.stage / "attempts/1/events.jsonl").exists(), "it began")
+
+
+HANG_TIMEOUT = 6
+WATCHED = ["--hang-timeout", str(HANG_TIMEOUT)]
+
+
+def a_job_with_a_stopped_rank_ends():
+    """Guards the watchdog: whichever rank is stopped, the job ends within the timeout and 5 s, says which rank was last heard of and where,
+    leaves no process behind, and the next attempt comes to what an undisturbed one does."""
+    for kind, event, place in (("train", "step", '"train: phase main, step '), ("evaluate", "progress", '"evaluate: class ')):
+        for stopped in (0, 1):
+            lab = Lab(f"stopped-{kind}-{stopped}", kind)
+            process = lab.start(options=WATCHED)
+            lab.wait_for(event, 2, process)
+            ranks = lab.ranks(process)
+            os.kill(ranks[stopped], signal.SIGSTOP)
+            began = time.monotonic()
+            told = lab.finish(process, 1)
+            wait_for_end(ranks.values())
+            took = time.monotonic() - began
+            check(HANG_TIMEOUT - 1 < took < HANG_TIMEOUT + 5, f"{kind} ended {took:.1f} s after rank {stopped} was stopped:\n{told}")
+            failed = lab.events("failed")
+            check([event.get("hung_rank") for event in failed] == [stopped], f"told: {failed}\n{told}")
+            check(f"last heard of: rank {stopped} (" in failed[0]["message"] and failed[0]["message"].count(place) == 2, f"told: {failed}")
+            check(failed[0]["message"] in told, f"the log lacks the message:\n{told}")
+            check(failed[0]["node"] == os.uname().nodename, f"the node: {failed}")
+            lab.run()
+            lab.check_same_result()
+            left = list(lab.stage.glob("attempts/*/starts/*/*"))
+            check(not left, f"left behind: {left}")
+            print(f"{kind}, rank {stopped} stopped: ended after {took:.1f} s", flush=True)
+
+
+def a_job_that_was_stopped_as_a_whole_goes_on():
+    """Guards jobs that a system stops and continues (scontrol suspend): the time that they were stopped does not count."""
+    lab = Lab("suspended", "train")
+    process = lab.start(options=["--hang-timeout", "4"])
+    lab.wait_for("step", 2, process)
+    stopped = [process.pid, *lab.ranks(process).values()]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(6)
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    lab.finish(process)
+    lab.check_same_checkpoint()
+
+
+def ranks_whose_mpirun_is_stopped_go_on():
+    """Guards against judging ranks by their launcher: they train on for longer than the timeout, and all is well afterwards."""
+    lab = Lab("stopped-mpirun", "train")
+    lab.spec["train"]["main"]["epochs"] = 1000
+    lab.write_spec(lab.spec)
+    process = lab.start(options=["--hang-timeout", "4"])
+    lab.wait_for("step", 2, process)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(6)
+    steps = len(lab.events("step"))
+    lab.wait_for("step", steps + 2, process)
+    os.kill(process.pid, signal.SIGCONT)
+    lab.stop_rank(process, 1)
+    lab.finish(process, 75)
+    check(not lab.events("failed"), f"told: {lab.events('failed')}")
+
+
+def signals_stop_a_job_or_end_it_and_nothing_is_lost():
+    """Guards SIGUSR2 and SIGTERM to mpirun and to each rank alone: the former, and any to a rank, is a stop with a snapshot; mpirun ends
+    its ranks at SIGTERM, whether or not they come to one. The next attempt comes to the same as an undisturbed one."""
+    trainings = [("train", "step", number, whom) for number in (signal.SIGUSR2, signal.SIGTERM) for whom in ("mpirun", 0, 1)]
+    for kind, event, number, whom in trainings + [("evaluate", "progress", signal.SIGTERM, whom) for whom in ("mpirun", 0)]:
+        lab = Lab(f"signal-{kind}-{number.name}-{whom}", kind)
+        process = lab.start()
+        lab.wait_for(event, 2, process)
+        ranks = lab.ranks(process)
+        os.kill(process.pid if whom == "mpirun" else ranks[whom], number)
+        if (whom, number) == ("mpirun", signal.SIGTERM):
+            code = process.wait(timeout=60)
+            check(code != 0, f"mpirun ended with {code} although it was told to end:\n{lab.log.read_text()}")
+        else:
+            lab.finish(process, 75)
+            check(lab.events("stopped")[-1]["signal"] == number, f"told: {lab.events('stopped')}")
+        wait_for_end(ranks.values())
+        lab.run()
+        lab.check_same_result()
+
+
+def a_full_disk_leaves_the_former_snapshot():
+    """Guards a snapshot for which there is no room (EFBIG in place of ENOSPC): the stage fails and names the file, the snapshots before it
+    stay whole, and where there is room again the next attempt goes on from them."""
+    lab = Lab("full-disk", "train")
+    lab.spec["train"]["snapshot_every_steps"] = 2
+    lab.write_spec(lab.spec)
+    process = lab.start()
+    lab.wait_for("snapshot", 2, process)
+    parameters = (lab.snapshots()[-1] / "params.safetensors").stat().st_size
+    for rank in lab.ranks(process).values():
+        resource.prlimit(rank, resource.RLIMIT_FSIZE, (parameters // 2, parameters // 2))
+    told = lab.finish(process, 1)
+    message = lab.events("failed")[0]["message"]
+    check(message in told and "/snapshots/" in message and "params.safetensors" in message and "File too large" in message, f"told: {message}")
+    kept = [path.name for path in lab.snapshots()]
+    check(kept == [event["path"] for event in lab.events("snapshot")][-2:], f"kept: {kept}")
+    lab.run()
+    check([event["snapshot"] for event in lab.events("resumed")] == kept[-1:], f"told: {lab.events('resumed')}")
+    check(not list(lab.stage.glob("snapshots/.*")), "what was half written is still there")
+    lab.check_same_checkpoint()
+
+
+def a_half_written_snapshot_is_passed_over():
+    """Guards snapshots that a power loss left: an event names the file, the newest whole one is taken, or where there is none the training
+    begins anew; the result is the same. (Every other damage: test_checkpoint.)"""
+    for file, every in ("params.safetensors", False), ("SHA256SUMS", True):
+        lab = Lab(f"half-{file}", "train")
+        stop_after(lab, "step", 2)
+        stop_after(lab, "step", 2)
+        whole, newest = lab.snapshots()
+        shutil.copytree(newest, newest.parent / f".{newest.name}.0.tmp")  # of a worker that was killed while it wrote
+        damaged = [newest, whole] if every else [newest]
+        for snapshot in damaged:
+            os.truncate(snapshot / file, (snapshot / file).stat().st_size // 2)
+        lab.run()
+        unusable = lab.events("unusable")
+        check([event["snapshot"] for event in unusable] == [path.name for path in damaged], f"told: {unusable}")
+        check(all(file in event["reason"] for event in unusable), f"told: {unusable}")
+        check([event["snapshot"] for event in lab.events("resumed")] == ([] if every else [whole.name]), "another was taken")
+        check(not list(lab.stage.glob("snapshots/.*")), "what was half written is still there")
+        lab.check_same_checkpoint()
 
 
 if __name__ == "__main__":

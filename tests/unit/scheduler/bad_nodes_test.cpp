@@ -49,6 +49,13 @@ TEST(JudgedNodes, OnlyWhatTheNodeCanHaveCausedCounts) {
   EXPECT_EQ(
       scope(ended(EndCause::exited, 5000), {"failed", "exited", "CUDA error: uncorrectable ECC error encountered"}),
       "all");
+  const AttemptOutcome hung = {"failed", "hung", "the job hangs", "n5"};
+  for (const char* node : {"n3", ""}) {
+    const auto bad = judged(ended(EndCause::signalled, 5000, node), hung, {});
+    ASSERT_TRUE(bad) << "the watchdog knows the node, whatever it ran on";
+    EXPECT_EQ(bad->node, "n5");
+    EXPECT_EQ(bad->stage, "00000000000000aa");
+  }
   Job asked = ended(EndCause::exited, 3);
   asked.asked_to_stop = true;
   EXPECT_EQ(scope(asked, failed), "none");
