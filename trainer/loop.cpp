@@ -124,6 +124,7 @@ class PhaseLoop {
   void run() {
     for (; position_.epoch < phase_.epochs; position_.begin_epoch(position_.epoch + 1))
       if (run_epoch()) break;
+    stage_.at("phase " + position_.phase + ": its last snapshot");
     snapshots_.wait();
     communicator_.barrier();  // the next phase's snapshots replace this one's
     if (settings_.snapshots.best_by != BestBy::none && position_.best_total != position_.total) take_best();
@@ -313,6 +314,7 @@ class PhaseLoop {
   }
 
   [[noreturn]] void stop(int signal) {
+    stage_.at("phase " + position_.phase + ", step " + std::to_string(position_.total) + ": the last snapshot");
     write_snapshot();
     snapshots_.wait();
     communicator_.barrier();  // whoever leaves first ends the others
@@ -322,7 +324,6 @@ class PhaseLoop {
   }
 
   void write_snapshot() {
-    stage_.at("phase " + position_.phase + ", step " + std::to_string(position_.total) + ": the snapshot");
     if (!stage_.is_root()) return;
     snapshot_is_due_ = false;
     snapshots_.begin(position_, {{"world_size", communicator_.world_size()}, {"seed", settings_.seed}},
