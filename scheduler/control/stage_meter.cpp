@@ -50,9 +50,10 @@ std::string StageMeter::line() const {
   std::string bar(static_cast<std::size_t>(full), '=');
   if (full < cells) bar += '>';
   bar.resize(cells, ' ');
-  std::string text = "[" + bar + "] " + formatted(std::floor(fraction_ * 100), "%3.0f %%") + "  " + what_;
-  if (images_per_s_ > 0) text += ", " + formatted(images_per_s_, "%.1f images/s");
-  if (const auto left = seconds_left()) text += ", " + time_text(static_cast<std::int64_t>(std::ceil(*left))) + " left";
+  std::string text = "[" + bar + "] " + formatted(std::floor(fraction_ * 100), "%3.0f %%") + "  ";
+  if (const auto left = seconds_left()) text += time_text(static_cast<std::int64_t>(std::ceil(*left))) + " left, ";
+  if (images_per_s_ > 0) text += formatted(images_per_s_, "%.1f images/s") + ", ";
+  text += what_;
   return text;
 }
 

@@ -18,7 +18,8 @@ class StageMeter {
   // By the speed since the phase, or this attempt of it, began; unset until it can be told.
   std::optional<double> seconds_left() const;
 
-  // "[=========>          ]  47 %  main epoch 2/15, 19.9 images/s, 00:01:05 left"
+  // "[=========>          ]  47 %  00:01:05 left, 19.9 images/s, main epoch 2/15": what matters first, since narrow
+  // terminals cut the end.
   std::string line() const;
 
  private:

@@ -29,14 +29,14 @@ TEST(StageMeter, TellsHowFarHowFastAndHowLongYet) {
   EXPECT_FALSE(meter.seconds_left()) << "one step tells no speed";
   meter.add(step(3, 1, 120));
   EXPECT_NEAR(*meter.seconds_left(), 19, 1e-9);
-  EXPECT_EQ(meter.line(), "[==========>         ]  52 %  main epoch 3/4, 19.9 images/s, 00:00:19 left");
+  EXPECT_EQ(meter.line(), "[==========>         ]  52 %  00:00:19 left, 19.9 images/s, main epoch 3/4");
 }
 
 TEST(StageMeter, CountsImages) {
   StageMeter meter;
   meter.add({{"event", "progress"}, {"done", 8}, {"total", 48}, {"unit", "images"}, {"time", 10}});
   meter.add({{"event", "progress"}, {"done", 24}, {"total", 48}, {"unit", "images"}, {"time", 14}});
-  EXPECT_EQ(meter.line(), "[==========>         ]  50 %  24/48 images, 4.0 images/s, 00:00:06 left");
+  EXPECT_EQ(meter.line(), "[==========>         ]  50 %  00:00:06 left, 4.0 images/s, 24/48 images");
 }
 
 // Guards the estimate: neither another phase nor a start before this one says how fast this one is.
@@ -80,7 +80,7 @@ TEST_F(Showing, ABarOnATerminalAndLinesElsewhere) {
   start_attempt();
   const std::string bar = shown(true);
   EXPECT_THAT(bar, HasSubstr("train parts  [>"));
-  EXPECT_THAT(bar, HasSubstr("main epoch 1/4, 19.9 images/s"));
+  EXPECT_THAT(bar, HasSubstr("19.9 images/s, main epoch 1/4"));
   EXPECT_THAT(bar, EndsWith("\r\033[J")) << "nothing of it is left";
   start_attempt();
   const std::string lines = shown(false);
