@@ -96,7 +96,7 @@ std::optional<Json> MlflowClient::get(const std::string& path_and_query) {
   return ask({.path = prefix_ + path_and_query, .authorization = authorization_}, true);
 }
 
-std::optional<Json> MlflowClient::ask(HttpRequest request, bool repeatable) {
+std::optional<Json> MlflowClient::ask(const HttpRequest& request, bool repeatable) {
   const std::string what = "tracking: MLflow at " + uri_;
   std::optional<HttpAnswer> answer;
   const bool kept_open = client_.is_open();

@@ -22,7 +22,7 @@ class MlflowClient {
   std::optional<Json> get(const std::string& path_and_query);
 
  private:
-  std::optional<Json> ask(HttpRequest request, bool repeatable);
+  std::optional<Json> ask(const HttpRequest& request, bool repeatable);
 
   std::string uri_, authorization_;
   HttpTarget target_;
