@@ -84,7 +84,7 @@ int run_step(StepOptions options) {
 
 struct ScalingOptions {
   StepOptions step;
-  std::vector<int> ranks = {1, 2};
+  int ranks = 2;
   std::string mpirun = "mpirun";
 };
 
@@ -126,7 +126,7 @@ Json step_on_ranks(const ScalingOptions& options, int ranks) {
 int run_scaling(ScalingOptions options) {
   const auto temporary = complete(options.step);
   Json runs = Json::array();
-  for (const int ranks : options.ranks) {
+  for (const int ranks : {1, options.ranks}) {
     Json run = step_on_ranks(options, ranks);
     const Json& seconds = run["seconds_per_image"];
     const auto total = seconds["total"].get<double>();
@@ -206,10 +206,7 @@ void define_scaling(CLI::App& bench) {
         const auto options = std::make_shared<ScalingOptions>();
         options->step.bench.threads = 1;
         add_step_options(command, options->step);
-        command.add_option("--ranks", options->ranks, "Numbers of ranks; the first is what others are compared with")
-            ->check(CLI::Range(1, 1024))
-            ->delimiter(',')
-            ->capture_default_str();
+        add_number(command, "--ranks", options->ranks, "How many; compared with one", 2, 1024);
         command.add_option("--mpirun", options->mpirun, "The launcher")->capture_default_str();
         return [options] { return run_scaling(*options); };
       });
