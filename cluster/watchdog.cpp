@@ -18,7 +18,7 @@ namespace filo {
 namespace {
 
 constexpr double longest_watched_s = 180;  // more than twice what a network file system may lag behind
-constexpr double others_wait_s = 2;        // ranks other than 0
+constexpr double others_wait_s = 1.5;      // ranks other than 0
 constexpr std::size_t most_ranks_told = 8;
 
 double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -81,7 +81,8 @@ bool Whereabouts::is_hung() const {
 std::optional<std::string> Whereabouts::next_heartbeat() {
   const std::lock_guard lock(mutex_);
   const double every_s = is_watching_ ? exchange_every_s() : heartbeat_every_s();
-  if (world_size_ == 1 || awake_s_ - heartbeat_s_ < every_s) return std::nullopt;
+  const bool is_due = heartbeats_ == 0 || awake_s_ - heartbeat_s_ >= every_s;
+  if (world_size_ == 1 || places_ == 0 || !is_due) return std::nullopt;
   heartbeat_s_ = awake_s_;
   const Json json = {{"heartbeat", ++heartbeats_},
                      {"node", node_},

@@ -7,7 +7,7 @@
 //
 // Hosts' clocks differ, and network file systems show files late. So a rank judges by its own clock alone, and by what
 // changes: its own place has not changed for the timeout, and every other rank either says the same of itself, or has
-// shown no sign of life for the last part of that time, more than two minutes where the timeout is long.
+// shown no sign of life for the last part of that time, a minute and a half where the timeout is long.
 #pragma once
 
 #include <algorithm>
@@ -61,7 +61,7 @@ class Whereabouts {
   // While it watches, and while it does not. Of many ranks each reads less often: all read all.
   double exchange_every_s() const { return std::min(watched_s_ / 6, std::max(1.0, world_size_ / 16.0)); }
   double heartbeat_every_s() const { return std::min(watched_s_ / 6, 10.0); }
-  double silence_s() const { return watched_s_ * 3 / 4; }  // of a rank that is not there any more
+  double silence_s() const { return watched_s_ / 2; }  // of a rank that is not there any more
   bool is_silent(const Other& other) const;
   bool is_hung() const;
   Hang describe() const;

@@ -67,6 +67,7 @@ void Stage::start_watchdog() {
                                     {{"message", hang.message}, {"hung_rank", hang.rank}, {"node", hang.node}});
            },
        .end = [] { _exit(static_cast<int>(ExitCode::failed)); }});
+  at("the start");
 }
 
 std::string Stage::input(const std::string& name) const { return input_of(spec_, name, spec_file()); }

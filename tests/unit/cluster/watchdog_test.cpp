@@ -71,7 +71,7 @@ TEST(Watchdog, AJobThatGetsOnReadsNothing) {
     ranks.all_at("step " + std::to_string(step));
   }
   EXPECT_EQ(ranks.read, 0);
-  EXPECT_LE(ranks.written, 2 * 3600 / 10);
+  EXPECT_LE(ranks.written, 2 * (1 + 3600 / 10));
 }
 
 // Guards the timeout, and who is named: rank 1 is stopped, and rank 0 waits for it.
@@ -106,7 +106,7 @@ TEST(Watchdog, TheNextRankSpeaksWhereRankZeroIsStopped) {
   const auto hang = ranks.pass(100);
   ASSERT_TRUE(hang);
   EXPECT_EQ(hang->first, 1);
-  EXPECT_LE(ranks.now - 1e6, 60 + 3);
+  EXPECT_LE(ranks.now - 1e6, 60 + 2);
   EXPECT_EQ(hang->second.rank, 0);
   EXPECT_THAT(hang->second.message, HasSubstr("last heard of: rank 0 (n0) at \"step 1\""));
 }
@@ -120,7 +120,7 @@ TEST(Watchdog, TheRankThatCameLeastFarIsNamed) {
   const auto hang = ranks.pass(100);
   ASSERT_TRUE(hang);
   EXPECT_EQ(hang->second.rank, 1);
-  EXPECT_THAT(hang->second.message, AllOf(HasSubstr("last heard of: rank 1 (n1) at \"step 1: backward\", for 6"),
+  EXPECT_THAT(hang->second.message, AllOf(HasSubstr("last heard of: rank 1 (n1) at \"step 1: backward\", for "),
                                           Not(HasSubstr("no sign of life"))));
 }
 
