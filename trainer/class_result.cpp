@@ -51,15 +51,14 @@ Image heat_map_panel(const Image& photo, const std::vector<float>& map, std::spa
 
 std::string to_bytes(const ClassPart& part) {
   const ImageResults& result = part.result;
-  const std::string header = Json{
-      {"size", result.size},
-      {"places", part.places},
-      {"images", result.images},
-      {"scores", result.scores},
-      {"labels", result.labels},
-      {"defects", result.defects},
-      {"interpretations",
-       result.interpretations}}.dump();
+  const Json fields = {{"size", result.size},
+                       {"places", part.places},
+                       {"images", result.images},
+                       {"scores", result.scores},
+                       {"labels", result.labels},
+                       {"defects", result.defects},
+                       {"interpretations", result.interpretations}};
+  const std::string header = fields.dump();
   std::string bytes;
   bytes.reserve(sizeof(std::uint64_t) + header.size() + result.maps.size() * sizeof(float) + result.masks.size());
   append_bytes(bytes, std::vector<std::uint64_t>{header.size()});
