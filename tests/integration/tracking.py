@@ -81,8 +81,9 @@ def told(workspace):
             if isinstance(value, float):
                 run[f"test/{name}"] = [(last, value)]
         for name, numbers in metrics["classes"].items():
-            for metric, value in numbers.items():
-                if metric != "images" and value is not None:
+            of_types = {f"defects/{one}/{metric}": value for one, values in numbers["defects"].items() for metric, value in values.items()}
+            for metric, value in {**numbers, **of_types}.items():
+                if isinstance(value, float):
                     run[f"test/{name}/{metric}"] = [(last, value)]
     return runs
 
