@@ -200,16 +200,16 @@ void define_step(CLI::App& bench) {
 }
 
 void define_scaling(CLI::App& bench) {
-  add_command(
-      bench, "scaling", "The same step on one rank and on several: speed-up, and how much of the all-reduce shows",
-      [](CLI::App& command) -> Command {
-        const auto options = std::make_shared<ScalingOptions>();
-        options->step.bench.threads = 1;
-        add_step_options(command, options->step);
-        add_number(command, "--ranks", options->ranks, "How many; compared with one", 2, 1024);
-        command.add_option("--mpirun", options->mpirun, "The launcher")->capture_default_str();
-        return [options] { return run_scaling(*options); };
-      });
+  add_command(bench, "scaling",
+              "The same step on one rank and on several: speed-up, and how much of the all-reduce shows",
+              [](CLI::App& command) -> Command {
+                const auto options = std::make_shared<ScalingOptions>();
+                options->step.bench.threads = 1;
+                add_step_options(command, options->step);
+                add_number(command, "--ranks", options->ranks, "How many; compared with one", 2, 1024);
+                command.add_option("--mpirun", options->mpirun, "The launcher")->capture_default_str();
+                return [options] { return run_scaling(*options); };
+              });
 }
 
 void define_kernels(CLI::App& bench) {
