@@ -1,14 +1,13 @@
 #include "base/http_poster.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <deque>
 #include <mutex>
 #include <thread>
+
+#include "base/signals.hpp"
 
 namespace filo {
 namespace {
@@ -102,12 +101,8 @@ struct HttpPoster::State {
 HttpPoster::HttpPoster(std::function<std::optional<HttpTarget>()> find_target, std::string path,
                        HttpPosterOptions options)
     : state_(std::make_shared<State>(std::move(find_target), std::move(path), options)) {
-  // The stop signals are for the main thread.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const SignalsBlocked blocked;
   std::thread([state = state_] { state->run(); }).detach();
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 HttpPoster::~HttpPoster() {

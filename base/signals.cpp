@@ -1,5 +1,7 @@
 #include "base/signals.hpp"
 
+#include <pthread.h>
+
 #include <csignal>
 #include <initializer_list>
 
@@ -28,5 +30,13 @@ void install_stop_handlers() {
 }
 
 int stop_requested() { return caught; }
+
+SignalsBlocked::SignalsBlocked() {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before_);
+}
+
+SignalsBlocked::~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
 }  // namespace filo

@@ -1,11 +1,8 @@
 #include "service/serve.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <charconv>
 #include <condition_variable>
-#include <csignal>
 #include <map>
 #include <ostream>
 #include <thread>
@@ -13,6 +10,7 @@
 #include "base/error.hpp"
 #include "base/host.hpp"
 #include "base/log.hpp"
+#include "base/signals.hpp"
 #include "scheduler/control/drain.hpp"
 #include "scheduler/control/requests.hpp"
 #include "service/api.hpp"
@@ -32,11 +30,8 @@ constexpr int passes_after_actions = 3;  // that follow quickly: a job is asked 
 class Worker {
  public:
   explicit Worker(std::function<void()> work) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const SignalsBlocked blocked;
     thread_ = std::thread(std::move(work));
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;

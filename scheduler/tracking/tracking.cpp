@@ -1,17 +1,15 @@
 #include "scheduler/tracking/tracking.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <map>
 #include <mutex>
 #include <thread>
 
 #include "base/log.hpp"
+#include "base/signals.hpp"
 #include "scheduler/tracking/tracker.hpp"
 
 namespace filo {
@@ -101,12 +99,8 @@ struct Tracking::State {
 
 Tracking::Tracking(const Workspace& workspace, double linger_s)
     : state_(std::make_shared<State>(workspace)), linger_s_(linger_s) {
-  // The stop signals are for the main thread.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const SignalsBlocked blocked;
   std::thread([state = state_] { state->run(); }).detach();
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Tracking::~Tracking() {
