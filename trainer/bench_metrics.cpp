@@ -1,5 +1,3 @@
-#include <sys/resource.h>
-
 #include <chrono>
 #include <cmath>
 #include <ctime>
@@ -8,6 +6,7 @@
 
 #include "base/error.hpp"
 #include "base/random.hpp"
+#include "cluster/resource_use.hpp"
 #include "settings/metrics.hpp"
 #include "trainer/benchmarks.hpp"
 #include "trainer/pixel_metrics.hpp"
@@ -95,8 +94,6 @@ Json bench_metrics(const BenchMetricsOptions& options) {
     const Resamples resamples = draw_resamples(labels, "bench");
     result = pixel_metrics(maps, {.fpr_limits = limits, .threads = options.threads, .resamples = &resamples});
   });
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
   const auto to_json = [&](const PixelMetrics& found) {
     Json json = {
         {"pixel_auroc", found.metrics.auroc}, {"pixel_ap", found.metrics.ap}, {"pixel_f1_max", found.metrics.f1_max}};
@@ -113,7 +110,7 @@ Json bench_metrics(const BenchMetricsOptions& options) {
           {"cpu_seconds", exact.processor},
           {"seconds_with_intervals", all.wall},
           {"cpu_seconds_with_intervals", all.processor},
-          {"peak_rss_bytes", static_cast<std::int64_t>(usage.ru_maxrss) * 1024},
+          {"peak_rss_bytes", resource_use_of_this_process().memory_bytes},
           {"metrics", to_json(result.exact)},
           {"binned", to_json(result.binned)}};
 }
