@@ -343,30 +343,35 @@ class PhaseLoop {
     for (auto i = static_cast<std::size_t>(communicator_.rank()); i < split_.validation.size(); i += ranks)
       mine.push_back(split_.validation[i]);
     const std::size_t at_once = std::max<std::size_t>(static_cast<std::size_t>(settings_.batch_size) / ranks, 1);
-    LossSums sums(1 + phase_.loss_terms.size());
+    const bool by_auroc = settings_.snapshots.best_by == BestBy::validation_image_auroc;
+    // Scores are of whole samples, which a phase on held vectors does not read.
+    const auto whole = by_auroc && !phase_.patches ? stream_batches(reader_, boxes_) : nullptr;
     batches_->begin_epoch(mine);
+    if (whole) whole->begin_epoch(mine);
     stage_.at("phase " + position_.phase + ", epoch " + std::to_string(position_.epoch + 1) + ": validation");
-    for (const auto& piece : pieces_of(mine, at_once))
-      add(sums, losses_of(batches_->take(piece)), static_cast<double>(piece.size()));
+    LossSums sums(1 + phase_.loss_terms.size());
+    Json scored = Json::array();
+    for (const auto& piece : pieces_of(mine, at_once)) {
+      const FeatureBatch batch = batches_->take(piece);
+      add(sums, losses_of(batch), static_cast<double>(piece.size()));
+      if (by_auroc) add_scores(scored, piece, whole ? whole->take(piece).images : batch.images);
+    }
     communicator_.all_reduce_sum(sums.data(), sums.size());
     const auto images = static_cast<double>(split_.validation.size());
     position_.validation = {{"validation_loss", sums[0] / images}};
-    if (settings_.snapshots.best_by == BestBy::validation_image_auroc)
-      position_.validation["validation_image_auroc"] = validation_image_auroc(mine, at_once);
+    if (by_auroc) position_.validation["validation_image_auroc"] = auroc_of_all(scored);
     judge();
   }
 
-  // Of the scores that an evaluation gives; null where the images are of one kind.
-  Json validation_image_auroc(const std::vector<std::size_t>& mine, std::size_t at_once) {
-    Json scored = Json::array();  // score and label
-    const auto batches = stream_batches(reader_, boxes_);
-    batches->begin_epoch(mine);
-    for (const auto& piece : pieces_of(mine, at_once)) {
-      const FeatureBatch batch = batches->take(piece);
-      const torch::Tensor scores = system_.test_forward(batch.images).score.to(torch::kCPU, torch::kFloat);
-      for (std::size_t i = 0; i < piece.size(); ++i)
-        scored.push_back({scores[static_cast<std::int64_t>(i)].item<float>(), reader_.info(piece[i]).label});
-    }
+  // The score that an evaluation gives each image, and its label.
+  void add_scores(Json& scored, const std::vector<std::size_t>& samples, const ImageBatch& images) const {
+    const torch::Tensor scores = system_.test_forward(images).score.to(torch::kCPU, torch::kFloat);
+    for (std::size_t i = 0; i < samples.size(); ++i)
+      scored.push_back({scores[static_cast<std::int64_t>(i)].item<float>(), reader_.info(samples[i]).label});
+  }
+
+  // Over all ranks; null where the images are of one kind.
+  Json auroc_of_all(const Json& scored) const {
     Json area;
     const auto all = communicator_.gather_bytes(scored.dump());
     if (stage_.is_root()) {
