@@ -66,7 +66,7 @@ const TensorMap& GradientExchange::finish() {
 
 void broadcast_tensors(Communicator& host, TensorMap& tensors) {
   for (auto& [name, tensor] : tensors) {
-    TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous(), name, ": expected contiguous memory of the host");
+    tensor = tensor.detach().to(torch::kCPU).contiguous();
     host.broadcast(tensor.data_ptr(), tensor.nbytes(), 0);
   }
 }

@@ -50,8 +50,8 @@ class GradientExchange {
   bool travelling_ = false;
 };
 
-// Rank 0's values, in tensors of the same names, types and shapes on every rank. On the CPU. Collective over host
-// memory.
+// Rank 0's values, in tensors of the same names, types and shapes on every rank; they come to lie on the CPU,
+// contiguous, without a gradient. Collective over host memory.
 void broadcast_tensors(Communicator& host, TensorMap& tensors);
 
 // Throws Error on rank 0 where another rank's bytes differ from its own, naming the rank and the first such tensor;

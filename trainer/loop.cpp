@@ -161,7 +161,6 @@ class PhaseLoop {
   void take_optimizer_state(const ResumePoint& from) {
     TensorMap state = stage_.is_root() ? from.optimizer : optimizer_.state();
     if (stage_.is_root()) optimizer_.load_state(state, from.snapshot);
-    for (auto& [name, tensor] : state) tensor = tensor.to(torch::kCPU).contiguous();
     broadcast_tensors(communicator_, state);
     if (!stage_.is_root()) optimizer_.load_state(state, "the optimiser's state of rank 0");
   }

@@ -47,7 +47,6 @@ std::optional<ReadPoint> newest_usable(Stage& stage, const std::vector<TrainingP
 void share_parameters(Stage& stage, System& system, TensorMap parameters, const std::string& where) {
   if (stage.is_root()) system.load_parameters(parameters, where);  // says which tensor does not fit
   if (!stage.is_root()) parameters = system.parameters();
-  for (auto& [name, tensor] : parameters) tensor = tensor.detach().to(torch::kCPU).contiguous();
   broadcast_tensors(stage.communicator(), parameters);
   if (!stage.is_root()) system.load_parameters(parameters, "the parameters of rank 0");
 }
