@@ -1,5 +1,3 @@
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -7,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "cluster/resource_use.hpp"
 #include "cluster/session.hpp"
 #include "data/sampler.hpp"
 #include "model/systems/system.hpp"
@@ -46,18 +45,8 @@ ImageBatch random_features(const ModelSettings& settings, const ClipConfig& clip
   return batch;
 }
 
-std::vector<std::string> names_of(const TrainingPhase& phase) {
-  std::vector<std::string> names;
-  for (const ParameterGroup& group : phase.groups) names.insert(names.end(), group.names.begin(), group.names.end());
-  return names;
-}
-
 // Largest resident memory since the last reset_peak_rss(), or since the start where the system cannot reset it.
-std::int64_t peak_rss_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
-}
+std::int64_t peak_rss_bytes() { return static_cast<std::int64_t>(resource_use_of_this_process().memory_bytes); }
 
 void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
@@ -132,8 +121,7 @@ Json bench_step(const BenchStepOptions& options) {
   const torch::Tensor masks =
       (torch::rand({images, settings.image_size, settings.image_size}) < 0.05).to(torch::kFloat32);
   AdamW optimizer(system->parameters(), phase.groups);
-  GradientExchange exchange(*host, system->parameters(), names_of(phase),
-                            options.gradients == Precision::bf16 ? Wire::bf16 : Wire::fp32);
+  GradientExchange exchange(*host, system->parameters(), names_of(phase.groups), options.gradients);
   std::int64_t peak = peak_rss_bytes();  // so far: loading
   run_step(*system, phase, exchange, optimizer, *host, batch, masks, options);
   StepProfile best;
@@ -143,7 +131,7 @@ Json bench_step(const BenchStepOptions& options) {
     if (step == 0 || profile.total() < best.total()) best = profile;
   }
   std::int64_t gradient_bytes = 0;
-  for (const std::string& name : names_of(phase)) gradient_bytes += 4 * system->parameters().at(name).numel();
+  for (const std::string& name : names_of(phase.groups)) gradient_bytes += 4 * system->parameters().at(name).numel();
   Json seconds = {{"total", best.total() / options.batch}};
   for (const auto& [part, time] : best.seconds) seconds[part] = time / options.batch;
   host->barrier();

@@ -34,8 +34,9 @@ class GradientExchange::Hook : public torch::autograd::PostAccumulateGradHook {
 };
 
 GradientExchange::GradientExchange(Communicator& communicator, const TensorMap& parameters,
-                                   const std::vector<std::string>& names, Wire wire)
-    : buckets_(communicator, element_counts(parameters, names), wire) {
+                                   const std::vector<std::string>& names, Precision on_the_way)
+    : buckets_(communicator, element_counts(parameters, names),
+               on_the_way == Precision::bf16 ? Wire::bf16 : Wire::fp32) {
   for (const std::string& name : names) members_.push_back({name, parameters.at(name)});
   for (std::size_t i = 0; i < members_.size(); ++i) {
     const torch::Tensor& parameter = members_[i].parameter;

@@ -8,6 +8,7 @@
 #include "cluster/communicator.hpp"
 #include "cluster/gradient_buckets.hpp"
 #include "model/tensors.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 
@@ -22,8 +23,9 @@ namespace filo {
 class GradientExchange {
  public:
   // `names`: the parameters that take part, the same on every rank. `communicator`: of the memory that they live in.
+  // `on_the_way`: in which numbers gradients travel (cluster/communicator.hpp).
   GradientExchange(Communicator& communicator, const TensorMap& parameters, const std::vector<std::string>& names,
-                   Wire wire = Wire::fp32);
+                   Precision on_the_way = Precision::fp32);
   ~GradientExchange();
   GradientExchange(const GradientExchange&) = delete;
   GradientExchange& operator=(const GradientExchange&) = delete;

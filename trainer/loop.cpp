@@ -71,12 +71,6 @@ Split split_of(const ShardReader& reader, const TrainSettings& settings) {
   return split_samples(strata, settings.validation.fraction, settings.seed);
 }
 
-std::vector<std::string> names_of(const TrainingPhase& phase) {
-  std::vector<std::string> names;
-  for (const ParameterGroup& group : phase.groups) names.insert(names.end(), group.names.begin(), group.names.end());
-  return names;
-}
-
 // "prompts" of "prompts.normal.vectors".
 std::string first_word(const std::string& name) { return name.substr(0, name.find('.')); }
 
@@ -110,8 +104,7 @@ class PhaseLoop {
         sampler_(split.train.size(), static_cast<std::size_t>(settings.batch_size), communicator_.rank(),
                  communicator_.world_size(), seed),
         optimizer_(system.parameters(), phase.groups, optimizer_options(settings)),
-        exchange_(stage.gradient_communicator(), system.parameters(), names_of(phase),
-                  settings.gradients == Precision::bf16 ? Wire::bf16 : Wire::fp32),
+        exchange_(stage.gradient_communicator(), system.parameters(), names_of(phase.groups), settings.gradients),
         snapshots_(stage, settings.snapshots) {
     if (from) {
       take_optimizer_state(*from);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,6 +41,8 @@ class TemporaryClip {
  private:
   std::filesystem::path path_;
 };
+
+const std::map<std::string, Precision> precisions = {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}};
 
 struct StepOptions {
   BenchStepOptions bench;
@@ -91,8 +94,8 @@ struct ScalingOptions {
 // A step of the same batch on so many ranks, each a process of `bench step` with as many threads as asked for.
 Json step_on_ranks(const ScalingOptions& options, int ranks) {
   const StepOptions& step = options.step;
+  const auto name_of = [](Precision value) { return value == Precision::bf16 ? "bf16" : "fp32"; };
   log_info("a step on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks"));
-  const auto precision = [](Precision value) { return value == Precision::bf16 ? "bf16" : "fp32"; };
   const CapturedOutput found = run_and_capture({options.mpirun,
                                                 "--oversubscribe",
                                                 "-np",
@@ -114,9 +117,9 @@ Json step_on_ranks(const ScalingOptions& options, int ranks) {
                                                 "--threads",
                                                 std::to_string(step.bench.threads),
                                                 "--dtype",
-                                                precision(step.bench.precision),
+                                                name_of(step.bench.precision),
                                                 "--gradients",
-                                                precision(step.bench.gradients)},
+                                                name_of(step.bench.gradients)},
                                                24 * 3600.0);
   if (!found.result.ok())
     throw Error("bench scaling", "the step on " + std::to_string(ranks) + " ranks failed: see above");
@@ -176,11 +179,9 @@ void add_step_options(CLI::App& command, StepOptions& options) {
   command.add_option("--class", options.bench.class_name, "Class whose prompts are encoded")->required();
   add_number(command, "--batch", options.bench.batch, "Images a step, over all ranks", 1, 1024);
   add_number(command, "--steps", options.bench.steps, "Steps timed, after one that is not; the best counts", 1, 1000);
-  add_choice<Precision>(command, "--dtype", options.bench.precision,
-                        {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}},
+  add_choice<Precision>(command, "--dtype", options.bench.precision, precisions,
                         "fp32 or bf16: of the large matrix products");
-  add_choice<Precision>(command, "--gradients", options.bench.gradients,
-                        {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}},
+  add_choice<Precision>(command, "--gradients", options.bench.gradients, precisions,
                         "fp32 or bf16: of the gradients on their way between ranks");
   add_number(command, "--threads", options.bench.threads, "Of each rank; 0: all cores", 0, 1024);
   command.add_option("--model", options.model, "Hugging Face folder; without it random weights of ViT-L/14@336");

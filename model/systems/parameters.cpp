@@ -40,4 +40,10 @@ std::vector<std::string> names_with_prefix(const TensorMap& parameters,
   return names;
 }
 
+std::vector<std::string> names_of(const std::vector<ParameterGroup>& groups) {
+  std::vector<std::string> names;
+  for (const ParameterGroup& group : groups) names.insert(names.end(), group.names.begin(), group.names.end());
+  return names;
+}
+
 }  // namespace filo

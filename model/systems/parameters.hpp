@@ -17,6 +17,9 @@ struct ParameterGroup {
   double learning_rate = 0;
 };
 
+// Of all groups, one after another.
+std::vector<std::string> names_of(const std::vector<ParameterGroup>& groups);
+
 // Makes parameters one by one: leaves with requires_grad, float32. Values are a pure function of seed, name and shape,
 // whatever the machine: each tensor draws from a stream of its own name.
 class ParameterInitializer {
