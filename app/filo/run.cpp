@@ -28,7 +28,7 @@ int run(const ExperimentOption& file, const Options& options, const std::string&
   install_stop_handlers();
   const Experiment experiment = file.read();
   const Workspace workspace(workspace_path, Workspace::Access::change);
-  const Plan plan = make_plan(experiment, workspace);
+  const Plan plan = file.plan(experiment, workspace);
   LocalExecutor executor(workspace, find_worker());
 
   std::ostream& out = options.json ? std::cerr : std::cout;  // with --json, stdout is the result alone
@@ -83,7 +83,7 @@ void add_run_command(CLI::App& program) {
   add_command(program, "run", "Runs an experiment on this machine, in the foreground, and prints its tables",
               [](CLI::App& command) -> Command {
                 auto options = std::make_shared<Options>();
-                auto experiment = experiment_option(command);
+                auto experiment = planned_experiment_option(command);
                 auto workspace = workspace_option(command);
                 command.add_flag("--json", options->json, "Print the results as JSON on stdout, all else on stderr");
                 add_number(command, "--grace", options->grace_s, "Seconds that stages get for a snapshot when stopped",

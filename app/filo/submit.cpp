@@ -55,8 +55,9 @@ void print_preview(const Json& preview) {
 }
 
 // The experiment's plan, and on standard error what of its stages' resources was learned.
-Plan plan_of(const Experiment& experiment, const Workspace& workspace, Resources resources) {
-  Plan plan = make_plan(experiment, workspace);
+Plan plan_of(const ExperimentOption& file, const Experiment& experiment, const Workspace& workspace,
+             Resources resources) {
+  Plan plan = file.plan(experiment, workspace);
   if (resources == Resources::asked) return plan;
   const auto changes = learn_resources(workspace, plan);
   for (const auto& change : changes) std::cerr << "filo: learned: " << change << "\n";
@@ -73,7 +74,8 @@ void activate(const Workspace& workspace, const Plan& plan, const ActiveExperime
 }
 
 // Without a cluster: the workspace's server runs it on its machine.
-int hand_to_server(const Experiment& experiment, const Options& options, const std::string& workspace_path) {
+int hand_to_server(const ExperimentOption& file, const Experiment& experiment, const Options& options,
+                   const std::string& workspace_path) {
   const Workspace workspace(workspace_path, Workspace::Access::change);
   const auto url = server_url(workspace);
   if (!url)
@@ -81,7 +83,7 @@ int hand_to_server(const Experiment& experiment, const Options& options, const s
                      "no filo serve looks after it, expected one (`filo serve --workspace " +
                          workspace.root().string() +
                          "`), or --cluster FILE; `filo run FILE` runs an experiment without");
-  const Plan plan = plan_of(experiment, workspace, options.resources);
+  const Plan plan = plan_of(file, experiment, workspace, options.resources);
   const std::string stages = std::to_string(plan.stages.size()) + " stages";
   if (!options.dry_run) activate(workspace, plan, {.name = plan.name, .executor = "local", .cluster = ""});
   if (options.json)
@@ -94,10 +96,10 @@ int hand_to_server(const Experiment& experiment, const Options& options, const s
 
 int submit(const ExperimentOption& file, const Options& options, const std::string& workspace_path) {
   const Experiment experiment = file.read();
-  if (options.cluster.empty()) return hand_to_server(experiment, options, workspace_path);
+  if (options.cluster.empty()) return hand_to_server(file, experiment, options, workspace_path);
   const ClusterSettings settings = load_cluster_settings(options.cluster);
   const Workspace workspace(workspace_path, Workspace::Access::change);
-  const Plan plan = plan_of(experiment, workspace, options.resources);
+  const Plan plan = plan_of(file, experiment, workspace, options.resources);
   const std::string worker = worker_on_nodes(settings);
   const fs::path filo = fs::read_symlink("/proc/self/exe");
   if (options.dry_run) {
@@ -146,7 +148,7 @@ void add_submit_command(CLI::App& program) {
       program, "submit", "Hands an experiment to a Slurm cluster, or to the filo serve of its workspace, and returns",
       [](CLI::App& command) -> Command {
         auto options = std::make_shared<Options>();
-        auto experiment = experiment_option(command);
+        auto experiment = planned_experiment_option(command);
         auto workspace = workspace_option(command);
         command.add_option("--cluster", options->cluster,
                            "Cluster file (configs/clusters/*.yaml); without it the workspace's filo serve runs it");

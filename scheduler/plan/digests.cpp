@@ -6,6 +6,7 @@
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
+#include "base/utf8.hpp"
 #include "settings/clip_digest.hpp"
 #include "settings/experiment/experiment.hpp"
 
@@ -107,11 +108,20 @@ DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
   if (!digest.is_string() || digest.get<std::string>().size() < 16)
     refuse("digest: found " + digest.dump() + ", expected text");
   if (!classes.is_object() || classes.empty()) refuse("classes: found none, expected at least one class");
-  DatasetInfo info{.name = name, .digest = digest, .classes = {}, .test_images = 0};
+  DatasetInfo info{.name = name, .digest = digest, .classes = {}, .test_images = 0, .paths = {}};
   for (const auto& [class_name, counts] : classes.items()) {
     info.classes.push_back(class_name);
     if (counts.is_object() && counts.contains("test") && counts["test"].is_number_integer())
       info.test_images += counts["test"].get<int>();
+  }
+  const Json images = json.value("images", Json::array());
+  info.paths.reserve(images.size());
+  for (const Json& image : images) {
+    const Json sha256 = image.is_object() ? image.value("sha256", Json()) : Json();
+    const Json image_path = image.is_object() ? image.value("path", Json()) : Json();
+    if (!sha256.is_string() || !image_path.is_string())
+      refuse("images: found " + printable(image.dump().substr(0, 80)) + ", expected an image's path and sha256");
+    info.paths.emplace(sha256, image_path);
   }
   return info;
 }

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "settings/model.hpp"
@@ -16,6 +17,7 @@ struct DatasetInfo {
   std::string digest;
   std::vector<std::string> classes;
   int test_images = 0;
+  std::unordered_map<std::string, std::string> paths;  // of the images, below the data set's root, by SHA-256
 };
 
 // From WORKSPACE/datasets/NAME.json. Throws UsageError that says which command adds the data set.

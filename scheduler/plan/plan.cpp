@@ -14,11 +14,12 @@ namespace filo {
 namespace {
 
 using AxisValues = std::map<std::string, Json>;
+constexpr std::size_t most_shared_told = 3;
 
 // From the experiment down to the stages that its trials need.
 class Planner {
  public:
-  explicit Planner(const Workspace& workspace) : parts_(workspace) {}
+  Planner(const Workspace& workspace, int allow_shared) : parts_(workspace), allow_shared_(allow_shared) {}
 
   Plan make(const Experiment& experiment) {
     plan_.name = experiment.name;
@@ -54,6 +55,34 @@ class Planner {
                          "found the same images under the names " + known->second + " and " + name + " in fold " +
                              fold.name + ", expected data sets that differ: what is tested must be unseen");
     }
+    if (given) return;
+    for (const auto& train : fold.train) check_shared_images(fold, train);
+  }
+
+  // Data sets that differ may still hold the same photos, in another layout or under other names.
+  void check_shared_images(const Fold& fold, const std::string& train) {
+    const auto& trained = parts_.dataset(train).paths;
+    std::vector<std::pair<std::string, std::string>> shared;  // paths in the tested data set and in `train`
+    for (const auto& [sha256, path] : parts_.dataset(fold.test).paths)
+      if (const auto found = trained.find(sha256); found != trained.end()) shared.emplace_back(path, found->second);
+    if (shared.empty()) return;
+    const auto images = static_cast<int>(shared.size());
+    if (images > allow_shared_) {
+      std::sort(shared.begin(), shared.end());
+      std::string first;
+      for (std::size_t i = 0; i < std::min(shared.size(), most_shared_told); ++i)
+        first += (i == 0 ? "" : ", ") + shared[i].first + " is " + shared[i].second;
+      throw UsageError(experiment_->place("folds"),
+                       "found images of " + fold.test + " in " + train + " too in fold " + fold.name + ", " +
+                           std::to_string(images) + " in all (" + first +
+                           (shared.size() > most_shared_told ? ", ..." : "") +
+                           "), expected none: what is tested must be unseen; --allow-shared " + std::to_string(images) +
+                           " plans it all the same, and the report says so");
+    }
+    const bool known = std::any_of(plan_.shared_images.begin(), plan_.shared_images.end(), [&](const auto& one) {
+      return one.fold == fold.name && one.train == train && one.test == fold.test;
+    });
+    if (!known) plan_.shared_images.push_back({fold.name, train, fold.test, images});
   }
 
   void add_trial(std::size_t fold_index, const Variant& variant) {
@@ -183,6 +212,7 @@ class Planner {
 
   const Experiment* experiment_ = nullptr;  // the one whose trials are being added
   SpecParts parts_;
+  int allow_shared_;
   Plan plan_;
   std::unordered_map<std::string, std::size_t> keys_;   // of plan_.stages
   std::unordered_map<std::string, std::string> known_;  // features, boxes and trainings: what they are made of -> key
@@ -216,8 +246,8 @@ void tell_stages_apart(Plan& plan) {
 
 }  // namespace
 
-Plan make_plan(const Experiment& experiment, const Workspace& workspace) {
-  Plan plan = Planner(workspace).make(experiment);
+Plan make_plan(const Experiment& experiment, const Workspace& workspace, int allow_shared) {
+  Plan plan = Planner(workspace, allow_shared).make(experiment);
   tell_stages_apart(plan);
   return plan;
 }

@@ -32,6 +32,12 @@ struct PlannedTrial {
   std::int64_t search_group = -1;
 };
 
+// Images that a fold both trains on and tests: what is tested is then not unseen.
+struct SharedImages {
+  std::string fold, train, test;  // names: of the fold and of the data sets
+  int images = 0;                 // of `test` that `train` has too, by their files' SHA-256
+};
+
 struct Plan {
   std::string name;  // of the experiment
   Json experiment;   // resolved
@@ -39,6 +45,7 @@ struct Plan {
   std::map<std::string, SearchSettings> searches;  // by experiment (PlannedTrial::experiment); most have none
   std::vector<PlannedStage> stages;                // inputs before what needs them
   std::vector<PlannedTrial> trials;
+  std::vector<SharedImages> shared_images;  // that were allowed: each fold's once
 
   const PlannedStage& stage(const std::string& key) const;  // throws Error on an unknown key
   int max_concurrent() const;  // trainings at once, the least that a search asks for; 0: no limit
@@ -46,8 +53,9 @@ struct Plan {
 
 // Reads the data sets' descriptions, the weights' digest and the descriptions files; writes nothing but the digest
 // cache. Throws UsageError on a data set that is not added, two names for one data set within a fold, weights that are
-// not there or do not fit image_size or layers, a class without descriptions, a file of boxes that is not there.
+// not there or do not fit image_size or layers, a class without descriptions, a file of boxes that is not there, a
+// fold that trains on and tests more images in common than `allow_shared`.
 // Trials of included experiments follow the experiment's own; stages that several need are planned once.
-Plan make_plan(const Experiment& experiment, const Workspace& workspace);
+Plan make_plan(const Experiment& experiment, const Workspace& workspace, int allow_shared = 0);
 
 }  // namespace filo

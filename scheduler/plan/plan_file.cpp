@@ -69,7 +69,8 @@ void save_plan(const Plan& plan, const Workspace& workspace) {
       {"stages", Json::array()},
       {"trial_columns",
        {"experiment", "fold", "axis_values", "train (position of a stage)", "evaluate (likewise)", "search_group"}},
-      {"trials", Json::array()}};
+      {"trials", Json::array()},
+      {"shared_images", Json::array()}};
   for (const auto& table : plan.tables) json["tables"].push_back(to_json(table));
   for (const auto& [experiment, search] : plan.searches) json["searches"][experiment] = to_json(search);
   std::unordered_map<std::string_view, std::size_t> position;
@@ -89,6 +90,8 @@ void save_plan(const Plan& plan, const Workspace& workspace) {
   for (const auto& trial : plan.trials)
     json["trials"].push_back({trial.experiment, trial.fold, trial.axis_values, position.at(trial.train),
                               position.at(trial.evaluate), trial.search_group});
+  for (const auto& shared : plan.shared_images)
+    json["shared_images"].push_back({shared.fold, shared.train, shared.test, shared.images});
   fs::create_directories(workspace.experiment_folder(plan.name));
   write_file_atomically(workspace.plan_file(plan.name), json.dump() + "\n");
 }
@@ -110,7 +113,8 @@ Plan load_plan(const Workspace& workspace, const std::string& name) {
               .tables = {},
               .searches = {},
               .stages = stages_from(json, path),
-              .trials = {}};
+              .trials = {},
+              .shared_images = {}};
     for (const auto& table : json.at("tables")) plan.tables.push_back(table_from_json(table));
     for (const auto& [experiment, search] : json.at("searches").items())
       plan.searches[experiment] = search_from_json(search);
@@ -118,6 +122,8 @@ Plan load_plan(const Workspace& workspace, const std::string& name) {
     for (const auto& row : json.at("trials"))
       plan.trials.push_back({row.at(0), row.at(1), row.at(2).get<std::map<std::string, Json>>(),
                              key_at(row.at(3), plan.stages, path), key_at(row.at(4), plan.stages, path), row.at(5)});
+    for (const auto& row : json.value("shared_images", Json::array()))  // plans of before have none
+      plan.shared_images.push_back({row.at(0), row.at(1), row.at(2), row.at(3)});
     return plan;
   } catch (const Json::exception& problem) {
     throw Error("scheduler: " + path.string(),

@@ -14,6 +14,10 @@ Json report_json(const Workspace& workspace, const Plan& plan) {
   Json json = {
       {"experiment", plan.name}, {"settings", plan.experiment}, {"tables", Json::array()}, {"trials", Json::array()}};
   for (const auto& table : result_tables(plan, results)) json["tables"].push_back(to_json(table));
+  json["shared_images"] = Json::array();
+  for (const auto& shared : plan.shared_images)
+    json["shared_images"].push_back(
+        {{"fold", shared.fold}, {"train", shared.train}, {"test", shared.test}, {"images", shared.images}});
   json["searches"] = Json::array();
   for (const auto& [experiment, search] : plan.searches)
     json["searches"].push_back(search_json(workspace, plan, experiment));

@@ -262,6 +262,10 @@ std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<Trial
   }
   if (const std::string notice = results_of_other_activation(plan); !notice.empty())
     for (ResultTable& table : tables) table.notes.push_back(notice);
+  for (const SharedImages& shared : plan.shared_images)
+    for (ResultTable& table : tables)
+      table.notes.push_back("fold " + shared.fold + ": not all that is tested was unseen: " + shared.test + " has " +
+                            std::to_string(shared.images) + " of the images of " + shared.train + " (--allow-shared)");
   return tables;
 }
 

@@ -15,6 +15,7 @@
 namespace filo {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 const PlannedStage* stage_of(const Plan& plan, StageKind kind, std::size_t number = 0) {
@@ -68,6 +69,28 @@ TEST(Folds, TrainingOnSeveralDataSetsNeedsTheFeaturesOfEach) {
   scratch.add_dataset("fabrics", "aaaaaaaaaaaaaaaa", "carpet");
   EXPECT_THAT(error_of([&] { make_plan(experiment, scratch.workspace()); }),
               HasSubstr("found the same images under the names"));
+}
+
+// Guards: data sets that differ but hold the same photos: trained on and tested, which nobody would see in the numbers.
+TEST(Folds, RefuseImagesThatAreTrainedOnAndTested) {
+  const Scratch scratch;
+  scratch.add_all();
+  scratch.add_dataset("parts", "aaaaaaaaaaaaaaaa", "bolt", {"own", "one", "two", "three", "four"});
+  scratch.add_dataset("boards", "bbbbbbbbbbbbbbbb", "board", {"four", "three", "two", "one", "other"});
+  const Workspace workspace = scratch.workspace();
+  EXPECT_THAT(error_of([&] { make_plan(scratch.experiment(), workspace, 3); }),
+              AllOf(HasSubstr("folds: found images of boards in parts too in fold a->b, 4 in all (board/0.png is "
+                              "bolt/4.png, board/1.png is bolt/3.png, board/2.png is bolt/2.png, ...)"),
+                    HasSubstr("--allow-shared 4")));
+  const Plan plan = make_plan(scratch.experiment(), workspace, 4);
+  ASSERT_EQ(plan.shared_images.size(), 2u);
+  EXPECT_EQ(plan.shared_images[1].fold, "b->a");
+  save_plan(plan, workspace);
+  const Plan loaded = load_plan(workspace, plan.name);
+  EXPECT_THAT(report_text(workspace, loaded, ReportFormat::markdown),
+              HasSubstr("fold a->b: not all that is tested was unseen: boards has 4 of the images of parts"));
+  EXPECT_EQ(report_json(workspace, loaded)["shared_images"][0],
+            Json({{"fold", "a->b"}, {"train", "parts"}, {"test", "boards"}, {"images", 4}}));
 }
 
 // Guards: one stage of boxes per data set, by content; only trainings that look at boxes depend on it.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "scheduler/plan/plan_file.hpp"
 #include "scratch_folder.hpp"
@@ -17,9 +18,17 @@ class Scratch : public ScratchFolder {
     write(name + "/merges.txt", "");
   }
 
-  void add_dataset(const std::string& name, const std::string& digest, const std::string& class_name) const {
-    write("workspace/datasets/" + name + ".json",
-          Json{{"name", name}, {"digest", digest}, {"classes", {{class_name, {{"train", 1}, {"test", 2}}}}}}.dump());
+  // `images`: the SHA-256 of each.
+  void add_dataset(const std::string& name, const std::string& digest, const std::string& class_name,
+                   const std::vector<std::string>& images = {}) const {
+    Json listed = Json::array();
+    for (const std::string& sha256 : images)
+      listed.push_back({{"path", class_name + "/" + std::to_string(listed.size()) + ".png"}, {"sha256", sha256}});
+    write("workspace/datasets/" + name + ".json", Json{{"name", name},
+                                                       {"digest", digest},
+                                                       {"classes", {{class_name, {{"train", 1}, {"test", 2}}}}},
+                                                       {"images", listed}}
+                                                      .dump());
   }
 
   // Two data sets, weights, a workspace.
