@@ -186,20 +186,23 @@ struct ShardReader::State {
       throw Error(where, "checksums: row " + std::to_string(place.row) + ": not those of the manifest");
   }
 
-  std::string where(const Place& place, std::size_t tensor) const {
-    return "shard " + paths[place.shard].string() + ": " + tensors[tensor].name + ": row " + std::to_string(place.row);
+  std::string where(std::size_t sample, std::size_t tensor) const {
+    const Place& place = manifest.places[sample];
+    return "shard " + paths[place.shard].string() + ": " + tensors[tensor].name + ": row " + std::to_string(place.row) +
+           ", image '" + manifest.samples[sample].image + "'";
   }
 
-  void read_chunk(const Place& place, std::size_t tensor, std::span<std::byte> target) const {
+  void read_chunk(std::size_t sample, std::size_t tensor, std::span<std::byte> target) const {
+    const Place& place = manifest.places[sample];
     std::uint64_t offset = offsets[place.shard][place.row][tensor];
     std::span<std::byte> rest = target;
     while (!rest.empty()) {
       const ssize_t got = pread(files[place.shard].get(), rest.data(), rest.size(), static_cast<off_t>(offset));
       if (got < 0 && errno == EINTR) continue;
-      if (got < 0) throw Error(where(place, tensor), std::string("read failed: ") + std::strerror(errno));
+      if (got < 0) throw Error(where(sample, tensor), std::string("read failed: ") + std::strerror(errno));
       if (got == 0)
-        throw Error(where(place, tensor), std::to_string(target.size() - rest.size()) + " bytes found, expected " +
-                                              std::to_string(target.size()) + " (truncated)");
+        throw Error(where(sample, tensor), std::to_string(target.size() - rest.size()) + " bytes found, expected " +
+                                               std::to_string(target.size()) + " (truncated)");
       rest = rest.subspan(static_cast<std::size_t>(got));
       offset += static_cast<std::uint64_t>(got);
     }
@@ -210,8 +213,8 @@ struct ShardReader::State {
     if (verify == Verify::never || (verify == Verify::first_read && seen.load(std::memory_order_relaxed))) return;
     const std::uint32_t found = chunk_checksum(bytes), expected = manifest.places[sample].checksums[tensor];
     if (found != expected)
-      throw Error(where(manifest.places[sample], tensor), "CRC-32 found: " + std::to_string(found) + ", expected " +
-                                                              std::to_string(expected) + " (the file was altered)");
+      throw Error(where(sample, tensor), "CRC-32 found: " + std::to_string(found) + ", expected " +
+                                             std::to_string(expected) + " (the file was altered)");
     seen.store(true, std::memory_order_relaxed);
   }
 
@@ -255,7 +258,7 @@ FeatureSample ShardReader::read(std::size_t index, Parts parts) const {
   const auto targets = allocate(sample, state_->manifest.layout, parts);
   for (std::size_t tensor = 0; tensor < targets.size(); ++tensor) {
     if (targets[tensor].empty()) continue;
-    state_->read_chunk(state_->manifest.places[index], tensor, targets[tensor]);
+    state_->read_chunk(index, tensor, targets[tensor]);
     state_->verify_chunk(index, tensor, targets[tensor]);
   }
   return sample;

@@ -131,7 +131,7 @@ class ShardReader {
   const SampleInfo& info(std::size_t index) const;  // no disk access
   std::optional<std::size_t> find(const std::string& image) const;
 
-  // Throws Error "shard FILE: DATASET: row R: …" when the bytes are not there or fail their checksum.
+  // Throws Error "shard FILE: DATASET: row R, image 'NAME': …" when the bytes are not there or fail their checksum.
   FeatureSample read(std::size_t index, Parts parts = {}) const;
 
   std::uint64_t bytes_per_sample(Parts parts = {}) const;

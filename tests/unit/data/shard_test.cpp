@@ -219,7 +219,7 @@ TEST_F(ShardTest, ShardsOfAnotherKeyDoNotCount) {
   EXPECT_TRUE(finished_images(folder.parent_path() / "none", layout, key).empty());
 }
 
-// Guards reading: a byte altered in the data of any tensor is found, and the message names file, data set and row.
+// Guards reading: a byte altered in the data of any tensor is found, and the message names file, data set, row and image.
 TEST_F(ShardTest, AlteredDataIsFound) {
   write_finished(3);
   const std::string bytes = read_file(folder / "shard-00000.h5");
@@ -237,7 +237,8 @@ TEST_F(ShardTest, AlteredDataIsFound) {
     const ShardReader reader(folder);
     reader.read(0);
     EXPECT_THAT(error_of([&] { reader.read(1); }),
-                testing::AllOf(HasSubstr("shard-00000.h5"), HasSubstr(tensor + ": row 1"), HasSubstr("CRC-32")));
+                testing::AllOf(HasSubstr("shard-00000.h5"), HasSubstr(tensor + ": row 1, image 'bottle/test/1.png'"),
+                               HasSubstr("CRC-32")));
     ShardReader(folder, ShardReader::Verify::never).read(1);
     flip_byte(folder / "shard-00000.h5", offset + 20);
   }
