@@ -164,7 +164,8 @@ ShardContent open_shard(const fs::path& path) {
   if (error) throw Error(where, "cannot be opened: " + error.message());
 
   const auto held = hdf5::lock();
-  const hdf5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose, where, "H5Fopen");
+  const hdf5::Handle access = hdf5::file_access(where);
+  const hdf5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose, where, "H5Fopen");
   if (const std::string format = hdf5::read_string_attribute(file.get(), "format", where);
       format != std::to_string(shard_format))
     throw Error(where, "format found: " + format + ", expected " + std::to_string(shard_format));

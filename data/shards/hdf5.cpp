@@ -84,6 +84,13 @@ herr_t Handle::reset() {
   return close_(std::exchange(id_, -1));
 }
 
+Handle file_access(const std::string& where) {
+  Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, where, "H5Pcreate");
+  check(H5Pset_file_locking(access.get(), /*use_file_locking=*/0, /*ignore_when_disabled=*/1), where,
+        "H5Pset_file_locking");
+  return access;
+}
+
 Handle half_type(const std::string& where) {
   Handle type(H5Tcopy(H5T_IEEE_F32LE), H5Tclose, where, "H5Tcopy");
   check(H5Tset_fields(type.get(), 15, 10, 5, 0, 10), where, "H5Tset_fields");

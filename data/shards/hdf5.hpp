@@ -40,6 +40,10 @@ class Handle {
   Close close_ = nullptr;
 };
 
+// How files are made and opened: without flock(2), which many NFS and Lustre mounts do not have. Nobody needs the lock:
+// writers' files have names of their own, and what is read is never written again.
+Handle file_access(const std::string& where);
+
 // IEEE binary16, little-endian: what h5py calls float16.
 Handle half_type(const std::string& where);
 

@@ -93,7 +93,7 @@ struct ShardWriter::Open {
   Open(fs::path temporary, const FeatureLayout& layout, std::size_t capacity)
       : path(std::move(temporary)), where("shard " + path.string()), tensors(shard_tensors(layout)) {
     const auto held = hdf5::lock();
-    const hdf5::Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, where, "H5Pcreate");
+    const hdf5::Handle access = hdf5::file_access(where);
     // This version's metadata carry checksums of their own.
     hdf5::check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110), where, "H5Pset_libver_bounds");
     hdf5::check(H5Pset_alignment(access.get(), 65536, 4096), where, "H5Pset_alignment");
