@@ -97,6 +97,7 @@ Json step_on_ranks(const ScalingOptions& options, int ranks) {
   const auto name_of = [](Precision value) { return value == Precision::bf16 ? "bf16" : "fp32"; };
   log_info("a step on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks"));
   const CapturedOutput found = run_and_capture({options.mpirun,
+                                                "--allow-run-as-root",  // as in a container
                                                 "--oversubscribe",
                                                 "-np",
                                                 std::to_string(ranks),
