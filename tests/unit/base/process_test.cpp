@@ -17,6 +17,7 @@
 
 #include "base/error.hpp"
 #include "base/files.hpp"
+#include "base/signals.hpp"
 
 namespace filo {
 namespace {
@@ -168,11 +169,10 @@ TEST(RunAndCapture, ReturnsAllOfTheOutput) {
 
 // Guards stops: a child that inherited a blocked SIGUSR2 would never hear that it should write a snapshot.
 TEST(Process, SignalsThatTheStartingThreadBlocksReachTheChild) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  Process process({.arguments = {"sleep", "30"}});
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  Process process = [] {
+    const SignalsBlocked blocked;
+    return Process({.arguments = {"sleep", "30"}});
+  }();
   std::this_thread::sleep_for(std::chrono::milliseconds(100));  // exec
   process.signal_group(SIGUSR2);
   EXPECT_EQ(process.wait().signal, SIGUSR2);
