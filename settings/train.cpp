@@ -1,11 +1,13 @@
 #include "settings/train.hpp"
 
-#include "settings/enum_names.hpp"
+#include "settings/train_names.hpp"
 
 namespace filo {
+
+const EnumNames<Precision> precision_names = {{Precision::fp32, "fp32"}, {Precision::bf16, "bf16"}};
+
 namespace {
 
-const EnumNames<Precision> precisions = {{Precision::fp32, "fp32"}, {Precision::bf16, "bf16"}};
 const EnumNames<OnNotFinite> not_finite = {{OnNotFinite::stop, "stop"}, {OnNotFinite::skip, "skip"}};
 const EnumNames<Schedule> schedules = {
     {Schedule::constant, "constant"}, {Schedule::linear, "linear"}, {Schedule::cosine, "cosine"}};
@@ -53,14 +55,14 @@ Schema train_schema() {
       {"adapter", Schema::record({{"epochs", Schema::integer(fallback.adapter_epochs, 0, 100000)},
                                   {"learning_rate", rate(fallback.learning_rate_adapter)}})},
       {"batch_size", Schema::integer(fallback.batch_size, 1, 65536)},
-      {"precision", precisions.schema(fallback.precision)},
+      {"precision", precision_names.schema(fallback.precision)},
       {"seed", Schema::integer(fallback.seed, 0, 18446744073709551615.0)},
       {"weight_decay", Schema::number(fallback.weight_decay, 0, 1e6)},
       {"schedule", schedules.schema(fallback.schedule)},
       {"warmup_steps", Schema::integer(fallback.warmup_steps, 0)},
       {"clip_gradient_norm", Schema::number(fallback.clip_gradient_norm, 0, 1e30)},
       {"micro_batch_size", Schema::integer(fallback.micro_batch_size, 0, 65536)},
-      {"gradients", precisions.schema(fallback.gradients)},
+      {"gradients", precision_names.schema(fallback.gradients)},
       {"snapshots", Schema::record({{"every_steps", Schema::integer(fallback.snapshots.every_steps, 1)},
                                     {"every_minutes", Schema::number(fallback.snapshots.every_minutes, 0, 1e6)},
                                     {"keep", Schema::integer(fallback.snapshots.keep, 1, 1000)},
@@ -88,14 +90,14 @@ TrainSettings train_settings_of(const Json& json) {
       .adapter_epochs = adapter.at("epochs"),
       .learning_rate_adapter = adapter.at("learning_rate"),
       .batch_size = json.at("batch_size"),
-      .precision = precisions.value(json.at("precision")),
+      .precision = precision_names.value(json.at("precision")),
       .seed = json.at("seed"),
       .weight_decay = json.at("weight_decay"),
       .schedule = schedules.value(json.at("schedule")),
       .warmup_steps = json.at("warmup_steps"),
       .clip_gradient_norm = json.at("clip_gradient_norm"),
       .micro_batch_size = json.at("micro_batch_size"),
-      .gradients = precisions.value(json.at("gradients")),
+      .gradients = precision_names.value(json.at("gradients")),
       .snapshots = {.every_steps = snapshots.at("every_steps"),
                     .every_minutes = snapshots.at("every_minutes"),
                     .keep = snapshots.at("keep"),
@@ -114,7 +116,7 @@ Json to_json(const TrainSettings& settings) {
         {"learning_rate", {{"prompts", settings.learning_rate_prompts}, {"mdci", settings.learning_rate_mdci}}}}},
       {"adapter", {{"epochs", settings.adapter_epochs}, {"learning_rate", settings.learning_rate_adapter}}},
       {"batch_size", settings.batch_size},
-      {"precision", precisions.name(settings.precision)},
+      {"precision", precision_names.name(settings.precision)},
       {"seed", settings.seed}};
   const TrainSettings fallback;
   const auto where_not_default = [&](const char* name, const Json& value, const Json& usual) {
@@ -126,7 +128,7 @@ Json to_json(const TrainSettings& settings) {
   where_not_default("warmup_steps", settings.warmup_steps, fallback.warmup_steps);
   where_not_default("clip_gradient_norm", settings.clip_gradient_norm, fallback.clip_gradient_norm);
   where_not_default("micro_batch_size", settings.micro_batch_size, fallback.micro_batch_size);
-  where_not_default("gradients", precisions.name(settings.gradients), precisions.name(fallback.gradients));
+  where_not_default("gradients", precision_names.name(settings.gradients), precision_names.name(fallback.gradients));
   where_not_default("snapshots", snapshots_json(settings.snapshots), snapshots_json(fallback.snapshots));
   if (settings.validation.fraction > 0)
     json["validation"] = {{"fraction", settings.validation.fraction},

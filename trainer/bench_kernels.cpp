@@ -11,6 +11,7 @@
 #include "model/layers/deform_conv.hpp"
 #include "model/layers/summed_conv.hpp"
 #include "settings/model.hpp"
+#include "settings/train_names.hpp"
 #include "trainer/benchmarks.hpp"
 
 namespace filo {
@@ -51,7 +52,7 @@ Json deformable(const BenchKernelsOptions& options, const torch::Tensor& input, 
   const double rows = static_cast<double>(options.batch) * options.side * options.side;
   Json forward = Json::array(), backward = Json::array();
   double forward_sum = 0, backward_sum = 0;
-  const char* type = precision == Precision::bf16 ? "bf16" : "fp32";
+  const std::string& type = precision_names.name(precision);
   for (const Kernel& kernel : default_kernels()) {
     const std::int64_t taps = kernel[0] * kernel[1];
     const torch::Tensor weight = random_weight(options, kernel);

@@ -10,6 +10,7 @@
 #include "data/sampler.hpp"
 #include "model/systems/system.hpp"
 #include "settings/descriptions.hpp"
+#include "settings/train_names.hpp"
 #include "trainer/benchmarks.hpp"
 #include "trainer/gradients.hpp"
 #include "trainer/optimizer.hpp"
@@ -140,8 +141,8 @@ Json bench_step(const BenchStepOptions& options) {
           {"batch", options.batch},
           {"ranks", host->world_size()},
           {"rank", host->rank()},
-          {"dtype", options.precision == Precision::bf16 ? "bf16" : "fp32"},
-          {"gradients", options.gradients == Precision::bf16 ? "bf16" : "fp32"},
+          {"dtype", precision_names.name(options.precision)},
+          {"gradients", precision_names.name(options.gradients)},
           {"gradient_bytes", gradient_bytes},
           {"threads", torch::get_num_threads()},
           {"prompts", system->learnable_prompts(options.class_name)},

@@ -16,6 +16,7 @@
 #include "base/log.hpp"
 #include "base/process.hpp"
 #include "model/clip/clip.hpp"
+#include "settings/train_names.hpp"
 #include "trainer/benchmarks.hpp"
 
 namespace filo {
@@ -94,7 +95,6 @@ struct ScalingOptions {
 // A step of the same batch on so many ranks, each a process of `bench step` with as many threads as asked for.
 Json step_on_ranks(const ScalingOptions& options, int ranks) {
   const StepOptions& step = options.step;
-  const auto name_of = [](Precision value) { return value == Precision::bf16 ? "bf16" : "fp32"; };
   log_info("a step on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks"));
   const CapturedOutput found = run_and_capture({options.mpirun,
                                                 "--allow-run-as-root",  // as in a container
@@ -118,9 +118,9 @@ Json step_on_ranks(const ScalingOptions& options, int ranks) {
                                                 "--threads",
                                                 std::to_string(step.bench.threads),
                                                 "--dtype",
-                                                name_of(step.bench.precision),
+                                                precision_names.name(step.bench.precision),
                                                 "--gradients",
-                                                name_of(step.bench.gradients)},
+                                                precision_names.name(step.bench.gradients)},
                                                24 * 3600.0);
   if (!found.result.ok())
     throw Error("bench scaling", "the step on " + std::to_string(ranks) + " ranks failed: see above");
