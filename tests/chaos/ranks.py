@@ -12,14 +12,19 @@ import sys
 import time
 
 sys.path[:0] = [str(pathlib.Path(__file__).parent.parent / "integration")]
-from stages import Lab, check, undisturbed_epochs
+from stages import Lab, check, is_alive, undisturbed_epochs
 
 
-def killed_once(lab, moments, span):
-    """Whether the attempt was killed before it ended by itself."""
+def killed_once(lab, moments):
+    """Whether the attempt was killed before it ended by itself: at a random moment of its first second, or of its first steps, however
+    long these take on a busy machine."""
     process = lab.start()
+    steps = moments.choice([0, 0, 1, 1, 2, 3, 5])
+    delay = moments.uniform(0, 1.0 if steps == 0 else 0.2)
+    while process.poll() is None and len(lab.events("step")) < steps:
+        time.sleep(0.002)
     try:
-        code = process.wait(timeout=moments.uniform(0, span))
+        code = process.wait(timeout=delay)
         check(code == 0, f"attempt {lab.attempt} ended with {code} before it was killed:\n{lab.log.read_text()}")
         return False
     except subprocess.TimeoutExpired:
@@ -30,10 +35,13 @@ def killed_once(lab, moments, span):
         os.kill(victim, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    try:
-        process.wait(timeout=60)
-    except subprocess.TimeoutExpired:
-        check(False, f"attempt {lab.attempt} lives on a minute after {victim} was killed:\n{lab.log.read_text()}")
+    deadline = time.monotonic() + 60
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            check(not any(map(is_alive, ranks.values())), f"attempt {lab.attempt} lives on a minute after {victim} was killed:\n{lab.log.read_text()}")
+            print(f"attempt {lab.attempt}: mpirun waits for ranks that are gone, and is ended (as `filo run` does after 10 s)", flush=True)
+            process.kill()
+        time.sleep(0.01)
     for rank in ranks.values():  # mpirun's ranks see that it is gone, and end
         deadline = time.monotonic() + 30
         while pathlib.Path(f"/proc/{rank}/environ").exists() and (pathlib.Path(f"/proc/{rank}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"):
@@ -48,7 +56,7 @@ def training(number, kills, moments):
     lab.spec["train"]["snapshots"] = {"every_steps": 1}
     lab.write_spec(lab.spec)
     done = 0
-    while done < kills and killed_once(lab, moments, 3.0):
+    while done < kills and killed_once(lab, moments):
         done += 1
     if not (lab.stage / "result.json").exists():
         lab.run()
