@@ -20,6 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 constexpr auto most_signal_lead = std::chrono::seconds(120);
 constexpr auto until_sigkill = std::chrono::seconds(5);
+constexpr auto between_looks_for_ranks = std::chrono::seconds(1);
+constexpr auto until_deserted = std::chrono::seconds(10);
 
 std::vector<std::string> arguments_of(const fs::path& process_folder) {
   std::vector<std::string> arguments;
@@ -90,6 +92,7 @@ std::vector<Job> LocalExecutor::jobs() {
       job.signal = result->signal;
       job.cause = entry.killed          ? EndCause::cancelled
                   : entry.timed_out     ? EndCause::timeout
+                  : entry.deserted      ? EndCause::vanished
                   : result->signal != 0 ? EndCause::signalled
                                         : EndCause::exited;
     }
@@ -230,6 +233,19 @@ void LocalExecutor::keep_to_its_time(Running& entry) {
   }
 }
 
+void LocalExecutor::end_if_deserted(const std::string& key, Running& entry) const {
+  const auto now = std::chrono::steady_clock::now();
+  const auto workers = workers_on(workspace_, key);
+  if (std::ranges::any_of(workers, [&](pid_t pid) { return pid != entry.process.pid(); })) {
+    entry.seen_with_ranks = now;
+  } else if (entry.seen_with_ranks && now - *entry.seen_with_ranks > until_deserted) {
+    log_warning("stage " + key + ": mpirun (process " + std::to_string(entry.process.pid()) +
+                ") lives on although its ranks are gone: it is ended, and the stage started again");
+    entry.deserted = true;
+    entry.process.signal_group(SIGKILL);
+  }
+}
+
 void LocalExecutor::forget(const std::string& stage, int attempt) {
   if (running_.erase({stage, attempt}) == 0) return;
   heartbeat_.remove(workspace_.claim_file(stage, attempt));
@@ -238,9 +254,13 @@ void LocalExecutor::forget(const std::string& stage, int attempt) {
 
 Executor::Children LocalExecutor::children() {
   Children children;
+  const auto now = std::chrono::steady_clock::now();
+  const bool looks = now - looked_for_ranks_ > between_looks_for_ranks;
+  if (looks) looked_for_ranks_ = now;
   for (auto& [id, entry] : running_) {
     const bool has_ended = entry.process.poll().has_value();
     if (!has_ended) keep_to_its_time(entry);
+    if (!has_ended && looks) end_if_deserted(id.first, entry);
     ++(has_ended ? children.ended : children.running);
   }
   return children;

@@ -44,7 +44,9 @@ class LocalExecutor : public Executor {
   void kill(const std::string& stage, int attempt) override;
   void forget(const std::string& stage, int attempt) override;
 
-  Children children() override;  // also ends those whose time is over
+  // Also ends those whose time is over, and an mpirun that lives on for 10 s after all its ranks are gone: Open MPI 4.1
+  // has been seen to wait for ever when a rank is killed as it starts. Its attempt is lost.
+  Children children() override;
   void stop_children() override;
   void end_children() override;  // SIGTERM to each mpirun; SIGKILL when called again 5 s later
 
@@ -57,12 +59,15 @@ class LocalExecutor : public Executor {
     std::optional<std::chrono::steady_clock::time_point> terminated{};         // when SIGTERM was sent
     std::optional<std::chrono::steady_clock::time_point> warn_at{}, end_at{};  // as its time demands
     bool timed_out = false;
+    std::optional<std::chrono::steady_clock::time_point> seen_with_ranks{};
+    bool deserted = false;
   };
 
   void start_one(const StartRequest& request, const Json& claim);  // throws Error
   static void terminate(Running& entry);
   static void give_time(Running& entry, StageKind kind);
   static void keep_to_its_time(Running& entry);
+  void end_if_deserted(const std::string& key, Running& entry) const;
   std::vector<LocalUse> uses();
   Running* find(const std::string& stage, int attempt);  // null: no such attempt, or it has ended
 
@@ -73,6 +78,7 @@ class LocalExecutor : public Executor {
   LocalSlots slots_;
   Heartbeat heartbeat_;
   std::map<std::pair<std::string, int>, Running> running_;  // and ended ones until forget()
+  std::chrono::steady_clock::time_point looked_for_ranks_{};
 };
 
 }  // namespace filo

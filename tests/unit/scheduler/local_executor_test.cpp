@@ -199,6 +199,18 @@ TEST_F(LocalRun, EndsWhatTakesLongerThanItsTime) {
   EXPECT_THAT(statuses[0].reason, HasSubstr("ran longer than its time of 00:00:02"));
 }
 
+// Guards an mpirun that waits for ever for ranks that are gone: the attempt is lost, and the next one does the work.
+TEST_F(LocalRun, EndsAnMpirunWithoutRanks) {
+  mpirun = script("mpirun", "while [ \"${1##*/}\" != filo-worker ]; do shift; done\n\"$@\"\n[ -e " +
+                                (scratch.workspace().root() / "once").string() + " ] || { touch " +
+                                (scratch.workspace().root() / "once").string() + "; read -t 60 <> <(:); }\n");
+  LocalExecutor local = executor("[ $attempt = 1 ] && { read -t 2 <> <(:); exit 1; }; finish\n");
+  plan.stages.resize(1);
+  const auto statuses = run(local);
+  EXPECT_TRUE(all_done(statuses));
+  EXPECT_EQ(workspace.outcome(plan.stages[0].key, 1)->outcome, "lost");
+}
+
 // Guards what takes days: the default time, which nobody asked for, ends nothing here.
 TEST_F(LocalRun, TheDefaultTimeIsNoLimit) {
   ASSERT_EQ(plan.stages[0].resources.time, ResourceSettings().time);
