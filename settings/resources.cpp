@@ -22,11 +22,16 @@ bool is_time(const std::string& text) {
          static_cast<std::size_t>(used) == text.size() && minutes < 60 && seconds < 60;
 }
 
+constexpr const char* memory_form = "digits and one of K, M, G, T, as in 4G";
+
 }  // namespace
 
+std::string memory_fault(const std::string& text) {
+  return is_memory(text) ? "" : "found '" + text + "', expected " + memory_form;
+}
+
 Schema memory_schema(const std::string& fallback) {
-  return Schema::text(fallback).where([](const Json& text) { return is_memory(text.get<std::string>()); },
-                                      "digits and one of K, M, G, T, as in 4G");
+  return Schema::text(fallback).where([](const Json& text) { return is_memory(text.get<std::string>()); }, memory_form);
 }
 
 Schema time_schema(const std::string& fallback) {
@@ -44,6 +49,8 @@ Schema resource_schema() {
       {"time", time_schema(fallback.time)},
       {"hang_timeout_s", Schema::integer(fallback.hang_timeout_s, 0, 1'000'000)
                              .where([](const Json& seconds) { return seconds == 0 || seconds >= 2; }, "0 or from 2")},
+      {"prefetch_memory", memory_schema(fallback.prefetch_memory)},
+      {"shard_size", memory_schema(fallback.shard_size)},
       {"attempts", Schema::record({{"failures", Schema::integer(fallback.attempts.failures, 1)},
                                    {"timeouts", Schema::integer(fallback.attempts.timeouts, 1)},
                                    {"out_of_memory", Schema::integer(fallback.attempts.out_of_memory, 1)},
@@ -59,6 +66,8 @@ ResourceSettings resource_settings_of(const Json& json) {
           .memory = json.at("memory"),
           .time = json.at("time"),
           .hang_timeout_s = json.at("hang_timeout_s"),
+          .prefetch_memory = json.at("prefetch_memory"),
+          .shard_size = json.at("shard_size"),
           .attempts = {.failures = attempts.at("failures"),
                        .timeouts = attempts.at("timeouts"),
                        .out_of_memory = attempts.at("out_of_memory"),
@@ -68,7 +77,10 @@ ResourceSettings resource_settings_of(const Json& json) {
 Json to_json(const ResourceSettings& settings) {
   Json json = {{"ranks", settings.ranks},   {"threads", settings.threads}, {"gpus", settings.gpus},
                {"memory", settings.memory}, {"time", settings.time},       {"attempts", to_json(settings.attempts)}};
-  if (settings.hang_timeout_s != ResourceSettings().hang_timeout_s) json["hang_timeout_s"] = settings.hang_timeout_s;
+  const ResourceSettings usual;
+  if (settings.hang_timeout_s != usual.hang_timeout_s) json["hang_timeout_s"] = settings.hang_timeout_s;
+  if (settings.prefetch_memory != usual.prefetch_memory) json["prefetch_memory"] = settings.prefetch_memory;
+  if (settings.shard_size != usual.shard_size) json["shard_size"] = settings.shard_size;
   return json;
 }
 

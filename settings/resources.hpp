@@ -22,16 +22,18 @@ struct AttemptLimits {
 
 struct ResourceSettings {
   int ranks = 2;
-  int threads = 1;                // per rank
-  int gpus = 0;                   // per rank
-  std::string memory = "4G";      // of all ranks: digits and one of K, M, G, T
-  std::string time = "01:00:00";  // hours:minutes:seconds
-  int hang_timeout_s = 1800;      // after which a job whose ranks do not get on is ended; 0: never
+  int threads = 1;                       // per rank
+  int gpus = 0;                          // per rank
+  std::string memory = "4G";             // of all ranks: digits and one of K, M, G, T
+  std::string time = "01:00:00";         // hours:minutes:seconds
+  int hang_timeout_s = 1800;             // after which a job whose ranks do not get on is ended; 0: never
+  std::string prefetch_memory = "512M";  // of each rank: for batches that are read ahead; digits and K, M, G or T
+  std::string shard_size = "1G";         // of a feature cache's files
   AttemptLimits attempts{};
 };
 
-// In the shape of the YAML, every key present but a usual hang_timeout_s; the inverse throws UsageError naming `where`
-// and the key.
+// In the shape of the YAML; hang_timeout_s, prefetch_memory and shard_size only where they are not as usual; the
+// inverse throws UsageError naming `where` and the key.
 Json to_json(const ResourceSettings& settings);
 Json to_json(const AttemptLimits& limits);
 ResourceSettings resource_settings_from_json(const Json& json, const std::string& where);
@@ -40,6 +42,9 @@ Schema resource_schema();
 Schema memory_schema(const std::string& fallback);
 Schema time_schema(const std::string& fallback);
 ResourceSettings resource_settings_of(const Json& resolved);  // from a value that resolve() returned without problems
+
+// What is wrong with a text that is to be an amount of memory, "" when nothing.
+std::string memory_fault(const std::string& text);
 
 // Of texts that the schemas above let through.
 std::uint64_t memory_in_bytes(const std::string& text);

@@ -11,7 +11,7 @@
 #include "base/signals.hpp"
 #include "cluster/agreement.hpp"
 #include "data/datasets/dataset.hpp"
-#include "data/shards/shards.hpp"
+#include "data/shards/prefetcher.hpp"
 #include "model/systems/system.hpp"
 #include "trainer/class_result.hpp"
 #include "trainer/feature_batch.hpp"
@@ -117,18 +117,22 @@ class KeptClasses {
 };
 
 // Appends what one pass found of a batch.
-void append(ClassPart& part, const std::vector<FeatureSample>& samples, const ForwardOutput& output) {
+void append(ClassPart& part, const FeatureBlock& block, const ForwardOutput& output) {
   ImageResults& result = part.result;
   const torch::Tensor maps = output.map.to(torch::kCPU, torch::kFloat).contiguous();
   const torch::Tensor scores = output.score.to(torch::kCPU, torch::kFloat).contiguous();
   result.maps.insert(result.maps.end(), maps.data_ptr<float>(), maps.data_ptr<float>() + maps.numel());
   result.scores.insert(result.scores.end(), scores.data_ptr<float>(), scores.data_ptr<float>() + scores.numel());
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    result.images.push_back(samples[i].image);
-    result.labels.push_back(static_cast<std::uint8_t>(samples[i].label));
-    result.defects.push_back(samples[i].defect);
-    result.masks.insert(result.masks.end(), samples[i].mask.begin(), samples[i].mask.end());
-    result.interpretations[samples[i].image] = interpretation(output.prompts[i]);
+  const std::size_t pixels = static_cast<std::size_t>(result.size) * static_cast<std::size_t>(result.size);
+  for (std::size_t i = 0; i < block.size(); ++i) {
+    const SampleInfo& sample = block.samples()[i];
+    result.images.push_back(sample.image);
+    result.labels.push_back(static_cast<std::uint8_t>(sample.label));
+    result.defects.push_back(sample.defect);
+    result.masked.push_back(sample.masked ? 1 : 0);
+    result.masks.resize(result.masks.size() + pixels);
+    block.mask(i, std::span(result.masks).last(pixels));
+    result.interpretations[sample.image] = interpretation(output.prompts[i]);
   }
 }
 
@@ -239,9 +243,12 @@ class Evaluation {
     ClassResult whole = empty_class(name, is_owner ? images.size() : 0, reader_.layout().mask_size, storage());
     std::vector<std::size_t> places;  // of this rank's images in the class
     for (std::size_t place = rank_; place < images.size(); place += ranks_) places.push_back(place);
-    std::vector<std::size_t> order;
-    for (const std::size_t place : places) order.push_back(images[place]);
-    Prefetcher prefetcher(reader_, order, 2 * images_per_batch, 1);
+    std::vector<std::vector<std::size_t>> batches;
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      if (i % images_per_batch == 0) batches.emplace_back();
+      batches.back().push_back(images[places[i]]);
+    }
+    Prefetcher prefetcher(reader_, std::move(batches), prefetch_options(stage_));
     const std::size_t at_a_time = ranks_ * images_per_batch;
     std::size_t mine = 0;
     for (std::size_t first = 0; first < images.size(); first += at_a_time) {
@@ -252,10 +259,9 @@ class Evaluation {
       const std::size_t end = std::min(mine + images_per_batch, places.size());
       part.places.assign(places.begin() + static_cast<std::ptrdiff_t>(mine),
                          places.begin() + static_cast<std::ptrdiff_t>(end));
-      std::vector<FeatureSample> samples;
-      for (; mine < end; ++mine) samples.push_back(prefetcher.next().value());
-      if (!samples.empty())
-        append(part, samples, system_->test_forward(make_batch(samples, reader_.layout(), boxes_).images, options));
+      mine = end;
+      if (const auto block = prefetcher.next())
+        append(part, *block, system_->test_forward(make_batch(*block, reader_.layout(), boxes_).images, options));
       for (const auto& bytes : communicator_.gather_bytes(to_bytes(part), owner))
         filo::place(whole, class_part_from_bytes(bytes));
       report_progress(std::min(at_a_time, images.size() - first));

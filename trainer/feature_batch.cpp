@@ -2,24 +2,42 @@
 
 #include <torch/torch.h>
 
+#include <map>
+
 #include "trainer/device.hpp"
 
 namespace filo {
 namespace {
 
-using HalfFeatures = std::map<int, std::vector<std::uint16_t>>;
+torch::ScalarType scalar_type(FeatureType type) {
+  switch (type) {
+    case FeatureType::f16:
+      return torch::kHalf;
+    case FeatureType::bf16:
+      return torch::kBFloat16;
+    case FeatureType::f32:
+      return torch::kFloat;
+    case FeatureType::int8:
+      return torch::kChar;
+  }
+  return torch::kFloat;
+}
+
+// Of the block's own memory, which lives as long as the tensor.
+torch::Tensor view_of(const FeatureBlock& block, const void* data, at::IntArrayRef sizes, torch::ScalarType type) {
+  return torch::from_blob(
+      const_cast<void*>(data), sizes, [memory = block.memory()](void*) {}, type);
+}
 
 // [B, P, C_v] float32 of one layer.
-torch::Tensor stack_layer(const std::vector<FeatureSample>& samples, HalfFeatures FeatureSample::*features, int layer,
-                          const FeatureLayout& layout) {
-  const auto count = static_cast<std::int64_t>(samples.size());
-  const torch::Tensor half = torch::empty({count, layout.patches, layout.width}, torch::kHalf);
-  auto* to = static_cast<std::uint16_t*>(half.data_ptr());
-  for (const FeatureSample& sample : samples) {
-    const std::vector<std::uint16_t>& bits = (sample.*features).at(layer);
-    to = std::copy(bits.begin(), bits.end(), to);
-  }
-  return half.to(compute_device()).to(torch::kFloat);
+torch::Tensor layer_of(const FeatureBlock& block, bool vv, int layer, const FeatureLayout& layout) {
+  const auto count = static_cast<std::int64_t>(block.size());
+  const torch::Tensor stored =
+      view_of(block, block.map(vv, layer), {count, layout.patches, layout.width}, scalar_type(layout.type));
+  const torch::Tensor values = stored.to(compute_device(), /*non_blocking=*/false).to(torch::kFloat);
+  if (layout.type != FeatureType::int8) return values;
+  const torch::Tensor scales = view_of(block, block.scales(vv, layer), {count, layout.patches, 1}, torch::kFloat);
+  return values.mul_(scales.to(compute_device()));
 }
 
 }  // namespace
@@ -38,31 +56,33 @@ std::vector<std::vector<Box>> boxes_of_samples(const std::vector<ImageBoxes>& bo
   return lists;
 }
 
-FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const FeatureLayout& layout,
-                        const std::vector<ImageBoxes>& boxes) {
-  const auto count = static_cast<std::int64_t>(samples.size());
+FeatureBatch make_batch(const FeatureBlock& block, const FeatureLayout& layout, const std::vector<ImageBoxes>& boxes) {
+  const auto count = static_cast<std::int64_t>(block.size());
   const std::int64_t size = layout.mask_size;
   FeatureBatch batch;
-  const torch::Tensor global = torch::empty({count, layout.global_size});
   const torch::Tensor masks = torch::empty({count, size, size}, torch::kUInt8);
-  const torch::Tensor labels = torch::empty({count}, torch::kInt64);
-  for (std::int64_t i = 0; i < count; ++i) {
-    const FeatureSample& sample = samples[static_cast<std::size_t>(i)];
-    std::copy(sample.global.begin(), sample.global.end(), global[i].data_ptr<float>());
-    std::copy(sample.mask.begin(), sample.mask.end(), masks[i].data_ptr<std::uint8_t>());
-    labels[i] = sample.label;
-    batch.images.classes.push_back(sample.class_name);
-  }
-  for (const int layer : layout.qkv_layers)
-    batch.images.qkv[layer] = stack_layer(samples, &FeatureSample::qkv, layer, layout);
-  for (const int layer : layout.vv_layers)
-    batch.images.vv[layer] = stack_layer(samples, &FeatureSample::vv, layer, layout);
+  std::vector<std::int64_t> labels;
   std::vector<const SampleInfo*> infos;
-  for (const FeatureSample& sample : samples) infos.push_back(&sample);
+  for (std::size_t i = 0; i < block.size(); ++i) {
+    const SampleInfo& sample = block.samples()[i];
+    auto* const mask = masks[static_cast<std::int64_t>(i)].data_ptr<std::uint8_t>();
+    block.mask(i, {mask, static_cast<std::size_t>(size * size)});
+    labels.push_back(sample.label);
+    batch.images.classes.push_back(sample.class_name);
+    infos.push_back(&sample);
+  }
+  std::map<const std::byte*, torch::Tensor> maps;  // each once, whatever its names
+  const auto map_of = [&](bool vv, int layer) {
+    torch::Tensor& map = maps[block.map(vv, layer)];
+    if (!map.defined()) map = layer_of(block, vv, layer, layout);
+    return map;
+  };
+  for (const int layer : layout.qkv_layers) batch.images.qkv[layer] = map_of(false, layer);
+  for (const int layer : layout.vv_layers) batch.images.vv[layer] = map_of(true, layer);
   batch.images.boxes = boxes_of_samples(boxes, infos);
-  batch.images.global = global.to(compute_device());
+  batch.images.global = view_of(block, block.global(), {count, layout.global_size}, torch::kFloat).to(compute_device());
   batch.masks = masks.to(compute_device()).to(torch::kFloat);
-  batch.labels = labels.to(compute_device());
+  batch.labels = torch::tensor(labels, torch::kInt64).to(compute_device());
   return batch;
 }
 

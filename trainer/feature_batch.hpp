@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "data/shards/shards.hpp"
+#include "data/shards/shard_reader.hpp"
 #include "model/systems/system.hpp"
 #include "trainer/stage_inputs.hpp"
 
@@ -15,10 +15,9 @@ struct FeatureBatch {
   torch::Tensor labels;  // [B] int64, 1 = anomalous
 };
 
-// Copies to compute_device(); float16 features become float32. `samples` is not empty; `boxes`: of each folder that the
-// samples' reader opened.
-FeatureBatch make_batch(const std::vector<FeatureSample>& samples, const FeatureLayout& layout,
-                        const std::vector<ImageBoxes>& boxes);
+// Copies to compute_device(); features become float32, whatever the layout's type. The block has all parts and at least
+// one sample; `boxes`: of each folder that its reader opened.
+FeatureBatch make_batch(const FeatureBlock& block, const FeatureLayout& layout, const std::vector<ImageBoxes>& boxes);
 
 // The boxes of one image; none when it has none.
 std::vector<Box> boxes_of_image(const ImageBoxes& boxes, const std::string& image);

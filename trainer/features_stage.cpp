@@ -1,14 +1,19 @@
 #include <torch/torch.h>
 
+#include <chrono>
+#include <deque>
 #include <future>
 #include <set>
+#include <utility>
 
 #include "base/error.hpp"
+#include "base/log.hpp"
 #include "base/signals.hpp"
 #include "cluster/agreement.hpp"
 #include "data/datasets/dataset.hpp"
 #include "data/images/image.hpp"
-#include "data/shards/shards.hpp"
+#include "data/shards/cache_care.hpp"
+#include "data/shards/shard_writer.hpp"
 #include "model/systems/system.hpp"
 #include "trainer/device.hpp"
 #include "trainer/stage_inputs.hpp"
@@ -18,9 +23,9 @@ namespace filo {
 namespace {
 
 constexpr std::size_t images_per_batch = 4;
-constexpr std::size_t samples_per_shard = 64;  // about 1.2 GB at the paper's size
 
 using Images = std::vector<const DatasetImage*>;
+using Clock = std::chrono::steady_clock;
 
 struct PreparedImage {
   const DatasetImage* entry = nullptr;
@@ -44,23 +49,44 @@ torch::Tensor stacked_pixels(const std::vector<PreparedImage>& batch, int image_
   return pixels;
 }
 
-std::vector<std::uint16_t> half_bits(const torch::Tensor& values) {
-  const torch::Tensor half = values.to(torch::kCPU, torch::kHalf).contiguous();
-  const auto* bits = static_cast<const std::uint16_t*>(half.const_data_ptr());
-  return {bits, bits + half.numel()};
+template <typename Value>
+std::vector<Value> values_of(const torch::Tensor& tensor) {
+  const auto* values = static_cast<const Value*>(tensor.const_data_ptr());
+  return {values, values + tensor.nbytes() / sizeof(Value)};
 }
 
-FeatureSample sample_of(const PreparedImage& image, const VisionFeatures& features, std::int64_t row) {
+// [P, C_v] float32 in the layout's type; int8: a patch's largest value is 127 of its scale. Cast where it was computed.
+FeatureMap map_of(const torch::Tensor& values, FeatureType type) {
+  const auto bytes = [](const torch::Tensor& tensor) {
+    return values_of<std::byte>(tensor.to(torch::kCPU).contiguous());
+  };
+  switch (type) {
+    case FeatureType::f16:
+      return {bytes(values.to(torch::kHalf)), {}};
+    case FeatureType::bf16:
+      return {bytes(values.to(torch::kBFloat16)), {}};
+    case FeatureType::f32:
+      return {bytes(values), {}};
+    case FeatureType::int8:
+      break;
+  }
+  const torch::Tensor scales = values.abs().amax(-1).div(127.0).clamp_min(1e-30);
+  const torch::Tensor integers = values.div(scales.unsqueeze(-1)).round().to(torch::kChar);
+  return {bytes(integers), values_of<float>(scales.to(torch::kCPU).contiguous())};
+}
+
+FeatureSample sample_of(const PreparedImage& image, const VisionFeatures& features, std::int64_t row,
+                        FeatureType type) {
   FeatureSample sample;
   sample.image = image.entry->path;
   sample.class_name = image.entry->class_name;
   sample.label = image.entry->label;
   sample.split = image.entry->split;
   sample.defect = image.entry->defect;
-  const torch::Tensor global = features.global[row].to(torch::kCPU).contiguous();
-  sample.global.assign(global.data_ptr<float>(), global.data_ptr<float>() + global.numel());
-  for (const auto& [layer, tensor] : features.qkv) sample.qkv[layer] = half_bits(tensor[row]);
-  for (const auto& [layer, tensor] : features.vv) sample.vv[layer] = half_bits(tensor[row]);
+  sample.masked = image.entry->label == 0 || image.entry->mask.has_value();
+  sample.global = values_of<float>(features.global[row].to(torch::kCPU).contiguous());
+  for (const auto& [layer, tensor] : features.qkv) sample.qkv[layer] = map_of(tensor[row], type);
+  for (const auto& [layer, tensor] : features.vv) sample.vv[layer] = map_of(tensor[row], type);
   sample.mask = image.mask;
   return sample;
 }
@@ -91,36 +117,133 @@ struct Work {
   std::size_t finished = 0;  // of them, before this attempt
 };
 
-// Encodes `mine` into the writer's shards; one thread decodes the next batch meanwhile. All ranks take as many steps.
-void encode(Stage& stage, const Work& work, const Images& mine, ShardWriter& writer) {
-  const auto load = [&](std::size_t first) {
-    std::vector<PreparedImage> batch;
-    for (std::size_t i = first; i < std::min(first + images_per_batch, mine.size()); ++i)
-      batch.push_back(prepare(work.dataset, *mine[i], work.image_size));
+// This rank's images, decoded ahead by threads of their own: as many batches at once as the rank has threads, two at
+// least.
+class DecodedBatches {
+ public:
+  DecodedBatches(const Work& work, const Images& images, int threads)
+      : work_(work), images_(images), ahead_(static_cast<std::size_t>(std::max(threads, 2))) {
+    while (begin_next()) {
+    }
+  }
+
+  std::vector<PreparedImage> next() {
+    std::vector<PreparedImage> batch = batches_.front().get();
+    batches_.pop_front();
+    begin_next();
     return batch;
-  };
-  std::future<std::vector<PreparedImage>> next;
-  if (!mine.empty()) next = std::async(std::launch::async, load, 0);
+  }
+
+ private:
+  bool begin_next() {
+    if (begun_ >= images_.size() || batches_.size() >= ahead_) return false;
+    batches_.push_back(std::async(std::launch::async, [this, first = begun_] {
+      std::vector<PreparedImage> batch;
+      for (std::size_t i = first; i < std::min(first + images_per_batch, images_.size()); ++i)
+        batch.push_back(prepare(work_.dataset, *images_[i], work_.image_size));
+      return batch;
+    }));
+    begun_ += images_per_batch;
+    return true;
+  }
+
+  const Work& work_;
+  const Images& images_;
+  const std::size_t ahead_;
+  std::size_t begun_ = 0;
+  std::deque<std::future<std::vector<PreparedImage>>> batches_;
+};
+
+// Converts, checksums and writes a batch while the tower computes the next one.
+class BackgroundWriter {
+ public:
+  BackgroundWriter(ShardWriter& writer, FeatureType type) : writer_(writer), type_(type) {}
+
+  // Waits for the batch before.
+  void append(std::vector<PreparedImage> batch, VisionFeatures features) {
+    wait();
+    writing_ = std::async(std::launch::async, [this, batch = std::move(batch), features = std::move(features)] {
+      const torch::NoGradGuard no_grad;
+      for (std::size_t i = 0; i < batch.size(); ++i)
+        writer_.append(sample_of(batch[i], features, static_cast<std::int64_t>(i), type_));
+    });
+  }
+  void close() {
+    wait();
+    writer_.close();
+  }
+
+ private:
+  void wait() {
+    if (writing_.valid()) writing_.get();
+  }
+
+  ShardWriter& writer_;
+  const FeatureType type_;
+  std::future<void> writing_;
+};
+
+// Encodes `mine` into the writer's shards. All ranks take as many steps.
+void encode(Stage& stage, const Work& work, const Images& mine, BackgroundWriter& writer) {
+  DecodedBatches decoded(work, mine, stage.arguments().threads);
   const auto ranks = static_cast<std::size_t>(stage.communicator().world_size());
-  const std::size_t steps = work.total / ranks / images_per_batch + 2;
+  const std::size_t missing = work.total - work.finished;
+  const std::size_t steps = ((missing + ranks - 1) / ranks + images_per_batch - 1) / images_per_batch;
+  const Clock::time_point started = Clock::now();
   for (std::size_t step = 0, first = 0; step < steps; ++step, first += images_per_batch) {
     stage.at("batch " + std::to_string(step + 1) + " of " + std::to_string(steps));
+    stage.expect_current();
     if (const int signal = agree_stop(stage.communicator(), stop_requested()); signal != 0) {
       writer.close();
       stage.events().write("stopped", {{"signal", signal}});
       throw StoppedEarly("features: stopped by signal " + std::to_string(signal) + "; finished shards are kept");
     }
-    if (first >= mine.size()) continue;
-    const std::vector<PreparedImage> batch = next.get();
-    if (first + images_per_batch < mine.size()) next = std::async(std::launch::async, load, first + images_per_batch);
-    const torch::Tensor pixels = stacked_pixels(batch, work.image_size).to(compute_device());
-    const VisionFeatures features = work.clip.encode_images(pixels, work.vision);
-    for (std::size_t i = 0; i < batch.size(); ++i)
-      writer.append(sample_of(batch[i], features, static_cast<std::int64_t>(i)));
-    const std::size_t done = std::min((first + batch.size()) * ranks + work.finished, work.total);
-    stage.events().write("progress", {{"done", done}, {"total", work.total}, {"unit", "images"}});
+    if (first < mine.size()) {
+      std::vector<PreparedImage> batch = decoded.next();
+      const torch::Tensor pixels = stacked_pixels(batch, work.image_size).to(compute_device());
+      writer.append(std::move(batch), work.clip.encode_images(pixels, work.vision));
+    }
+    const std::size_t here = std::min((first + images_per_batch) * ranks, missing);
+    const double seconds = std::chrono::duration<double>(Clock::now() - started).count();
+    stage.events().write("progress", {{"done", work.finished + here},
+                                      {"total", work.total},
+                                      {"unit", "images"},
+                                      {"images_per_s", static_cast<double>(here) / seconds}});
   }
   writer.close();
+}
+
+// The shards of earlier attempts that are whole and of this cache, each looked at by one rank, the same on all.
+std::vector<ShardFile> sound_shards(Stage& stage, const std::filesystem::path& folder, const FeatureLayout& layout,
+                                    const Json& key) {
+  Communicator& communicator = stage.communicator();
+  const std::vector<std::string> names = Json::parse(
+      broadcast_text(communicator, Json(stage.is_root() ? shard_names(folder) : std::vector<std::string>()).dump()));
+  Json sound = Json::array();
+  for (auto i = static_cast<std::size_t>(communicator.rank()); i < names.size();
+       i += static_cast<std::size_t>(communicator.world_size())) {
+    stage.at("checking " + names[i] + " of " + std::to_string(names.size()));
+    try {
+      if (const auto file = check_shard(folder / names[i], layout, key))
+        sound.push_back(to_json(*file));
+      else
+        log_warning("features: " + (folder / names[i]).string() + " was made with other settings: it is not used");
+    } catch (const ShardDamage& damage) {
+      set_aside(folder / names[i]);
+      log_warning("features: set aside, its images are encoded again: " + std::string(damage.what()));
+    }
+  }
+  std::vector<ShardFile> shards;
+  std::string all = "[]";
+  const auto parts = communicator.gather_bytes(sound.dump());
+  if (stage.is_root()) {
+    Json joined = Json::array();
+    for (const std::string& part : parts)
+      for (const Json& file : Json::parse(part)) joined.push_back(file);
+    all = joined.dump();
+  }
+  for (const Json& file : Json::parse(broadcast_text(communicator, all))) shards.push_back(shard_file_from_json(file));
+  return shards;
 }
 
 }  // namespace
@@ -136,22 +259,32 @@ void run_features(Stage& stage) {
   const std::filesystem::path folder = stage.workspace().features_folder(stage.key());
   std::filesystem::create_directories(folder);
   Communicator& communicator = stage.communicator();
+  if (stage.is_root()) {
+    stage.expect_current();
+    remove_unfinished_shards(folder);  // of starts before this one, which come to an end where they still run
+  }
   communicator.barrier();
-  const std::set<std::string> finished = finished_images(folder, layout, key);
+  std::vector<ShardFile> shards = sound_shards(stage, folder, layout, key);
+  std::set<std::string> finished;
+  for (const ShardFile& shard : shards) finished.insert(shard.images.begin(), shard.images.end());
   const Images mine = missing_images_of_rank(wanted, finished, communicator.rank(), communicator.world_size());
-  communicator.barrier();  // nobody adds a shard before everybody has listed them
 
   const Work work = {dataset,       *clip,          wanted_features(spec.model), spec.model.image_size,
                      wanted.size(), finished.size()};
-  {
-    ShardWriter writer(folder, layout, key, communicator.rank(), samples_per_shard);
-    encode(stage, work, mine, writer);
-  }
-  communicator.barrier();
+  ShardWriter writer(folder, layout, key, stage.start_name() + "-" + std::to_string(communicator.rank()),
+                     memory_in_bytes(stage.arguments().shard_size));
+  BackgroundWriter background(writer, layout.type);
+  encode(stage, work, mine, background);
+  Json written = Json::array();
+  for (const ShardFile& file : writer.finished()) written.push_back(to_json(file));
+  const auto all_written = communicator.gather_bytes(written.dump());
   if (stage.is_root()) {
+    for (const std::string& part : all_written)
+      for (const Json& file : Json::parse(part)) shards.push_back(shard_file_from_json(file));
     std::vector<std::string> order;
     for (const DatasetImage* image : wanted) order.push_back(image->path);
-    finish_features(folder, layout, key, order);
+    stage.expect_current();
+    finish_features(folder, layout, key, order, std::move(shards));
   }
   stage.finish({{"images", wanted.size()}}, {});
 }

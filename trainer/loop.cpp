@@ -71,6 +71,18 @@ Split split_of(const ShardReader& reader, const TrainSettings& settings) {
   return split_samples(strata, settings.validation.fraction, settings.seed);
 }
 
+// What a phase learns from and is validated on: a loss of maps needs to know which pixels are anomalous.
+Split split_of_phase(Split split, const TrainingPhase& phase, const ShardReader& reader) {
+  if (!phase.patches) return split;
+  const auto is_unmasked = [&](std::size_t sample) { return !reader.info(sample).masked; };
+  std::erase_if(split.train, is_unmasked);
+  std::erase_if(split.validation, is_unmasked);
+  if (split.train.empty())
+    throw UsageError("train: phase " + phase.name,
+                     "found no image with a mask among the training images, expected some: its loss is one of maps");
+  return split;
+}
+
 // "prompts" of "prompts.normal.vectors".
 std::string first_word(const std::string& name) { return name.substr(0, name.find('.')); }
 
@@ -90,7 +102,7 @@ class PhaseLoop {
  public:
   // `from`: to go on from, its parameters are in the system already; none: the phase begins.
   PhaseLoop(Stage& stage, const TrainSettings& settings, System& system, const TrainingPhase& phase, std::uint64_t seed,
-            const ShardReader& reader, const Split& split, const std::vector<ImageBoxes>& boxes, Position& position,
+            const ShardReader& reader, const Split& all, const std::vector<ImageBoxes>& boxes, Position& position,
             const std::optional<ResumePoint>& from)
       : stage_(stage),
         settings_(settings),
@@ -99,9 +111,9 @@ class PhaseLoop {
         position_(position),
         communicator_(stage.communicator()),
         reader_(reader),
-        split_(split),
+        split_(split_of_phase(all, phase, reader)),
         boxes_(boxes),
-        sampler_(split.train.size(), static_cast<std::size_t>(settings.batch_size), communicator_.rank(),
+        sampler_(split_.train.size(), static_cast<std::size_t>(settings.batch_size), communicator_.rank(),
                  communicator_.world_size(), seed),
         optimizer_(system.parameters(), phase.groups, optimizer_options(settings)),
         exchange_(stage.gradient_communicator(), system.parameters(), names_of(phase.groups), settings.gradients),
@@ -126,7 +138,7 @@ class PhaseLoop {
  private:
   // Whether the phase is to end with it.
   bool run_epoch() {
-    batches_->begin_epoch(indices(sampler_.local_order(position_.epoch, position_.step)));
+    batches_->begin_epoch(batches_of_epoch());
     const Clock::time_point started = Clock::now();
     double images_here = 0;  // since this start
     bool changed = position_.step < sampler_.steps_per_epoch();
@@ -143,6 +155,22 @@ class PhaseLoop {
     // Told again where a training goes on from an epoch's last snapshot: it may have died before it told.
     if (position_.images > 0) report_epoch(images_per_s);
     return settings_.patience > 0 && position_.since_best >= settings_.patience;
+  }
+
+  // This rank's, from the next step on.
+  std::vector<std::vector<std::size_t>> batches_of_epoch() const {
+    std::vector<std::vector<std::size_t>> batches;
+    for (std::size_t step = position_.step; step < sampler_.steps_per_epoch(); ++step)
+      for (auto& piece : pieces_of_step(sampler_.local_batch(position_.epoch, step)))
+        batches.push_back(std::move(piece));
+    return batches;
+  }
+
+  // What goes through forward and backward at once; indices of the reader.
+  std::vector<std::vector<std::size_t>> pieces_of_step(const std::vector<std::size_t>& samples) const {
+    const std::size_t at_once =
+        settings_.micro_batch_size > 0 ? static_cast<std::size_t>(settings_.micro_batch_size) : samples.size();
+    return pieces_of(indices(samples), at_once);
   }
 
   // Of the reader, in place of those of the split.
@@ -183,7 +211,7 @@ class PhaseLoop {
     const auto images = static_cast<double>(images_of_step());
     const std::string step = "phase " + position_.phase + ", step " + std::to_string(position_.total + 1);
     stage_.at(step + ": forward and backward");
-    LossSums sums = compute(indices(sampler_.local_batch(position_.epoch, position_.step)), images);
+    LossSums sums = compute(pieces_of_step(sampler_.local_batch(position_.epoch, position_.step)), images);
     stage_.at(step + ": the sum of the gradients");
     times_.enter("all_reduce");
     const TensorMap& gradients = exchange_.finish();  // summed over the ranks
@@ -236,19 +264,17 @@ class PhaseLoop {
   }
 
   // Forward and backward on this rank's samples, which may be none; the gradients are added up piece by piece.
-  LossSums compute(const std::vector<std::size_t>& samples, double global_images) {
+  LossSums compute(const std::vector<std::vector<std::size_t>>& pieces, double global_images) {
     LossSums sums(1 + phase_.loss_terms.size());
     exchange_.begin();
-    const std::size_t at_once =
-        settings_.micro_batch_size > 0 ? static_cast<std::size_t>(settings_.micro_batch_size) : samples.size();
-    for (const auto& piece : pieces_of(samples, at_once)) {
+    for (const auto& piece : pieces) {
       times_.enter("read");
       const FeatureBatch batch = batches_->take(piece);
       times_.enter("forward");
       const Losses losses = losses_of(batch);
       times_.enter("backward");
       const auto images = static_cast<double>(piece.size());
-      if (piece.back() == samples.back()) exchange_.expect_last_backward();
+      if (&piece == &pieces.back()) exchange_.expect_last_backward();
       (losses.total * (images / global_images)).backward();  // the ranks' sum is the mean over the global batch
       add(sums, losses, images);
     }
@@ -337,13 +363,14 @@ class PhaseLoop {
     const std::size_t at_once = std::max<std::size_t>(static_cast<std::size_t>(settings_.batch_size) / ranks, 1);
     const bool by_auroc = settings_.snapshots.best_by == BestBy::validation_image_auroc;
     // Scores are of whole samples, which a phase on held vectors does not read.
-    const auto whole = by_auroc && !phase_.patches ? stream_batches(reader_, boxes_) : nullptr;
-    batches_->begin_epoch(mine);
-    if (whole) whole->begin_epoch(mine);
+    const auto whole = by_auroc && !phase_.patches ? stream_batches(stage_, reader_, boxes_) : nullptr;
+    const auto pieces = pieces_of(mine, at_once);
+    batches_->begin_epoch(pieces);
+    if (whole) whole->begin_epoch(pieces);
     stage_.at("phase " + position_.phase + ", epoch " + std::to_string(position_.epoch + 1) + ": validation");
     LossSums sums(1 + phase_.loss_terms.size());
     Json scored = Json::array();
-    for (const auto& piece : pieces_of(mine, at_once)) {
+    for (const auto& piece : pieces) {
       const FeatureBatch batch = batches_->take(piece);
       add(sums, losses_of(batch), static_cast<double>(piece.size()));
       if (by_auroc) add_scores(scored, piece, whole ? whole->take(piece).images : batch.images);
@@ -425,7 +452,7 @@ class PhaseLoop {
   Position& position_;
   Communicator& communicator_;
   const ShardReader& reader_;
-  const Split& split_;
+  const Split split_;
   const std::vector<ImageBoxes>& boxes_;
   EpochSampler sampler_;
   AdamW optimizer_;

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "data/shards/shards.hpp"
+#include "data/shards/shard_reader.hpp"
 #include "model/systems/system.hpp"
 #include "settings/train.hpp"
 #include "trainer/feature_batch.hpp"

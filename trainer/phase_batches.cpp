@@ -15,25 +15,24 @@
 namespace filo {
 namespace {
 
-constexpr int prefetched_samples = 16;
 constexpr std::size_t images_at_a_time = 4;  // of each rank, ahead of a phase
 
 class StreamedBatches final : public PhaseBatches {
  public:
-  StreamedBatches(const ShardReader& reader, const std::vector<ImageBoxes>& boxes) : reader_(reader), boxes_(boxes) {}
+  StreamedBatches(const Stage& stage, const ShardReader& reader, const std::vector<ImageBoxes>& boxes)
+      : reader_(reader), boxes_(boxes), options_(prefetch_options(stage)) {}
 
-  void begin_epoch(std::vector<std::size_t> order) override {
-    prefetcher_.emplace(reader_, std::move(order), prefetched_samples, 1);
+  void begin_epoch(std::vector<std::vector<std::size_t>> batches) override {
+    prefetcher_.emplace(reader_, std::move(batches), options_);
   }
-  FeatureBatch take(const std::vector<std::size_t>& samples) override {
-    std::vector<FeatureSample> read;
-    for (std::size_t i = 0; i < samples.size(); ++i) read.push_back(prefetcher_->next().value());
-    return make_batch(read, reader_.layout(), boxes_);
+  FeatureBatch take(const std::vector<std::size_t>&) override {
+    return make_batch(prefetcher_->next().value(), reader_.layout(), boxes_);
   }
 
  private:
   const ShardReader& reader_;
   const std::vector<ImageBoxes>& boxes_;
+  const PrefetchOptions options_;
   std::optional<Prefetcher> prefetcher_;
 };
 
@@ -66,7 +65,7 @@ class HeldBatches final : public PhaseBatches {
     labels_ = torch::tensor(labels).to(compute_device());
   }
 
-  void begin_epoch(std::vector<std::size_t>) override {}
+  void begin_epoch(std::vector<std::vector<std::size_t>>) override {}
   FeatureBatch take(const std::vector<std::size_t>& samples) override {
     const torch::Tensor rows =
         torch::tensor(std::vector<std::int64_t>(samples.begin(), samples.end())).to(compute_device());
@@ -97,8 +96,9 @@ class HeldBatches final : public PhaseBatches {
     torch::Tensor table = torch::zeros({static_cast<std::int64_t>(reader_.size()), reader_.layout().global_size});
     const auto ranks = static_cast<std::size_t>(communicator.world_size());
     for (auto index = static_cast<std::size_t>(communicator.rank()); index < reader_.size(); index += ranks) {
-      const FeatureSample sample = reader_.read(index, {.global = true, .maps = false, .mask = false});
-      table[static_cast<std::int64_t>(index)].copy_(torch::tensor(sample.global));
+      const FeatureBlock sample = reader_.read(index, {.global = true, .maps = false, .mask = false});
+      std::copy_n(sample.global(), reader_.layout().global_size,
+                  table[static_cast<std::int64_t>(index)].data_ptr<float>());
     }
     communicator.all_reduce_sum(table.data_ptr<float>(), static_cast<std::size_t>(table.numel()));
     return table;
@@ -173,12 +173,13 @@ class HeldBatches final : public PhaseBatches {
 
 std::unique_ptr<PhaseBatches> make_phase_batches(Stage& stage, const TrainingPhase& phase, const System& system,
                                                  const ShardReader& reader, const std::vector<ImageBoxes>& boxes) {
-  if (phase.patches) return stream_batches(reader, boxes);
+  if (phase.patches) return stream_batches(stage, reader, boxes);
   return std::make_unique<HeldBatches>(stage, phase, system, reader, boxes);
 }
 
-std::unique_ptr<PhaseBatches> stream_batches(const ShardReader& reader, const std::vector<ImageBoxes>& boxes) {
-  return std::make_unique<StreamedBatches>(reader, boxes);
+std::unique_ptr<PhaseBatches> stream_batches(const Stage& stage, const ShardReader& reader,
+                                             const std::vector<ImageBoxes>& boxes) {
+  return std::make_unique<StreamedBatches>(stage, reader, boxes);
 }
 
 }  // namespace filo

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "data/shards/shards.hpp"
+#include "data/shards/shard_reader.hpp"
 #include "model/systems/system.hpp"
 #include "trainer/feature_batch.hpp"
 #include "trainer/stage.hpp"
@@ -16,9 +16,9 @@ class PhaseBatches {
  public:
   virtual ~PhaseBatches() = default;
 
-  // `order`: the samples of the epoch that this rank has still to do, in the order in which they will be taken.
-  virtual void begin_epoch(std::vector<std::size_t> order) = 0;
-  // The batch of `samples`, the next of the order; at least one.
+  // `batches`: those that this rank has still to do of the epoch, in the order in which they will be taken.
+  virtual void begin_epoch(std::vector<std::vector<std::size_t>> batches) = 0;
+  // The batch of `samples`, the next of them.
   virtual FeatureBatch take(const std::vector<std::size_t>& samples) = 0;
 };
 
@@ -32,6 +32,7 @@ std::unique_ptr<PhaseBatches> make_phase_batches(Stage& stage, const TrainingPha
                                                  const ShardReader& reader, const std::vector<ImageBoxes>& boxes);
 
 // Whole samples from the cache, whatever the phase.
-std::unique_ptr<PhaseBatches> stream_batches(const ShardReader& reader, const std::vector<ImageBoxes>& boxes);
+std::unique_ptr<PhaseBatches> stream_batches(const Stage& stage, const ShardReader& reader,
+                                             const std::vector<ImageBoxes>& boxes);
 
 }  // namespace filo

@@ -25,9 +25,11 @@ struct StageArguments {
   std::filesystem::path workspace;
   std::string key;  // folder name under WORKSPACE/stages
   int attempt = 1;
-  int threads = 1;                                         // of this rank
-  int gpus = 0;                                            // per rank: 0 = CPU
-  int hang_timeout_s = ResourceSettings().hang_timeout_s;  // 0: a job that hangs is left alone
+  int threads = 1;                                                   // of this rank
+  int gpus = 0;                                                      // per rank: 0 = CPU
+  int hang_timeout_s = ResourceSettings().hang_timeout_s;            // 0: a job that hangs is left alone
+  std::string prefetch_memory = ResourceSettings().prefetch_memory;  // of this rank, for batches that are read ahead
+  std::string shard_size = ResourceSettings().shard_size;
 };
 
 class Stage {
@@ -55,6 +57,9 @@ class Stage {
   // The key of a stage this one needs, or of several (workspace/spec.hpp).
   std::string input(const std::string& name) const;
   std::vector<std::string> all_inputs(const std::string& name) const;
+
+  // "ATTEMPT-START": of the files of this start, where its predecessors may have left some.
+  std::string start_name() const { return std::to_string(arguments_.attempt) + "-" + std::to_string(start_); }
 
   // Where this start of the attempt makes what finish() then moves to folder() / name.
   std::filesystem::path output(const std::string& name) const {

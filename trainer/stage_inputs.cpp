@@ -1,11 +1,22 @@
 #include "trainer/stage_inputs.hpp"
 
+#include <torch/torch.h>
+
+#include <algorithm>
+
 #include "base/error.hpp"
+#include "model/systems/system.hpp"
 #include "settings/clip_digest.hpp"
 #include "trainer/device.hpp"
 
 namespace filo {
 namespace {
+
+std::shared_ptr<std::byte> allocate_pinned(std::size_t bytes) {
+  const torch::Tensor memory =
+      torch::empty({static_cast<std::int64_t>(bytes)}, torch::TensorOptions(torch::kByte).pinned_memory(true));
+  return {static_cast<std::byte*>(memory.data_ptr()), [memory](std::byte*) {}};
+}
 
 // Boxes stages of versions that did not count phrases wrote "" for a phrase that their file did not tell.
 std::map<std::string, std::vector<Box>> read_boxes_of(const Stage& stage, const std::string& key) {
@@ -61,11 +72,33 @@ std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& m
   return boxes;
 }
 
+PrefetchOptions prefetch_options(const Stage& stage) {
+  PrefetchOptions options;
+  options.bytes = memory_in_bytes(stage.arguments().prefetch_memory);
+  if (compute_device().is_cuda()) options.allocate = allocate_pinned;
+  return options;
+}
+
 Json features_key(const FeaturesSpec& spec) {
   Json key = {{"clip", spec.clip.digest}, {"dataset", spec.dataset.digest}};
   key.update(model_of_features(spec.model));
   return key;
 }
+
+namespace {
+
+// What VisionOptions::aliased makes one: every V-V map, and the map of the layer before the first.
+std::map<std::string, std::string> aliases_of(const FeatureLayout& layout, int vv_from) {
+  std::vector<std::string> same;
+  if (std::ranges::find(layout.qkv_layers, vv_from - 1) != layout.qkv_layers.end())
+    same.push_back("qkv/" + std::to_string(vv_from - 1));
+  for (const int layer : layout.vv_layers) same.push_back("vv/" + std::to_string(layer));
+  std::map<std::string, std::string> aliases;
+  for (std::size_t i = 1; i < same.size(); ++i) aliases[same[i]] = same[0];
+  return aliases;
+}
+
+}  // namespace
 
 FeatureLayout feature_layout(const ClipConfig& clip, const FeaturesSpec& spec) {
   FeatureLayout layout;
@@ -77,6 +110,7 @@ FeatureLayout feature_layout(const ClipConfig& clip, const FeaturesSpec& spec) {
   for (const int layer : spec.model.layers)
     if (layer >= spec.model.vv_from) layout.vv_layers.push_back(layer);
   layout.mask_size = spec.model.image_size;
+  if (wanted_features(spec.model).aliased) layout.same_as = aliases_of(layout, spec.model.vv_from);
   return layout;
 }
 

@@ -9,6 +9,7 @@
 
 #include "data/boxes.hpp"
 #include "data/datasets/dataset.hpp"
+#include "data/shards/prefetcher.hpp"
 #include "data/shards/shards.hpp"
 #include "model/clip/clip.hpp"
 #include "trainer/stage.hpp"
@@ -36,6 +37,9 @@ using ImageBoxes = std::optional<std::map<std::string, std::vector<Box>>>;
 // What the boxes stages among the inputs found, one for each features stage. Throws UsageError when `model` names a
 // source of boxes and the spec no such stage, or the other way round.
 std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& model);
+
+// How the stage's batches are read ahead: as much as its arguments allow, into memory that a GPU copies from directly.
+PrefetchOptions prefetch_options(const Stage& stage);
 
 // What made the features of such a cache; kept in every shard.
 Json features_key(const FeaturesSpec& spec);

@@ -1,6 +1,6 @@
 #include "base/files.hpp"
 #include "base/hash.hpp"
-#include "data/shards/shards.hpp"
+#include "data/shards/shard_reader.hpp"
 #include "model/systems/system.hpp"
 #include "trainer/loop.hpp"
 #include "trainer/stage_inputs.hpp"

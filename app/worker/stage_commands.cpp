@@ -35,6 +35,12 @@ void add_stage_commands(CLI::App& program) {
       add_number(command, "--gpus", arguments->gpus, "GPUs of each rank: 0 = CPU", 0, 1);
       add_number(command, "--hang-timeout", arguments->hang_timeout_s,
                  "seconds after which a job whose ranks do not get on is ended; 0 = never", 0);
+      const auto add_size = [&](const char* name, std::string& value, const char* what) {
+        command.add_option(name, value, what)->check(memory_fault)->capture_default_str();
+      };
+      add_size("--prefetch-memory", arguments->prefetch_memory,
+               "memory of each rank for batches that are read ahead: digits and K, M, G or T");
+      add_size("--shard-size", arguments->shard_size, "size of a feature cache's files, likewise");
       return [arguments, kind, body] { return run_stage(*arguments, kind, body); };
     });
   }

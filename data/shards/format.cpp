@@ -1,15 +1,19 @@
 #include "data/shards/format.hpp"
 
+#include <isa-l/crc.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <functional>
+#include <map>
+#include <utility>
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
-#include "base/log.hpp"
 
 namespace filo {
 namespace {
@@ -39,6 +43,51 @@ std::vector<int> checked_layers(const Json& json, const std::string& where, cons
   return layers;
 }
 
+constexpr std::array<std::pair<FeatureType, const char*>, 4> type_names = {
+    {{FeatureType::f16, "f16"}, {FeatureType::bf16, "bf16"}, {FeatureType::f32, "f32"}, {FeatureType::int8, "int8"}}};
+
+std::string to_string(FeatureType type) {
+  return std::ranges::find(type_names, type, &std::pair<FeatureType, const char*>::first)->second;
+}
+
+FeatureType checked_type(const Json& json, const std::string& where) {
+  for (const auto& [type, name] : type_names)
+    if (json == name) return type;
+  throw Error(where, "type: found " + json.dump() + ", expected f16, bf16, f32 or int8");
+}
+
+// Of a map's values, and the bytes of one.
+std::pair<ElementType, std::size_t> element_of(FeatureType type) {
+  switch (type) {
+    case FeatureType::bf16:
+      return {ElementType::u16, 2};
+    case FeatureType::f32:
+      return {ElementType::f32, 4};
+    case FeatureType::int8:
+      return {ElementType::i8, 1};
+    case FeatureType::f16:
+      break;
+  }
+  return {ElementType::f16, 2};
+}
+
+// Names of maps that the layout has, each that of one that is stored.
+std::map<std::string, std::string> checked_same_as(const Json& json, FeatureLayout layout, const std::string& where) {
+  const auto fail = [&] {
+    throw Error(where, "same_as: found " + json.dump() + ", expected names of maps and of those that are stored");
+  };
+  const auto has = [&](const std::string& name) {
+    return std::ranges::any_of(stored_maps(layout), [&](const MapName& map) { return map.name() == name; });
+  };
+  std::map<std::string, std::string> same_as;
+  if (!json.is_object()) fail();
+  for (const auto& [name, of] : json.items()) {
+    if (!of.is_string() || !has(name) || !has(of) || json.contains(of.get<std::string>())) fail();
+    same_as[name] = of;
+  }
+  return same_as;
+}
+
 Json parse_attribute(hid_t file, const char* name, const std::string& where) {
   const std::string text = hdf5::read_string_attribute(file, name, where);
   try {
@@ -58,16 +107,23 @@ hsize_t row_count(hid_t file, const std::string& where) {
   return static_cast<hsize_t>(rows);
 }
 
-std::vector<SampleInfo> read_samples(hid_t file, hsize_t rows, std::uint64_t file_bytes, const std::string& where) {
+std::vector<std::int32_t> read_integers(hid_t file, const char* name, hsize_t rows, const std::string& where) {
+  std::vector<std::int32_t> values(rows);
+  const hdf5::Handle dataset = hdf5::open_dataset(file, name, {rows}, where);
+  hdf5::check(H5Dread(dataset.get(), H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()),
+              where + ": " + name, "H5Dread");
+  return values;
+}
+
+std::vector<SampleInfo> read_samples(hid_t file, int format, hsize_t rows, std::uint64_t file_bytes,
+                                     const std::string& where) {
   const auto images = hdf5::read_strings(file, "images", rows, file_bytes, where);
   const auto classes = hdf5::read_strings(file, "class", rows, file_bytes, where);
   const auto splits = hdf5::read_strings(file, "split", rows, file_bytes, where);
   const auto defects = hdf5::read_strings(file, "defect", rows, file_bytes, where);
   const auto boxes = hdf5::read_strings(file, "boxes", rows, file_bytes, where);
-  std::vector<std::int32_t> labels(rows);
-  const hdf5::Handle dataset = hdf5::open_dataset(file, "label", {rows}, where);
-  hdf5::check(H5Dread(dataset.get(), H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, labels.data()), where + ": label",
-              "H5Dread");
+  const auto labels = read_integers(file, "label", rows, where);
+  const auto masked = format == 1 ? std::vector<std::int32_t>(rows, 1) : read_integers(file, "masked", rows, where);
   std::vector<SampleInfo> samples(rows);
   for (std::size_t row = 0; row < rows; ++row)
     samples[row] = {.image = images[row],
@@ -75,6 +131,7 @@ std::vector<SampleInfo> read_samples(hid_t file, hsize_t rows, std::uint64_t fil
                     .label = labels[row],
                     .split = splits[row],
                     .defect = defects[row],
+                    .masked = masked[row] != 0,
                     .boxes = boxes[row].empty() ? std::nullopt : std::optional(boxes[row])};
   return samples;
 }
@@ -124,35 +181,82 @@ void find_chunks(hid_t file, const ShardTensor& tensor, ShardContent& content, c
 }  // namespace
 
 Json to_json(const FeatureLayout& layout) {
-  return {{"global_size", layout.global_size}, {"patches", layout.patches},     {"width", layout.width},
-          {"qkv_layers", layout.qkv_layers},   {"vv_layers", layout.vv_layers}, {"mask_size", layout.mask_size}};
+  Json json = {{"global_size", layout.global_size}, {"patches", layout.patches},     {"width", layout.width},
+               {"qkv_layers", layout.qkv_layers},   {"vv_layers", layout.vv_layers}, {"mask_size", layout.mask_size}};
+  if (layout.format > 1) json["type"] = to_string(layout.type);
+  if (!layout.same_as.empty()) json["same_as"] = layout.same_as;
+  return json;
 }
 
 FeatureLayout feature_layout_from_json(const Json& json, const std::string& where) {
   if (!json.is_object()) throw Error(where, "layout: expected an object");
-  return {.global_size = checked_int(json, where, "global_size", 65536),
-          .patches = checked_int(json, where, "patches", 65536),
-          .width = checked_int(json, where, "width", 65536),
-          .qkv_layers = checked_layers(json, where, "qkv_layers"),
-          .vv_layers = checked_layers(json, where, "vv_layers"),
-          .mask_size = checked_int(json, where, "mask_size", 16384)};
+  const bool first_format = !json.contains("type");
+  FeatureLayout layout = {.global_size = checked_int(json, where, "global_size", 65536),
+                          .patches = checked_int(json, where, "patches", 65536),
+                          .width = checked_int(json, where, "width", 65536),
+                          .qkv_layers = checked_layers(json, where, "qkv_layers"),
+                          .vv_layers = checked_layers(json, where, "vv_layers"),
+                          .mask_size = checked_int(json, where, "mask_size", 16384),
+                          .type = first_format ? FeatureType::f16 : checked_type(json.at("type"), where),
+                          .same_as = {},
+                          .format = first_format ? 1 : shard_format};
+  if (json.contains("same_as")) layout.same_as = checked_same_as(json.at("same_as"), layout, where);
+  return layout;
+}
+
+std::vector<MapName> stored_maps(const FeatureLayout& layout) {
+  std::vector<MapName> maps;
+  for (const int layer : layout.qkv_layers) maps.push_back({false, layer});
+  for (const int layer : layout.vv_layers) maps.push_back({true, layer});
+  std::erase_if(maps, [&](const MapName& map) { return layout.same_as.contains(map.name()); });
+  return maps;
+}
+
+MapName stored_map(const FeatureLayout& layout, MapName map) {
+  const auto found = layout.same_as.find(map.name());
+  if (found == layout.same_as.end()) return map;
+  for (const MapName& stored : stored_maps(layout))
+    if (stored.name() == found->second) return stored;
+  return map;
 }
 
 std::vector<ShardTensor> shard_tensors(const FeatureLayout& layout) {
   const auto global = static_cast<hsize_t>(layout.global_size), patches = static_cast<hsize_t>(layout.patches),
              width = static_cast<hsize_t>(layout.width), side = static_cast<hsize_t>(layout.mask_size);
-  std::vector<ShardTensor> tensors = {{"global", {global}, ElementType::f32, global * sizeof(float)}};
-  for (const int layer : layout.qkv_layers)
-    tensors.push_back({"qkv/" + std::to_string(layer), {patches, width}, ElementType::f16, patches * width * 2});
-  for (const int layer : layout.vv_layers)
-    tensors.push_back({"vv/" + std::to_string(layer), {patches, width}, ElementType::f16, patches * width * 2});
-  tensors.push_back({"mask", {side, side}, ElementType::u8, side * side});
+  std::vector<ShardTensor> tensors = {{"global", false, {global}, ElementType::f32, global * sizeof(float)}};
+  const std::vector<MapName> maps = stored_maps(layout);
+  const auto [type, bytes] = element_of(layout.type);
+  for (const MapName& map : maps)
+    tensors.push_back({map.name(), true, {patches, width}, type, patches * width * bytes});
+  if (layout.type == FeatureType::int8)
+    for (const MapName& map : maps)
+      tensors.push_back({map.scale_name(), true, {patches}, ElementType::f32, patches * sizeof(float)});
+  const hsize_t packed = (side * side + 7) / 8;
+  if (layout.format == 1)
+    tensors.push_back({"mask", false, {side, side}, ElementType::u8, side * side});
+  else
+    tensors.push_back({"mask", false, {packed}, ElementType::u8, packed});
   return tensors;
 }
 
 hdf5::Handle element_type(ElementType type, const std::string& where) {
-  if (type == ElementType::f16) return hdf5::half_type(where);
-  return {H5Tcopy(type == ElementType::f32 ? H5T_IEEE_F32LE : H5T_STD_U8LE), H5Tclose, where, "H5Tcopy"};
+  hid_t standard = H5T_STD_U8LE;
+  switch (type) {
+    case ElementType::f16:
+      return hdf5::half_type(where);
+    case ElementType::f32:
+      standard = H5T_IEEE_F32LE;
+      break;
+    case ElementType::u16:
+      standard = H5T_STD_U16LE;
+      break;
+    case ElementType::i8:
+      standard = H5T_STD_I8LE;
+      break;
+    case ElementType::u8:
+      break;
+  }
+  return {H5Tcopy(standard), H5Tclose, where, "H5Tcopy"};
 }
 
 ShardContent open_shard(const fs::path& path) {
@@ -166,14 +270,14 @@ ShardContent open_shard(const fs::path& path) {
   const auto held = hdf5::lock();
   const hdf5::Handle access = hdf5::file_access(where);
   const hdf5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose, where, "H5Fopen");
-  if (const std::string format = hdf5::read_string_attribute(file.get(), "format", where);
-      format != std::to_string(shard_format))
-    throw Error(where, "format found: " + format + ", expected " + std::to_string(shard_format));
+  const std::string format = hdf5::read_string_attribute(file.get(), "format", where);
   content.layout = feature_layout_from_json(parse_attribute(file.get(), "layout", where), where + ": layout");
+  if (format != std::to_string(content.layout.format))
+    throw Error(where, "format found: " + format + ", expected " + std::to_string(content.layout.format));
   content.key = parse_attribute(file.get(), "key", where);
   const auto tensors = shard_tensors(content.layout);
   const hsize_t rows = row_count(file.get(), where);
-  content.samples = read_samples(file.get(), rows, content.bytes, where);
+  content.samples = read_samples(file.get(), content.layout.format, rows, content.bytes, where);
   content.checksums = read_checksums(file.get(), rows, tensors.size(), where);
   const std::string expected = hdf5::read_string_attribute(file.get(), "digest", where);
   if (const std::string found = table_digest(content.samples, content.checksums); found != expected)
@@ -183,35 +287,17 @@ ShardContent open_shard(const fs::path& path) {
   return content;
 }
 
-std::map<int, fs::path> shard_files(const fs::path& folder) {
-  std::map<int, fs::path> found;
-  std::error_code error;
-  if (!fs::exists(folder, error)) return found;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (name.size() != 14 || !name.starts_with("shard-") || !name.ends_with(".h5")) continue;
-    int number = 0;
-    const auto [parsed, problem] = std::from_chars(name.data() + 6, name.data() + 11, number);
-    if (problem == std::errc() && parsed == name.data() + 11 && number >= 0) found[number] = entry->path();
-  }
-  if (error) throw Error("shards: " + folder.string(), "cannot be listed: " + error.message());
-  return found;
-}
-
-std::vector<ShardContent> usable_shards(const fs::path& folder, const FeatureLayout& layout, const Json& key) {
-  std::vector<ShardContent> usable;
-  for (const auto& [number, path] : shard_files(folder)) {
-    try {
-      ShardContent content = open_shard(path);
-      if (content.layout == layout && content.key == key)
-        usable.push_back(std::move(content));
-      else
-        log_warning("shard " + path.string() + ": made with other settings, not used");
-    } catch (const Error& error) {
-      log_warning("a damaged shard is not used: " + std::string(error.what()));
-    }
-  }
-  return usable;
+std::optional<int> shard_number(const std::string& file_name, bool set_aside) {
+  constexpr std::string_view before = "shard-", after = ".h5";
+  constexpr std::size_t digits = 5, length = before.size() + digits + after.size();
+  std::string_view name = file_name;
+  if (set_aside && name.ends_with(set_aside_suffix)) name.remove_suffix(std::string_view(set_aside_suffix).size());
+  if (name.size() != length || !name.starts_with(before) || !name.ends_with(after)) return std::nullopt;
+  int number = 0;
+  const char* const first = name.data() + before.size();
+  const auto [parsed, problem] = std::from_chars(first, first + digits, number);
+  if (problem != std::errc() || parsed != first + digits || number < 0) return std::nullopt;
+  return number;
 }
 
 Json to_json(const SampleInfo& sample) {
@@ -220,6 +306,7 @@ Json to_json(const SampleInfo& sample) {
                {"label", sample.label},
                {"split", sample.split},
                {"defect", sample.defect}};
+  if (!sample.masked) json["masked"] = false;
   if (sample.boxes) json["boxes"] = *sample.boxes;
   return json;
 }
@@ -235,11 +322,20 @@ std::string table_digest(const std::vector<SampleInfo>& samples,
   }
 }
 
-std::string temporary_shard_prefix() { return ".shard."; }
-
 std::uint32_t chunk_checksum(std::span<const std::byte> bytes) {
-  return static_cast<std::uint32_t>(
-      crc32_z(crc32_z(0, nullptr, 0), reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()));
+  return crc32_gzip_refl(0, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+}
+
+std::size_t read_at(int file, std::span<std::byte> target, std::uint64_t offset, const std::string& where) {
+  std::size_t done = 0;
+  while (done < target.size()) {
+    const ssize_t got = pread(file, target.data() + done, target.size() - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw Error(where, std::string("read failed: ") + std::strerror(errno));
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
 }
 
 }  // namespace filo

@@ -3,15 +3,17 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <cstring>
+#include <list>
+#include <mutex>
+#include <new>
 #include <unordered_map>
 #include <utility>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
-#include "base/hash.hpp"
+#include "base/log.hpp"
 #include "data/shards/format.hpp"
+#include "data/shards/shard_reader.hpp"
 #include "workspace/layout.hpp"
 
 namespace filo {
@@ -19,77 +21,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Place {
-  std::size_t shard = 0, row = 0;
-  std::vector<std::uint32_t> checksums;  // by tensor
-};
+constexpr std::size_t alignment = 64;
+constexpr std::size_t most_open_files = 64;
 
-struct Manifest {
-  FeatureLayout layout;
-  Json key;
-  std::vector<std::pair<fs::path, std::uint64_t>> shards;  // file, bytes
-  std::vector<SampleInfo> samples;
-  std::vector<Place> places;
-};
-
-SampleInfo sample_from_json(const Json& json) {
-  SampleInfo sample{.image = json.at("image"),
-                    .class_name = json.at("class"),
-                    .label = json.at("label"),
-                    .split = json.at("split"),
-                    .defect = json.at("defect"),
-                    .boxes = std::nullopt};
-  if (json.contains("boxes")) sample.boxes = json.at("boxes").get<std::string>();
-  return sample;
-}
-
-void check_digest(Json manifest, const std::string& where) {
-  const std::string expected = manifest.at("digest").get<std::string>();
-  manifest.erase("digest");
-  const std::string found = sha256_hex(canonical_json(manifest));
-  if (found != expected) throw Error(where, "altered: digest found: " + found + ", expected " + expected);
-}
-
-// A shard's file lies in its manifest's own folder.
-fs::path shard_path(const fs::path& folder, const std::string& name) {
-  if (fs::path(name).filename() != name) throw Error("shards: " + folder.string(), "file name found: '" + name + "'");
-  return folder / name;
-}
-
-Manifest parse_manifest(const Json& json, const fs::path& folder, const std::string& where) {
-  if (const Json& format = json.at("format"); format != shard_format)
-    throw Error(where, "format found: " + format.dump() + ", expected " + std::to_string(shard_format));
-  check_digest(json, where);
-  Manifest manifest{.layout = feature_layout_from_json(json.at("layout"), where + ": layout"),
-                    .key = json.at("key"),
-                    .shards = {},
-                    .samples = {},
-                    .places = {}};
-  const std::size_t tensors = shard_tensors(manifest.layout).size();
-  for (const Json& shard : json.at("shards"))
-    manifest.shards.emplace_back(shard_path(folder, shard.at("file")), shard.at("bytes").get<std::uint64_t>());
-  for (const Json& sample : json.at("samples")) {
-    manifest.samples.push_back(sample_from_json(sample));
-    Place place{.shard = sample.at("shard"), .row = sample.at("row"), .checksums = sample.at("crc32")};
-    if (place.shard >= manifest.shards.size() || place.checksums.size() != tensors)
-      throw Error(where, "samples: '" + manifest.samples.back().image + "': shard " + std::to_string(place.shard) +
-                             " with " + std::to_string(place.checksums.size()) + " checksums found, expected below " +
-                             std::to_string(manifest.shards.size()) + " and " + std::to_string(tensors));
-    manifest.places.push_back(std::move(place));
-  }
-  return manifest;
-}
-
-Manifest read_manifest(const fs::path& folder) {
-  const fs::path path = features_manifest(folder);
-  const std::string where = "shards: " + path.string();
-  if (!fs::exists(path)) throw Error(where, "not there: the features are not finished");
-  try {
-    return parse_manifest(read_json(path), folder, where);
-  } catch (const Json::exception& error) {
-    throw Error(where, std::string("not a manifest: ") + told(error));
-  }
-}
+std::size_t aligned(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
 Manifest read_manifests(const std::vector<fs::path>& folders) {
   if (folders.empty()) throw Error("shards", "no folder found, expected at least one");
@@ -111,36 +46,111 @@ Manifest read_manifests(const std::vector<fs::path>& folders) {
   return all;
 }
 
-// Where each tensor of a sample goes; an empty span is not read.
-std::vector<std::span<std::byte>> allocate(FeatureSample& sample, const FeatureLayout& layout, Parts parts) {
-  const auto positive = [](int value) { return static_cast<std::size_t>(value); };
-  std::vector<std::span<std::byte>> targets;
-  const auto add = [&](auto& values, bool wanted, std::size_t size) {
-    if (wanted) values.resize(size);
-    targets.push_back(wanted ? std::as_writable_bytes(std::span(values)) : std::span<std::byte>());
-  };
-  const auto add_maps = [&](auto& maps, const std::vector<int>& layers) {
-    std::vector<std::uint16_t> none;
-    for (const int layer : layers)
-      add(parts.maps ? maps[layer] : none, parts.maps, positive(layout.patches) * positive(layout.width));
-  };
-  add(sample.global, parts.global, positive(layout.global_size));
-  add_maps(sample.qkv, layout.qkv_layers);
-  add_maps(sample.vv, layout.vv_layers);
-  add(sample.mask, parts.mask, positive(layout.mask_size) * positive(layout.mask_size));
-  return targets;
+bool was_set_aside(const fs::path& shard) {
+  std::error_code error;
+  return !fs::exists(shard, error) && fs::exists(shard.string() + set_aside_suffix, error);
 }
 
+FileDescriptor open_for_reading(const fs::path& shard) {
+  try {
+    return open_file(shard, O_RDONLY);
+  } catch (const Error&) {
+    if (was_set_aside(shard)) throw ShardDamage("shard " + shard.string(), "was set aside as damaged", shard.string());
+    throw;
+  }
+}
+
+// The shards that were read last, open. Thread-safe; who holds a file keeps it open.
+class OpenFiles {
+ public:
+  std::shared_ptr<const FileDescriptor> get(std::size_t shard, const fs::path& path) {
+    const std::lock_guard held(mutex_);
+    const auto found = files_.find(shard);
+    if (found != files_.end()) {
+      order_.splice(order_.begin(), order_, found->second.place);
+      return found->second.file;
+    }
+    auto file = std::make_shared<const FileDescriptor>(open_for_reading(path));
+    if (files_.size() == most_open_files) {
+      files_.erase(order_.back());
+      order_.pop_back();
+    }
+    order_.push_front(shard);
+    files_.emplace(shard, Entry{file, order_.begin()});
+    return file;
+  }
+
+ private:
+  struct Entry {
+    std::shared_ptr<const FileDescriptor> file;
+    std::list<std::size_t>::iterator place;
+  };
+  std::mutex mutex_;
+  std::list<std::size_t> order_;  // the last used first
+  std::unordered_map<std::size_t, Entry> files_;
+};
+
 }  // namespace
+
+std::shared_ptr<std::byte> allocate_aligned(std::size_t bytes) {
+  auto* const memory = static_cast<std::byte*>(std::aligned_alloc(alignment, aligned(std::max<std::size_t>(bytes, 1))));
+  if (memory == nullptr) throw std::bad_alloc();
+  return {memory, [](std::byte* pointer) { std::free(pointer); }};
+}
+
+// Where each tensor lies in a block; nothing of those that were not asked for.
+struct BlockShape {
+  FeatureLayout layout;
+  std::vector<ShardTensor> tensors;
+  std::vector<std::optional<std::size_t>> begins;
+  std::size_t bytes = 0;
+
+  BlockShape(const FeatureLayout& of, const std::vector<ShardTensor>& all, Parts parts, std::size_t samples)
+      : layout(of), tensors(all) {
+    for (const ShardTensor& tensor : tensors) {
+      const bool wanted = tensor.is_map ? parts.maps : tensor.name == "global" ? parts.global : parts.mask;
+      begins.push_back(wanted ? std::optional(bytes) : std::nullopt);
+      if (wanted) bytes += aligned(samples * tensor.bytes);
+    }
+  }
+};
+
+const std::byte* FeatureBlock::find(const std::string& tensor) const {
+  for (std::size_t i = 0; i < shape_->tensors.size(); ++i)
+    if (shape_->tensors[i].name == tensor) return shape_->begins[i] ? memory_.get() + *shape_->begins[i] : nullptr;
+  return nullptr;
+}
+
+const float* FeatureBlock::global() const { return reinterpret_cast<const float*>(find("global")); }
+
+const std::byte* FeatureBlock::map(bool vv, int layer) const {
+  return find(stored_map(shape_->layout, {vv, layer}).name());
+}
+
+const float* FeatureBlock::scales(bool vv, int layer) const {
+  return reinterpret_cast<const float*>(find(stored_map(shape_->layout, {vv, layer}).scale_name()));
+}
+
+bool FeatureBlock::has_mask() const { return shape_->begins.back().has_value(); }
+
+void FeatureBlock::mask(std::size_t sample, std::span<std::uint8_t> to) const {
+  const ShardTensor& tensor = shape_->tensors.back();
+  const std::byte* from = memory_.get() + shape_->begins.back().value() + sample * tensor.bytes;
+  if (shape_->layout.format == 1) {
+    std::transform(from, from + to.size(), to.begin(),
+                   [](std::byte value) { return std::to_integer<std::uint8_t>(value); });
+    return;
+  }
+  for (std::size_t i = 0; i < to.size(); ++i)
+    to[i] = std::to_integer<std::uint8_t>(from[i / 8] >> (7 - i % 8) & std::byte{1});
+}
 
 struct ShardReader::State {
   Manifest manifest;
   Verify verify;
   std::vector<ShardTensor> tensors;
-  std::vector<fs::path> paths;
-  std::vector<FileDescriptor> files;
-  std::vector<std::vector<std::vector<std::uint64_t>>> offsets;  // [shard][row][tensor]
   std::unordered_map<std::string, std::size_t> index;
+  mutable OpenFiles files;
   mutable std::vector<std::atomic<bool>> verified;  // [sample * tensors + tensor]
 
   State(const std::vector<fs::path>& folders, Verify how)
@@ -148,74 +158,68 @@ struct ShardReader::State {
         verify(how),
         tensors(shard_tensors(manifest.layout)),
         verified(manifest.samples.size() * tensors.size()) {
-    std::vector<ShardContent> contents;
-    for (const auto& [path, bytes] : manifest.shards) contents.push_back(open(path, bytes));
-    for (std::size_t i = 0; i < manifest.samples.size(); ++i) {
-      check_place(contents[manifest.places[i].shard], manifest.places[i], manifest.samples[i].image);
-      index.emplace(manifest.samples[i].image, i);
-    }
-    for (ShardContent& content : contents) {
-      paths.push_back(content.path);
-      files.push_back(open_file(content.path, O_RDONLY));
-      offsets.push_back(std::move(content.offsets));
-    }
+    for (const auto& shard : manifest.shards) check_size(shard);
+    for (std::size_t i = 0; i < manifest.samples.size(); ++i) index.emplace(manifest.samples[i].image, i);
   }
 
-  ShardContent open(const fs::path& path, std::uint64_t bytes) const {
-    const std::string where = "shard " + path.string();
+  static void check_size(const Manifest::Shard& shard) {
+    const std::string where = "shard " + shard.path.string();
     std::error_code error;
-    const std::uint64_t found = fs::file_size(path, error);
-    if (error) throw Error(where, "cannot be opened: " + error.message());
-    if (found != bytes)
-      throw Error(where, std::to_string(found) + " bytes found, expected " + std::to_string(bytes) +
-                             " (truncated or written anew since the manifest)");
-    ShardContent content = open_shard(path);
-    if (content.layout != manifest.layout) throw Error(where, "another layout found than the manifest's");
-    return content;
+    const std::uint64_t found = fs::file_size(shard.path, error);
+    if (error && was_set_aside(shard.path)) throw ShardDamage(where, "was set aside as damaged", shard.path.string());
+    if (error) throw Error(where, "cannot be opened: " + error.message() + " (" + how_to_mend(shard.path) + ")");
+    if (found != shard.bytes)
+      throw Error(where, std::to_string(found) + " bytes found, expected " + std::to_string(shard.bytes) + " (" +
+                             how_to_mend(shard.path) + ")");
   }
 
-  static void check_place(const ShardContent& content, const Place& place, const std::string& image) {
-    const std::string where = "shard " + content.path.string();
-    if (place.row >= content.samples.size())
-      throw Error(where, "row " + std::to_string(place.row) + " expected, " + std::to_string(content.samples.size()) +
-                             " rows found");
-    if (content.samples[place.row].image != image)
-      throw Error(where, "images: row " + std::to_string(place.row) + ": found '" + content.samples[place.row].image +
-                             "', expected '" + image + "'");
-    if (content.checksums[place.row] != place.checksums)
-      throw Error(where, "checksums: row " + std::to_string(place.row) + ": not those of the manifest");
+  static std::string how_to_mend(const fs::path& shard) {
+    return "`filo features repair " + shard.parent_path().filename().string() + "` makes it anew";
   }
 
   std::string where(std::size_t sample, std::size_t tensor) const {
-    const Place& place = manifest.places[sample];
-    return "shard " + paths[place.shard].string() + ": " + tensors[tensor].name + ": row " + std::to_string(place.row) +
-           ", image '" + manifest.samples[sample].image + "'";
+    const auto& place = manifest.places[sample];
+    return "shard " + manifest.shards[place.shard].path.string() + ": " + tensors[tensor].name + ": row " +
+           std::to_string(place.row) + ", image '" + manifest.samples[sample].image + "'";
   }
 
   void read_chunk(std::size_t sample, std::size_t tensor, std::span<std::byte> target) const {
-    const Place& place = manifest.places[sample];
-    std::uint64_t offset = offsets[place.shard][place.row][tensor];
-    std::span<std::byte> rest = target;
-    while (!rest.empty()) {
-      const ssize_t got = pread(files[place.shard].get(), rest.data(), rest.size(), static_cast<off_t>(offset));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) throw Error(where(sample, tensor), std::string("read failed: ") + std::strerror(errno));
-      if (got == 0)
-        throw Error(where(sample, tensor), std::to_string(target.size() - rest.size()) + " bytes found, expected " +
-                                               std::to_string(target.size()) + " (truncated)");
-      rest = rest.subspan(static_cast<std::size_t>(got));
-      offset += static_cast<std::uint64_t>(got);
-    }
+    const auto& place = manifest.places[sample];
+    const auto file = files.get(place.shard, manifest.shards[place.shard].path);
+    if (const std::size_t found = read_at(file->get(), target, place.offsets[tensor], where(sample, tensor));
+        found < target.size())
+      throw Error(where(sample, tensor),
+                  std::to_string(found) + " bytes found, expected " + std::to_string(target.size()) + " (truncated)");
   }
 
-  void verify_chunk(std::size_t sample, std::size_t tensor, std::span<const std::byte> bytes) const {
+  bool fits(std::size_t sample, std::size_t tensor, std::span<const std::byte> bytes) const {
+    return chunk_checksum(bytes) == manifest.places[sample].checksums[tensor];
+  }
+
+  void verify_chunk(std::size_t sample, std::size_t tensor, std::span<std::byte> bytes) const {
     std::atomic<bool>& seen = verified[sample * tensors.size() + tensor];
     if (verify == Verify::never || (verify == Verify::first_read && seen.load(std::memory_order_relaxed))) return;
-    const std::uint32_t found = chunk_checksum(bytes), expected = manifest.places[sample].checksums[tensor];
-    if (found != expected)
-      throw Error(where(sample, tensor), "CRC-32 found: " + std::to_string(found) + ", expected " +
-                                             std::to_string(expected) + " (the file was altered)");
+    if (!fits(sample, tensor, bytes)) read_again(sample, tensor, bytes);
     seen.store(true, std::memory_order_relaxed);
+  }
+
+  // A shard is judged by what the disk holds: not by what this machine's memory or a file server's answer made of it.
+  void read_again(std::size_t sample, std::size_t tensor, std::span<std::byte> bytes) const {
+    const auto& place = manifest.places[sample];
+    const fs::path& path = manifest.shards[place.shard].path;
+    const std::uint32_t found = chunk_checksum(bytes);
+    const FileDescriptor file = open_for_reading(path);
+    posix_fadvise(file.get(), static_cast<off_t>(place.offsets[tensor]), static_cast<off_t>(bytes.size()),
+                  POSIX_FADV_DONTNEED);
+    const bool whole = read_at(file.get(), bytes, place.offsets[tensor], where(sample, tensor)) == bytes.size();
+    if (!whole || !fits(sample, tensor, bytes))
+      throw ShardDamage(where(sample, tensor),
+                        "CRC-32 found: " + std::to_string(found) + ", expected " +
+                            std::to_string(place.checksums[tensor]) + " (the file was altered)",
+                        path.string());
+    log_warning(where(sample, tensor) +
+                ": was read wrong, and right when it was read again: this machine's memory or its " +
+                "connection to the disk is in doubt");
   }
 
   void check_index(std::size_t sample) const {
@@ -251,23 +255,37 @@ std::optional<std::size_t> ShardReader::find(const std::string& image) const {
   return found == state_->index.end() ? std::nullopt : std::optional(found->second);
 }
 
-FeatureSample ShardReader::read(std::size_t index, Parts parts) const {
-  state_->check_index(index);
-  FeatureSample sample;
-  static_cast<SampleInfo&>(sample) = state_->manifest.samples[index];
-  const auto targets = allocate(sample, state_->manifest.layout, parts);
-  for (std::size_t tensor = 0; tensor < targets.size(); ++tensor) {
-    if (targets[tensor].empty()) continue;
-    state_->read_chunk(index, tensor, targets[tensor]);
-    state_->verify_chunk(index, tensor, targets[tensor]);
+FeatureBlock ShardReader::read(std::span<const std::size_t> indices, Parts parts) const {
+  FeatureBlock block = make_block(indices, parts, allocate_aligned);
+  for (std::size_t i = 0; i < indices.size(); ++i) fill(block, i, indices[i]);
+  return block;
+}
+
+FeatureBlock ShardReader::make_block(std::span<const std::size_t> indices, Parts parts,
+                                     const Allocate& allocate) const {
+  FeatureBlock block;
+  for (const std::size_t index : indices) block.samples_.push_back(info(index));
+  auto shape = std::make_shared<const BlockShape>(layout(), state_->tensors, parts, indices.size());
+  block.memory_ = allocate(shape->bytes);
+  block.shape_ = std::move(shape);
+  return block;
+}
+
+void ShardReader::fill(FeatureBlock& block, std::size_t place, std::size_t index) const {
+  for (std::size_t tensor = 0; tensor < state_->tensors.size(); ++tensor) {
+    if (!block.shape_->begins[tensor]) continue;
+    const std::size_t bytes = state_->tensors[tensor].bytes;
+    const std::span<std::byte> target(block.memory_.get() + *block.shape_->begins[tensor] + place * bytes, bytes);
+    state_->read_chunk(index, tensor, target);
+    state_->verify_chunk(index, tensor, target);
   }
-  return sample;
 }
 
 std::uint64_t ShardReader::bytes_per_sample(Parts parts) const {
   std::uint64_t bytes = 0;
-  for (const ShardTensor& tensor : state_->tensors)
-    if (tensor.name == "global" ? parts.global : tensor.name == "mask" ? parts.mask : parts.maps) bytes += tensor.bytes;
+  const BlockShape shape(layout(), state_->tensors, parts, 1);
+  for (std::size_t i = 0; i < shape.tensors.size(); ++i)
+    if (shape.begins[i]) bytes += shape.tensors[i].bytes;
   return bytes;
 }
 

@@ -1,31 +1,36 @@
-// Feature shards: what the frozen vision tower made of each image, in HDF5 files that h5py opens, read without HDF5's
-// lock.
+// Feature shards: what the frozen vision tower made of each image, in HDF5 files that h5py opens and that are read
+// without HDF5's lock.
 //
-// FOLDER/shard-NNNNN.h5 (HDF5 1.10 format, N = samples in it, L a layer):
-//   /images /class /split /defect /boxes  [N] UTF-8, zero-padded      /label [N] i32
-//   /global [N, C] f32     /qkv/L /vv/L [N, P, C_v] f16     /mask [N, S, S] u8 (0 or 1)     one chunk = one image,
-//   uncompressed /checksums [N, tensors] u32: CRC-32 (zlib's) of each chunk; its attribute `tensors` names the columns
-//   attributes of /: `format` (1), `layout` and `key` (JSON), `digest` (SHA-256 over the samples' table and checksums)
-// FOLDER/manifest.json: {"format": 1, "layout": {…}, "key": {…}, "shards": [{"file", "bytes"}], "tensors": ["global",
-// "qkv/6", …],
-//   "samples": [{"image", "class", "label", "split", "defect", "boxes"?, "shard", "row", "crc32": […]}], "digest":
-//   SHA-256 of the rest in canonical form}. Samples stand in the data set's order. It is written last: a folder without
-//   it is unfinished.
+// FOLDER/shard-NNNNN.h5 (HDF5 1.10 format, N = samples in it, L a layer; one chunk = one image, uncompressed):
+//   /images /class /split /defect /boxes  [N] UTF-8, zero-padded      /label /masked [N] i32
+//   /global [N, C] f32     /qkv/L /vv/L [N, P, C_v] of the layout's type (bf16: its bits, u16)
+//   /qkv_scale/L /vv_scale/L [N, P] f32, with int8 only: a value is scale * integer
+//   /mask [N, ceil(S * S / 8)] u8: a bit a pixel, row by row, the highest bit first (numpy.unpackbits)
+//   /checksums [N, tensors] u32: CRC-32 (zlib's) of each chunk; its attribute `tensors` names the columns
+//   attributes of /: `format` (2), `layout` and `key` (JSON), `digest` (SHA-256 over the samples' table and checksums)
+// FOLDER/manifest.json: {"format": 2, "layout": {…}, "key": {…}, "tensors": ["global", "qkv/6", …],
+//   "shards": [{"file", "bytes", "sha256"}], "samples": [{"image", "class", "label", "split", "defect", "masked"?,
+//   "boxes"?, "shard", "row", "crc32": […], "offsets": […]}], "digest": SHA-256 of the rest in canonical form}. Samples
+//   stand in the data set's order; offsets are bytes into the shard's file. It is written last: a folder without it is
+//   unfinished.
+// FOLDER/shard-NNNNN.h5.damaged: a shard that was set aside (cache_care.hpp); its number is not given again.
+//
+// Format 1 (read, no longer written): type f16, /mask [N, S, S] u8 (0 or 1), no /masked, no sha256, no offsets.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <map>
-#include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
+#include "base/error.hpp"
 #include "base/json.hpp"
 
 namespace filo {
+
+enum class FeatureType { f16, bf16, f32, int8 };
 
 struct FeatureLayout {
   int global_size = 768;        // C
@@ -34,10 +39,14 @@ struct FeatureLayout {
   std::vector<int> qkv_layers;  // ascending
   std::vector<int> vv_layers;   // ascending
   int mask_size = 518;          // S
+  FeatureType type = FeatureType::f16;
+  // Maps that are another one ("vv/12": "qkv/6"), which alone is stored; in the layout only where there are some.
+  std::map<std::string, std::string> same_as{};
+  int format = 2;
   bool operator==(const FeatureLayout&) const = default;
 };
 Json to_json(const FeatureLayout& layout);
-// Throws Error naming `where` and the key; sizes are 1 to 65536, masks to 16384.
+// Throws Error naming `where` and the key; sizes are 1 to 65536, masks to 16384. Without a type it is of format 1.
 FeatureLayout feature_layout_from_json(const Json& json, const std::string& where);
 
 struct SampleInfo {
@@ -46,117 +55,42 @@ struct SampleInfo {
   int label = 0;      // 1: anomalous
   std::string split;  // "train" or "test"
   std::string defect;
+  // Whether its anomalous pixels are known: a mask is there, or the image is normal. Else its mask is all 0.
+  bool masked = true;
   std::optional<std::string> boxes;  // JSON, as data/boxes reads it
   std::size_t folder = 0;            // of those that a reader opened
 };
 
+// A map of one image in the layout's type.
+struct FeatureMap {
+  std::vector<std::byte> values;  // [P, C_v]
+  std::vector<float> scales;      // [P] with int8, else empty
+  bool operator==(const FeatureMap&) const = default;
+};
+
 struct FeatureSample : SampleInfo {
-  std::vector<float> global;                      // [C]
-  std::map<int, std::vector<std::uint16_t>> qkv;  // layer -> [P, C_v], binary16 bits (data/shards/half.hpp)
-  std::map<int, std::vector<std::uint16_t>> vv;   // likewise
-  std::vector<std::uint8_t> mask;                 // [S, S], 0 or 1
+  std::vector<float> global;       // [C]
+  std::map<int, FeatureMap> qkv;   // by layer
+  std::map<int, FeatureMap> vv;    // likewise
+  std::vector<std::uint8_t> mask;  // [S, S], 0 or 1
 };
 
-// Appends samples to shard files. Several processes may write to one folder at once: a shard is written under a
-// temporary name (".shard….tmp") and gets the next free number by link(2) when it is full, so a killed writer leaves no
-// shard that is not whole. Not thread-safe.
-class ShardWriter {
- public:
-  // `key`: what made the features (weights digest, profile, image size, encoder revision), kept in every shard.
-  // `rank` only names temporary files. Creates `folder`.
-  ShardWriter(std::filesystem::path folder, FeatureLayout layout, Json key, int rank,
-              std::size_t samples_per_shard = 64);
-  ~ShardWriter();  // discards an unfinished shard: call close()
-  ShardWriter(const ShardWriter&) = delete;
-  ShardWriter& operator=(const ShardWriter&) = delete;
-
-  // Throws Error when a tensor's size is not the layout's, or a layer is missing or too many (names both).
-  void append(const FeatureSample& sample);
-  // Finishes the last shard, durably.
-  void close();
-
- private:
-  struct Open;
-  void finish_shard();
-  std::filesystem::path folder_;
-  FeatureLayout layout_;
-  Json key_;
-  int rank_;
-  std::size_t samples_per_shard_;
-  std::unique_ptr<Open> open_;
-};
-
-// The images that whole shards in `folder` hold: what a resumed writer need not make again. Shards that were made with
-// another key or layout, or are damaged, do not count (a warning names each). Empty when there is no folder.
-std::set<std::string> finished_images(const std::filesystem::path& folder, const FeatureLayout& layout,
-                                      const Json& key);
-
-// Rank 0, after all writers closed: writes manifest.json with `images` (the data set's, in its order), removes what
-// killed writers left. Throws Error naming the first image that no shard holds, and how many are missing.
-void finish_features(const std::filesystem::path& folder, const FeatureLayout& layout, const Json& key,
-                     const std::vector<std::string>& images);
-
-// What read() fills; the rest of a sample stays empty.
+// Of what is to be read; the rest is left out.
 struct Parts {
   bool global = true;
   bool maps = true;  // qkv and vv
   bool mask = true;
 };
 
-// Reads samples with pread; HDF5 is asked for the chunks' places once, when opened.
-// read() and info() are thread-safe; opening is, too (a lock around HDF5).
-class ShardReader {
+// A shard whose bytes are not those that were written: the same file is read wrong again and again.
+class ShardDamage : public Error {
  public:
-  enum class Verify {
-    never,
-    first_read,  // each chunk's CRC-32 the first time this reader reads it
-    always,
-  };
-
-  // Opens FOLDER/manifest.json and all its shards. Throws Error naming file, dataset and what is wrong: no manifest
-  // (not finished), a shard missing, truncated or of other sizes, a chunk outside its file. `expected_key`: the key
-  // must be this.
-  explicit ShardReader(const std::filesystem::path& folder, Verify verify = Verify::first_read,
-                       const std::optional<Json>& expected_key = std::nullopt);
-  // The samples of several folders, one after another, as one: they must have one layout. key() is the first one's; an
-  // image that two folders have is found in the first.
-  explicit ShardReader(const std::vector<std::filesystem::path>& folders, Verify verify = Verify::first_read);
-  ~ShardReader();
-  ShardReader(const ShardReader&) = delete;
-  ShardReader& operator=(const ShardReader&) = delete;
-
-  std::size_t size() const;
-  const FeatureLayout& layout() const;
-  const Json& key() const;
-  const SampleInfo& info(std::size_t index) const;  // no disk access
-  std::optional<std::size_t> find(const std::string& image) const;
-
-  // Throws Error "shard FILE: DATASET: row R, image 'NAME': …" when the bytes are not there or fail their checksum.
-  FeatureSample read(std::size_t index, Parts parts = {}) const;
-
-  std::uint64_t bytes_per_sample(Parts parts = {}) const;
+  ShardDamage(const std::string& where, const std::string& problem, std::string shard)
+      : Error(where, problem), shard_(std::move(shard)) {}
+  const std::string& shard() const { return shard_; }  // its file
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
-// Samples in the order given, read ahead by threads of its own. next() from one thread.
-class Prefetcher {
- public:
-  // Keeps at most `depth` samples (read or being read) in memory. `reader` must outlive this.
-  Prefetcher(const ShardReader& reader, std::vector<std::size_t> order, std::size_t depth, int threads = 1,
-             Parts parts = {});
-  ~Prefetcher();  // stops reading
-  Prefetcher(const Prefetcher&) = delete;
-  Prefetcher& operator=(const Prefetcher&) = delete;
-
-  // The next sample of the order, nullopt after the last. Throws what read() threw for it.
-  std::optional<FeatureSample> next();
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
+  std::string shard_;
 };
 
 }  // namespace filo

@@ -1,18 +1,19 @@
-#include <signal.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
+#include <map>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/hash.hpp"
-#include "base/log.hpp"
 #include "data/shards/format.hpp"
+#include "data/shards/shard_writer.hpp"
 #include "workspace/layout.hpp"
 
 namespace filo {
@@ -20,43 +21,50 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path temporary_shard(const fs::path& folder, int rank) {
-  static std::atomic<unsigned> counter{0};
-  return folder / (temporary_shard_prefix() + host_name() + "." + std::to_string(getpid()) + "." +
-                   std::to_string(rank) + "." + std::to_string(counter++) + ".tmp");
-}
+constexpr std::string_view unfinished_prefix = ".shard.";
+constexpr std::string_view unfinished_suffix = ".tmp";
 
-// What processes of this machine that are gone left: a shard is up to a gigabyte.
-void remove_leftovers_of_the_dead(const fs::path& folder) {
-  const std::string prefix = temporary_shard_prefix() + host_name() + ".";
+template <typename Look>  // look(entry's path, its name)
+void each_file(const fs::path& folder, const Look& look) {
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with(prefix) || !name.ends_with(".tmp")) continue;
-    const long pid = std::strtol(name.c_str() + prefix.size(), nullptr, 10);
-    if (pid > 0 && kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH) unlink(entry.path().c_str());
-  }
+  if (!fs::exists(folder, error)) return;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    look(entry->path(), entry->path().filename().string());
+  if (error) throw Error("shards: " + folder.string(), "cannot be listed: " + error.message());
 }
 
 void check_text(const std::string& text, const std::string& where, const char* what) {
   if (text.find('\0') != std::string::npos) throw Error(where, std::string(what) + ": holds a zero byte");
 }
 
-void check_layers(const std::map<int, std::vector<std::uint16_t>>& tensors, const std::vector<int>& layers,
-                  const std::string& where, const std::string& kind) {
-  for (const auto& [layer, values] : tensors)
+void check_layers(const std::map<int, FeatureMap>& tensors, const std::vector<int>& layers, const std::string& where,
+                  const std::string& kind) {
+  for (const auto& [layer, map] : tensors)
     if (std::find(layers.begin(), layers.end(), layer) == layers.end())
       throw Error(where, kind + "/" + std::to_string(layer) + " found, which the layout does not have");
   for (const int layer : layers)
     if (!tensors.contains(layer)) throw Error(where, kind + "/" + std::to_string(layer) + " is missing");
 }
 
+// A bit a pixel, the highest first.
+std::vector<std::byte> packed(const std::vector<std::uint8_t>& mask) {
+  std::vector<std::byte> bits((mask.size() + 7) / 8);
+  for (std::size_t i = 0; i < mask.size(); ++i) bits[i / 8] |= static_cast<std::byte>(mask[i] << (7 - i % 8));
+  return bits;
+}
+
 // In the order of shard_tensors(layout).
-std::vector<std::span<const std::byte>> tensor_bytes(const FeatureSample& sample, const FeatureLayout& layout) {
+std::vector<std::span<const std::byte>> tensor_bytes(const FeatureSample& sample, std::span<const std::byte> mask,
+                                                     const FeatureLayout& layout) {
   std::vector<std::span<const std::byte>> bytes = {std::as_bytes(std::span(sample.global))};
-  for (const int layer : layout.qkv_layers) bytes.push_back(std::as_bytes(std::span(sample.qkv.at(layer))));
-  for (const int layer : layout.vv_layers) bytes.push_back(std::as_bytes(std::span(sample.vv.at(layer))));
-  bytes.push_back(std::as_bytes(std::span(sample.mask)));
+  const auto map_of = [&](const MapName& map) -> const FeatureMap& {
+    return (map.vv ? sample.vv : sample.qkv).at(map.layer);
+  };
+  const std::vector<MapName> maps = stored_maps(layout);
+  for (const MapName& map : maps) bytes.emplace_back(map_of(map).values);
+  if (layout.type == FeatureType::int8)
+    for (const MapName& map : maps) bytes.push_back(std::as_bytes(std::span(map_of(map).scales)));
+  bytes.push_back(mask);
   return bytes;
 }
 
@@ -70,11 +78,15 @@ void check_sample(const FeatureSample& sample, const FeatureLayout& layout, cons
   check_text(sample.boxes.value_or(""), where, "boxes");
   check_layers(sample.qkv, layout.qkv_layers, where, "qkv");
   check_layers(sample.vv, layout.vv_layers, where, "vv");
-  const auto bytes = tensor_bytes(sample, layout);
-  for (std::size_t i = 0; i < tensors.size(); ++i)
+  const auto bytes = tensor_bytes(sample, {}, layout);
+  for (std::size_t i = 0; i + 1 < tensors.size(); ++i)
     if (bytes[i].size() != tensors[i].bytes)
       throw Error(where, tensors[i].name + ": " + std::to_string(bytes[i].size()) + " bytes found, expected " +
                              std::to_string(tensors[i].bytes));
+  const auto pixels = static_cast<std::size_t>(layout.mask_size) * static_cast<std::size_t>(layout.mask_size);
+  if (sample.mask.size() != pixels)
+    throw Error(where,
+                "mask: " + std::to_string(sample.mask.size()) + " values found, expected " + std::to_string(pixels));
   if (std::any_of(sample.mask.begin(), sample.mask.end(), [](std::uint8_t value) { return value > 1; }))
     throw Error(where, "mask: a value above 1 found, expected 0 or 1");
 }
@@ -129,7 +141,8 @@ struct ShardWriter::Open {
   void append(const FeatureSample& sample, const FeatureLayout& layout) {
     const auto held = hdf5::lock();
     const std::size_t row = samples.size();
-    const auto bytes = tensor_bytes(sample, layout);
+    const std::vector<std::byte> mask = packed(sample.mask);
+    const auto bytes = tensor_bytes(sample, mask, layout);
     auto& row_checksums = checksums.emplace_back();
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const std::string place = where + ": " + tensors[i].name;
@@ -156,9 +169,13 @@ struct ShardWriter::Open {
     hdf5::write_strings(id, "split", column([](const SampleInfo& s) { return s.split; }), where);
     hdf5::write_strings(id, "defect", column([](const SampleInfo& s) { return s.defect; }), where);
     hdf5::write_strings(id, "boxes", column([](const SampleInfo& s) { return s.boxes.value_or(""); }), where);
-    std::vector<std::int32_t> labels;
-    for (const SampleInfo& sample : samples) labels.push_back(sample.label);
+    std::vector<std::int32_t> labels, masked;
+    for (const SampleInfo& sample : samples) {
+      labels.push_back(sample.label);
+      masked.push_back(sample.masked ? 1 : 0);
+    }
     hdf5::write_array(id, "label", H5T_STD_I32LE, H5T_NATIVE_INT32, {labels.size()}, labels.data(), where);
+    hdf5::write_array(id, "masked", H5T_STD_I32LE, H5T_NATIVE_INT32, {masked.size()}, masked.data(), where);
     std::vector<std::uint32_t> all;
     for (const auto& row : checksums) all.insert(all.end(), row.begin(), row.end());
     hdf5::write_array(id, "checksums", H5T_STD_U32LE, H5T_NATIVE_UINT32, {samples.size(), tensors.size()}, all.data(),
@@ -183,27 +200,66 @@ struct ShardWriter::Open {
   }
 };
 
-ShardWriter::ShardWriter(fs::path folder, FeatureLayout layout, Json key, int rank, std::size_t samples_per_shard)
+namespace {
+
+std::size_t samples_of(std::uint64_t shard_bytes, const FeatureLayout& layout) {
+  std::uint64_t bytes = 0;
+  for (const ShardTensor& tensor : shard_tensors(layout)) bytes += tensor.bytes;
+  return static_cast<std::size_t>(std::clamp<std::uint64_t>(shard_bytes / bytes, 1, max_samples_per_shard));
+}
+
+int next_shard_number(const fs::path& folder) {
+  int next = 0;
+  each_file(folder, [&](const fs::path&, const std::string& name) {
+    if (const auto number = shard_number(name, true)) next = std::max(next, *number + 1);
+  });
+  return next;
+}
+
+// Of a file that nobody but this writer and remove_unfinished_shards() knows.
+void expect_there(const fs::path& unfinished) {
+  std::error_code error;
+  if (fs::exists(unfinished, error) || error) return;
+  throw Error("shard " + unfinished.string(),
+              "is gone before it was finished: another builder of this cache has taken over");
+}
+
+std::string shard_name(int number) {
+  const std::string digits = std::to_string(number);
+  return "shard-" + std::string(5 - digits.size(), '0') + digits + ".h5";
+}
+
+}  // namespace
+
+Json to_json(const ShardFile& file) {
+  return {{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}, {"images", file.images}};
+}
+
+ShardFile shard_file_from_json(const Json& json) {
+  return {.name = json.at("name"), .bytes = json.at("bytes"), .sha256 = json.at("sha256"), .images = json.at("images")};
+}
+
+ShardWriter::ShardWriter(fs::path folder, FeatureLayout layout, Json key, std::string name, std::uint64_t shard_bytes)
     : folder_(std::move(folder)),
-      layout_(std::move(layout)),
+      layout_(feature_layout_from_json(to_json(layout), "shards: " + folder_.string())),
       key_(std::move(key)),
-      rank_(rank),
-      samples_per_shard_(samples_per_shard) {
-  if (samples_per_shard < 1 || samples_per_shard > max_samples_per_shard)
-    throw Error("shards: " + folder_.string(), "samples per shard found: " + std::to_string(samples_per_shard) +
-                                                   ", expected 1 to " + std::to_string(max_samples_per_shard));
-  layout_ = feature_layout_from_json(to_json(layout_), "shards: " + folder_.string());
+      name_(std::move(name)),
+      samples_per_shard_(samples_of(shard_bytes, layout_)) {
+  if (layout_.format != shard_format)
+    throw Error("shards: " + folder_.string(), "format " + std::to_string(layout_.format) + " is no longer written");
   std::error_code error;
   fs::create_directories(folder_, error);
   if (error) throw Error("shards: " + folder_.string(), "folder cannot be created: " + error.message());
-  remove_leftovers_of_the_dead(folder_);
 }
 
 ShardWriter::~ShardWriter() = default;
 
 void ShardWriter::append(const FeatureSample& sample) {
   check_sample(sample, layout_, shard_tensors(layout_), "shards: " + folder_.string() + ": " + sample.image);
-  if (!open_) open_ = std::make_unique<Open>(temporary_shard(folder_, rank_), layout_, samples_per_shard_);
+  if (!open_) {
+    const std::string file = std::string(unfinished_prefix) + name_ + "." + std::to_string(shards_++);
+    open_ = std::make_unique<Open>(folder_ / (file + std::string(unfinished_suffix)), layout_, samples_per_shard_);
+  }
   open_->append(sample, layout_);
   if (open_->samples.size() == samples_per_shard_) finish_shard();
 }
@@ -214,35 +270,92 @@ void ShardWriter::close() {
 
 void ShardWriter::finish_shard() {
   const std::unique_ptr<Open> finished = std::move(open_);
-  finished->finish(layout_, key_);
-  const auto existing = shard_files(folder_);
-  for (int number = existing.empty() ? 0 : existing.rbegin()->first + 1; number <= 99999; ++number) {
-    const std::string digits = std::to_string(number);
-    const fs::path path = folder_ / ("shard-" + std::string(5 - digits.size(), '0') + digits + ".h5");
+  ShardFile file;
+  try {
+    finished->finish(layout_, key_);
+    file.sha256 = sha256_hex_of_file(finished->path);
+    file.bytes = fs::file_size(finished->path);
+  } catch (const std::exception&) {
+    expect_there(finished->path);
+    throw;
+  }
+  for (const SampleInfo& sample : finished->samples) file.images.push_back(sample.image);
+  for (int number = next_shard_number(folder_); number <= 99999; ++number) {
+    file.name = shard_name(number);
+    const fs::path path = folder_ / file.name;
     if (link(finished->path.c_str(), path.c_str()) == 0) {
       unlink(finished->path.c_str());
       sync_path(folder_);
+      finished_.push_back(std::move(file));
       return;
     }
-    if (errno != EEXIST) throw Error("shard " + path.string(), std::string("link failed: ") + std::strerror(errno));
+    const int failure = errno;
+    expect_there(finished->path);
+    if (failure != EEXIST) throw Error("shard " + path.string(), std::string("link failed: ") + std::strerror(failure));
   }
   throw Error("shards: " + folder_.string(), "shard-99999.h5 is taken, expected at most 100000 shards");
 }
 
-std::set<std::string> finished_images(const fs::path& folder, const FeatureLayout& layout, const Json& key) {
-  std::set<std::string> images;
-  for (const ShardContent& shard : usable_shards(folder, layout, key))
-    for (const SampleInfo& sample : shard.samples) images.insert(sample.image);
-  return images;
+void remove_unfinished_shards(const fs::path& folder) {
+  each_file(folder, [](const fs::path& path, const std::string& name) {
+    if (name.starts_with(unfinished_prefix) && name.ends_with(unfinished_suffix)) unlink(path.c_str());
+  });
+}
+
+std::vector<std::string> shard_names(const fs::path& folder) {
+  std::vector<std::string> names;
+  each_file(folder, [&](const fs::path&, const std::string& name) {
+    if (shard_number(name, false)) names.push_back(name);
+  });
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::optional<ShardFile> check_shard(const fs::path& path, const FeatureLayout& layout, const Json& key) {
+  const std::string where = "shard " + path.string();
+  ShardContent content;
+  try {
+    content = open_shard(path);
+  } catch (const ShardDamage&) {
+    throw;
+  } catch (const Error& error) {
+    throw ShardDamage(where, std::string(error.what()), path.string());
+  }
+  if (content.layout != layout || content.key != key) return std::nullopt;
+  const auto tensors = shard_tensors(layout);
+  const FileDescriptor file = open_file(path, O_RDONLY);
+  ShardFile checked{.name = path.filename().string(), .bytes = content.bytes, .sha256 = {}, .images = {}};
+  std::vector<std::byte> chunk;
+  for (std::size_t row = 0; row < content.samples.size(); ++row) {
+    const std::string& image = content.samples[row].image;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      chunk.resize(tensors[i].bytes);
+      const std::string place =
+          where + ": " + tensors[i].name + ": row " + std::to_string(row) + ", image '" + image + "'";
+      if (read_at(file.get(), chunk, content.offsets[row][i], place) < chunk.size())
+        throw ShardDamage(place, "truncated", path.string());
+      if (const std::uint32_t found = chunk_checksum(chunk); found != content.checksums[row][i])
+        throw ShardDamage(place,
+                          "CRC-32 found: " + std::to_string(found) + ", expected " +
+                              std::to_string(content.checksums[row][i]) + " (the file was altered)",
+                          path.string());
+    }
+    checked.images.push_back(image);
+  }
+  checked.sha256 = sha256_hex_of_file(path);
+  return checked;
 }
 
 void finish_features(const fs::path& folder, const FeatureLayout& layout, const Json& key,
-                     const std::vector<std::string>& images) {
-  const std::vector<ShardContent> shards = usable_shards(folder, layout, key);
+                     const std::vector<std::string>& images, std::vector<ShardFile> shards) {
+  std::ranges::sort(shards, {}, &ShardFile::name);
+  std::vector<ShardContent> contents;
   std::map<std::string, std::pair<std::size_t, std::size_t>> place;  // image -> shard, row
-  for (std::size_t shard = 0; shard < shards.size(); ++shard)
-    for (std::size_t row = 0; row < shards[shard].samples.size(); ++row)
-      place.try_emplace(shards[shard].samples[row].image, shard, row);
+  for (std::size_t shard = 0; shard < shards.size(); ++shard) {
+    contents.push_back(open_shard(folder / shards[shard].name));
+    const auto& samples = contents.back().samples;
+    for (std::size_t row = 0; row < samples.size(); ++row) place.try_emplace(samples[row].image, shard, row);
+  }
 
   std::size_t missing = 0;
   std::string first_missing;
@@ -257,10 +370,11 @@ void finish_features(const fs::path& folder, const FeatureLayout& layout, const 
       continue;
     }
     const auto [shard, row] = found->second;
-    Json json = to_json(shards[shard].samples[row]);
+    Json json = to_json(contents[shard].samples[row]);
     json["shard"] = shard;
     json["row"] = row;
-    json["crc32"] = shards[shard].checksums[row];
+    json["crc32"] = contents[shard].checksums[row];
+    json["offsets"] = contents[shard].offsets[row];
     samples.push_back(std::move(json));
   }
   if (missing > 0)
@@ -269,19 +383,13 @@ void finish_features(const fs::path& folder, const FeatureLayout& layout, const 
                                                   "'");
 
   Json files = Json::array(), tensors = Json::array();
-  for (const ShardContent& shard : shards)
-    files.push_back({{"file", shard.path.filename().string()}, {"bytes", shard.bytes}});
+  for (const ShardFile& file : shards)
+    files.push_back({{"file", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
   for (const ShardTensor& tensor : shard_tensors(layout)) tensors.push_back(tensor.name);
   Json manifest = {{"format", shard_format}, {"layout", to_json(layout)}, {"key", key},
                    {"shards", files},        {"tensors", tensors},        {"samples", samples}};
   manifest["digest"] = sha256_hex(canonical_json(manifest));
   write_json(features_manifest(folder), manifest);
-
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(temporary_shard_prefix()) && name.ends_with(".tmp")) unlink(entry.path().c_str());
-  }
 }
 
 }  // namespace filo

@@ -29,8 +29,12 @@ std::string to_string(EndCause cause) {
 std::vector<std::string> worker_options(const ResourceSettings& resources) {
   std::vector<std::string> options;
   if (resources.gpus > 0) options = {"--gpus", std::to_string(resources.gpus)};
-  if (resources.hang_timeout_s != ResourceSettings().hang_timeout_s)
+  const ResourceSettings usual;
+  if (resources.hang_timeout_s != usual.hang_timeout_s)
     options.insert(options.end(), {"--hang-timeout", std::to_string(resources.hang_timeout_s)});
+  if (resources.prefetch_memory != usual.prefetch_memory)
+    options.insert(options.end(), {"--prefetch-memory", resources.prefetch_memory});
+  if (resources.shard_size != usual.shard_size) options.insert(options.end(), {"--shard-size", resources.shard_size});
   return options;
 }
 

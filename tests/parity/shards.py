@@ -78,13 +78,17 @@ with tempfile.TemporaryDirectory() as folder:
                              "defect": "scratch" if number % 2 else "", "boxes": "[]" if number == 1 else ""},
                    f"strings of {number}: {texts}")
             expect(shard["label"][row] == number % 2 and shard["label"].dtype == np.int32, "label")
+            expect(shard["masked"][row] == 1, "masked")
+            expect(hashlib.sha256(path.read_bytes()).hexdigest() == manifest["shards"][sample["shard"]]["sha256"], "sha256")
             wanted = {"global": global_features[number], "qkv/1": half_maps[number, 0], "qkv/2": half_maps[number, 1],
-                      "vv/2": half_maps[number, 2], "mask": masks[number]}
+                      "vv/2": half_maps[number, 2], "mask": np.packbits(masks[number])}
             for column, (tensor, array) in enumerate(wanted.items()):
                 dataset = shard[tensor]
                 expect(dataset.dtype == array.dtype, f"{tensor}: {dataset.dtype}")
                 expect(dataset.chunks == (1, *array.shape) and dataset.compression is None, f"{tensor}: {dataset.chunks}")
                 expect(np.array_equal(dataset[row], array), f"{tensor} of {number}")
+                raw = path.read_bytes()[sample["offsets"][column]:][: array.nbytes]
+                expect(raw == array.tobytes(), f"{tensor} of {number}: at its offset")
                 checksum = zlib.crc32(array.tobytes())
                 expect(shard["checksums"][row, column] == checksum == sample["crc32"][column], f"{tensor}: checksum")
         raw = probe("read", features, number)

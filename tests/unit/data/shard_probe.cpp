@@ -12,7 +12,8 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "data/shards/half.hpp"
-#include "data/shards/shards.hpp"
+#include "data/shards/shard_reader.hpp"
+#include "data/shards/shard_writer.hpp"
 
 namespace {
 
@@ -36,6 +37,12 @@ std::vector<std::uint16_t> halves(std::span<const float> values) {
   return bits;
 }
 
+filo::FeatureMap half_map(std::span<const float> values) {
+  const auto bits = halves(values);
+  const auto bytes = std::as_bytes(std::span(bits));
+  return {{bytes.begin(), bytes.end()}, {}};
+}
+
 std::vector<float> floats(std::span<const std::uint16_t> bits) {
   std::vector<float> values(bits.size());
   filo::half_to_float(bits, values);
@@ -56,7 +63,8 @@ void write(const std::vector<std::string>& arguments) {
   const std::size_t map = maps.size() / count / 3, mask = masks.size() / count;
   const filo::Json key = {{"made", "by shard_probe"}};
   std::vector<std::string> images;
-  filo::ShardWriter writer(arguments[0], layout, key, 0, 4);
+  const std::size_t sample_bytes = 4 * c + 2 * 3 * map + (mask + 7) / 8;
+  filo::ShardWriter writer(arguments[0], layout, key, "0", 4 * sample_bytes);
   for (std::size_t i = 0; i < count; ++i) {
     filo::FeatureSample sample;
     sample.image = "klasse/é" + std::to_string(i) + ".png";
@@ -67,7 +75,7 @@ void write(const std::vector<std::string>& arguments) {
     if (i == 1) sample.boxes = "[]";
     sample.global.assign(global.begin() + static_cast<std::ptrdiff_t>(i * c),
                          global.begin() + static_cast<std::ptrdiff_t>((i + 1) * c));
-    const auto map_of = [&](std::size_t j) { return halves(std::span(maps).subspan((3 * i + j) * map, map)); };
+    const auto map_of = [&](std::size_t j) { return half_map(std::span(maps).subspan((3 * i + j) * map, map)); };
     sample.qkv = {{1, map_of(0)}, {2, map_of(1)}};
     sample.vv = {{2, map_of(2)}};
     sample.mask.assign(masks.begin() + static_cast<std::ptrdiff_t>(i * mask),
@@ -76,17 +84,25 @@ void write(const std::vector<std::string>& arguments) {
     images.push_back(sample.image);
   }
   writer.close();
-  filo::finish_features(arguments[0], layout, key, images);
+  filo::finish_features(arguments[0], layout, key, images, writer.finished());
 }
 
 void read(const std::vector<std::string>& arguments) {
   const filo::ShardReader reader(arguments[0]);
+  const filo::FeatureLayout& layout = reader.layout();
   const auto sample = reader.read(std::stoul(arguments[1]));
-  print(sample.global);
-  print(floats(sample.qkv.at(1)));
-  print(floats(sample.qkv.at(2)));
-  print(floats(sample.vv.at(2)));
-  print(sample.mask);
+  print(std::vector<float>(sample.global(), sample.global() + layout.global_size));
+  const auto map_of = [&](bool vv, int layer) {
+    const auto* bits = reinterpret_cast<const std::uint16_t*>(sample.map(vv, layer));
+    return floats({bits, static_cast<std::size_t>(layout.patches) * static_cast<std::size_t>(layout.width)});
+  };
+  print(map_of(false, 1));
+  print(map_of(false, 2));
+  print(map_of(true, 2));
+  std::vector<std::uint8_t> mask(static_cast<std::size_t>(layout.mask_size) *
+                                 static_cast<std::size_t>(layout.mask_size));
+  sample.mask(0, mask);
+  print(mask);
 }
 
 }  // namespace

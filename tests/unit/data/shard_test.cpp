@@ -2,10 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <fstream>
 #include <functional>
@@ -14,7 +16,9 @@
 #include "base/error.hpp"
 #include "base/files.hpp"
 #include "base/random.hpp"
-#include "data/shards/shards.hpp"
+#include "data/shards/cache_care.hpp"
+#include "data/shards/prefetcher.hpp"
+#include "data/shards/shard_writer.hpp"
 
 namespace {
 bool without_locks = false;
@@ -38,10 +42,12 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 
 const FeatureLayout layout{
-    .global_size = 12, .patches = 16, .width = 24, .qkv_layers = {2, 4}, .vv_layers = {4}, .mask_size = 32};
+    .global_size = 12, .patches = 16, .width = 24, .qkv_layers = {2, 4}, .vv_layers = {4}, .mask_size = 33};
 const Json key = {{"clip", "abc"}, {"profile", "paper"}};
+constexpr std::size_t map_bytes = std::size_t{16} * 24 * 2, mask_bytes = (std::size_t{33} * 33 + 7) / 8;
+constexpr std::size_t sample_bytes = 12 * 4 + 3 * map_bytes + mask_bytes;
 
-FeatureSample sample_of(std::size_t number) {
+FeatureSample sample_of(std::size_t number, FeatureType type = FeatureType::f16) {
   Random random(1, "sample", number);
   FeatureSample sample;
   sample.image = "bottle/test/" + std::to_string(number) + ".png";
@@ -49,30 +55,48 @@ FeatureSample sample_of(std::size_t number) {
   sample.label = static_cast<int>(number % 2);
   sample.split = number % 3 == 0 ? "train" : "test";
   sample.defect = number % 2 != 0 ? "crack" : "";
+  sample.masked = number % 5 != 1;
   if (number % 2 != 0) sample.boxes = R"([{"box": [1, 2, 3, 4]}])";
   sample.global.resize(12);
   for (float& value : sample.global) value = static_cast<float>(random.normal());
-  for (auto* values : {&sample.qkv[2], &sample.qkv[4], &sample.vv[4]}) {
-    values->resize(std::size_t{16} * 24);
-    for (auto& bits : *values) bits = static_cast<std::uint16_t>(random.next());
+  const std::size_t value_bytes = type == FeatureType::f32 ? 4 : type == FeatureType::int8 ? 1 : 2;
+  for (auto* map : {&sample.qkv[2], &sample.qkv[4], &sample.vv[4]}) {
+    map->values.resize(16 * 24 * value_bytes);
+    for (auto& byte : map->values) byte = static_cast<std::byte>(random.next());
+    if (type == FeatureType::int8) map->scales.assign(16, static_cast<float>(random.normal()));
   }
-  sample.mask.resize(std::size_t{32} * 32);
+  sample.mask.resize(std::size_t{33} * 33);
   for (auto& value : sample.mask) value = static_cast<std::uint8_t>(random.below(2));
   return sample;
 }
 
-void expect_equal(const FeatureSample& found, const FeatureSample& expected) {
-  EXPECT_EQ(found.image, expected.image);
-  EXPECT_EQ(found.class_name, expected.class_name);
-  EXPECT_EQ(found.label, expected.label);
-  EXPECT_EQ(found.split, expected.split);
-  EXPECT_EQ(found.defect, expected.defect);
-  EXPECT_EQ(found.boxes, expected.boxes);
-  EXPECT_EQ(found.global, expected.global);
-  EXPECT_EQ(found.qkv, expected.qkv);
-  EXPECT_EQ(found.vv, expected.vv);
-  EXPECT_EQ(found.mask, expected.mask);
+void expect_equal(const FeatureBlock& found, std::size_t place, const FeatureSample& expected) {
+  const SampleInfo& info = found.samples()[place];
+  EXPECT_EQ(info.image, expected.image);
+  EXPECT_EQ(info.class_name, expected.class_name);
+  EXPECT_EQ(info.label, expected.label);
+  EXPECT_EQ(info.split, expected.split);
+  EXPECT_EQ(info.defect, expected.defect);
+  EXPECT_EQ(info.masked, expected.masked);
+  EXPECT_EQ(info.boxes, expected.boxes);
+  EXPECT_EQ(std::vector<float>(found.global() + place * 12, found.global() + (place + 1) * 12), expected.global);
+  for (const bool vv : {false, true})
+    for (const auto& [layer, map] : vv ? expected.vv : expected.qkv) {
+      const std::size_t bytes = map.values.size();
+      const std::byte* values = found.map(vv, layer);
+      EXPECT_EQ(std::vector<std::byte>(values + place * bytes, values + (place + 1) * bytes), map.values);
+      const float* scales = found.scales(vv, layer);
+      EXPECT_EQ(scales == nullptr, map.scales.empty());
+      if (scales != nullptr) {
+        EXPECT_EQ(std::vector<float>(scales + place * 16, scales + (place + 1) * 16), map.scales);
+      }
+    }
+  std::vector<std::uint8_t> mask(expected.mask.size());
+  found.mask(place, mask);
+  EXPECT_EQ(mask, expected.mask);
 }
+
+void expect_equal(const FeatureBlock& found, const FeatureSample& expected) { expect_equal(found, 0, expected); }
 
 std::vector<std::string> names(std::size_t count) {
   std::vector<std::string> images;
@@ -99,13 +123,26 @@ class ShardTest : public testing::Test {
   ~ShardTest() override { fs::remove_all(folder.parent_path()); }
 
   void write(std::size_t begin, std::size_t end, std::size_t step = 1, int rank = 0) const {
-    ShardWriter writer(folder, layout, key, rank, 3);
+    ShardWriter writer(folder, layout, key, std::to_string(rank), 3 * sample_bytes);
     for (std::size_t i = begin; i < end; i += step) writer.append(sample_of(i));
     writer.close();
   }
+  // Every shard that is there, looked at; all of them sound.
+  std::vector<ShardFile> sound_shards(const Json& of = key) const {
+    std::vector<ShardFile> shards;
+    for (const std::string& name : shard_names(folder))
+      if (auto file = check_shard(folder / name, layout, of)) shards.push_back(*std::move(file));
+    return shards;
+  }
+  std::vector<std::string> finished_images() const {
+    std::vector<std::string> images;
+    for (const ShardFile& file : sound_shards()) images.insert(images.end(), file.images.begin(), file.images.end());
+    return images;
+  }
+  void finish(std::size_t count) const { finish_features(folder, layout, key, names(count), sound_shards()); }
   void write_finished(std::size_t count) const {
     write(0, count);
-    finish_features(folder, layout, key, names(count));
+    finish(count);
   }
   std::vector<std::string> files() const {
     std::vector<std::string> found;
@@ -134,16 +171,59 @@ TEST_F(ShardTest, SamplesComeBackBitForBit) {
   ASSERT_EQ(reader.size(), 7u);
   EXPECT_EQ(reader.layout(), layout);
   EXPECT_EQ(reader.key(), key);
-  EXPECT_EQ(reader.bytes_per_sample(), 12 * 4 + 3 * 16 * 24 * 2 + 32 * 32u);
+  EXPECT_EQ(reader.bytes_per_sample(), sample_bytes);
   for (std::size_t i = 0; i < 7; ++i) expect_equal(reader.read(i), sample_of(i));
   EXPECT_EQ(reader.find(sample_of(5).image), 5u);
   EXPECT_EQ(reader.find("absent"), std::nullopt);
   EXPECT_THROW(reader.read(7), Error);
   EXPECT_THROW(reader.info(7), Error);
 
-  const FeatureSample global_only = reader.read(3, {.global = true, .maps = false, .mask = false});
-  EXPECT_EQ(global_only.global, sample_of(3).global);
-  EXPECT_TRUE(global_only.qkv.empty() && global_only.vv.empty() && global_only.mask.empty());
+  const FeatureBlock global_only = reader.read(3, {.global = true, .maps = false, .mask = false});
+  EXPECT_EQ(std::vector<float>(global_only.global(), global_only.global() + 12), sample_of(3).global);
+  EXPECT_TRUE(global_only.map(false, 2) == nullptr && global_only.map(true, 4) == nullptr && !global_only.has_mask());
+
+  const std::vector<std::size_t> several = {6, 0, 3, 0};
+  const FeatureBlock block = reader.read(several);
+  for (std::size_t i = 0; i < several.size(); ++i) expect_equal(block, i, sample_of(several[i]));
+}
+
+TEST_F(ShardTest, EveryTypeOfFeatureComesBackBitForBit) {
+  for (const FeatureType type : {FeatureType::bf16, FeatureType::f32, FeatureType::int8}) {
+    FeatureLayout other = layout;
+    other.type = type;
+    const fs::path there = folder.parent_path() / std::to_string(static_cast<int>(type));
+    ShardWriter writer(there, other, key, "0");
+    for (std::size_t i = 0; i < 3; ++i) writer.append(sample_of(i, type));
+    writer.close();
+    finish_features(there, other, key, names(3), writer.finished());
+    const ShardReader reader(there, ShardReader::Verify::always);
+    EXPECT_EQ(reader.layout(), other);
+    for (std::size_t i = 0; i < 3; ++i) expect_equal(reader.read(i), sample_of(i, type));
+  }
+}
+
+// Guards systems whose maps are partly one: it is stored once, and found under each of its names.
+TEST_F(ShardTest, MapsThatAreTheSameAreStoredOnce) {
+  FeatureLayout other = layout;
+  other.same_as = {{"vv/4", "qkv/2"}};
+  ShardWriter writer(folder, other, key, "0");
+  FeatureSample sample = sample_of(0);
+  sample.vv[4] = sample.qkv[2];
+  writer.append(sample);
+  writer.close();
+  finish_features(folder, other, key, names(1), writer.finished());
+  const ShardReader reader(folder);
+  EXPECT_EQ(reader.layout(), other);
+  EXPECT_EQ(reader.bytes_per_sample(), sample_bytes - map_bytes);
+  const FeatureBlock block = reader.read(0);
+  expect_equal(block, sample);
+  EXPECT_EQ(block.map(true, 4), block.map(false, 2));
+
+  Json json = to_json(other);
+  for (const Json& bad : {Json({{"vv/4", "vv/4"}}), Json({{"vv/5", "qkv/2"}}), Json({{"vv/4", 2}}), Json("vv/4")}) {
+    json["same_as"] = bad;
+    EXPECT_THROW(feature_layout_from_json(json, "test"), Error) << bad;
+  }
 }
 
 // Guards training on several data sets: their folders read as one, and a sample says which of them it is from.
@@ -167,13 +247,13 @@ TEST_F(ShardTest, FoldersOfTwoLayoutsAreRefused) {
   other.vv_layers = {2, 4};
   const fs::path more = folder.parent_path() / "more";
   {
-    ShardWriter writer(more, other, key, 0);
+    ShardWriter writer(more, other, key, "0");
     FeatureSample sample = sample_of(0);
     sample.vv[2] = sample.vv[4];
     writer.append(sample);
     writer.close();
+    finish_features(more, other, key, names(1), writer.finished());
   }
-  finish_features(more, other, key, names(1));
   EXPECT_THAT(error_of([&] {
                 const ShardReader reader(std::vector{folder, more});
               }),
@@ -196,7 +276,7 @@ TEST_F(ShardTest, RanksWriteSideBySideInTheDataSetsOrder) {
     waitpid(child, &status, 0);
     ASSERT_EQ(status, 0);
   }
-  finish_features(folder, layout, key, names(20));
+  finish(20);
   const ShardReader reader(folder);
   ASSERT_EQ(reader.size(), 20u);
   for (std::size_t i = 0; i < 20; ++i) expect_equal(reader.read(i), sample_of(i));
@@ -207,20 +287,19 @@ TEST_F(ShardTest, RanksWriteSideBySideInTheDataSetsOrder) {
 TEST_F(ShardTest, AKilledWriterLeavesWholeShardsOnly) {
   const pid_t child = fork();
   if (child == 0) {
-    ShardWriter writer(folder, layout, key, 0, 3);
+    ShardWriter writer(folder, layout, key, "0", 3 * sample_bytes);
     for (std::size_t i = 0; i < 5; ++i) writer.append(sample_of(i));
     kill(getpid(), SIGKILL);
   }
   waitpid(child, nullptr, 0);
   EXPECT_EQ(files().size(), 2u);  // one shard, one leftover
   EXPECT_THROW(ShardReader{folder}, Error);
-  const auto finished = finished_images(folder, layout, key);
-  EXPECT_THAT(finished, testing::ElementsAre(sample_of(0).image, sample_of(1).image, sample_of(2).image));
-  EXPECT_THAT(error_of([&] { finish_features(folder, layout, key, names(5)); }),
-              testing::AllOf(HasSubstr("2 of 5 images"), HasSubstr(sample_of(3).image)));
+  EXPECT_EQ(finished_images(), names(3));
+  EXPECT_THAT(error_of([&] { finish(5); }), testing::AllOf(HasSubstr("2 of 5 images"), HasSubstr(sample_of(3).image)));
+  remove_unfinished_shards(folder);
   write(3, 5);
   EXPECT_THAT(files(), testing::UnorderedElementsAre("shard-00000.h5", "shard-00001.h5"));
-  finish_features(folder, layout, key, names(5));
+  finish(5);
   const ShardReader reader(folder);
   for (std::size_t i = 0; i < 5; ++i) expect_equal(reader.read(i), sample_of(i));
 }
@@ -229,12 +308,23 @@ TEST_F(ShardTest, AKilledWriterLeavesWholeShardsOnly) {
 TEST_F(ShardTest, ShardsOfAnotherKeyDoNotCount) {
   write_finished(3);
   const Json other = {{"clip", "def"}};
-  EXPECT_TRUE(finished_images(folder, layout, other).empty());
+  EXPECT_TRUE(sound_shards(other).empty());
   FeatureLayout wider = layout;
   wider.width = 25;
-  EXPECT_TRUE(finished_images(folder, wider, key).empty());
+  EXPECT_FALSE(check_shard(folder / "shard-00000.h5", wider, key));
   EXPECT_THAT(error_of([&] { ShardReader(folder, ShardReader::Verify::never, other); }), HasSubstr("key found"));
-  EXPECT_TRUE(finished_images(folder.parent_path() / "none", layout, key).empty());
+  EXPECT_TRUE(shard_names(folder.parent_path() / "none").empty());
+}
+
+// Guards a second builder that takes over: the first one comes to an end and says why, and changes nothing.
+TEST_F(ShardTest, AWriterWhoseFileIsGoneEnds) {
+  ShardWriter first(folder, layout, key, "1-1-0", 3 * sample_bytes);
+  first.append(sample_of(0));
+  remove_unfinished_shards(folder);
+  EXPECT_THAT(error_of([&] { first.close(); }), HasSubstr("another builder of this cache has taken over"));
+  write(0, 3);
+  finish(3);
+  EXPECT_EQ(files().size(), 2u);
 }
 
 // Guards file systems that answer flock with ENOLCK (many NFS and Lustre mounts): shards are written and read there.
@@ -253,10 +343,12 @@ TEST_F(ShardTest, AlteredDataIsFound) {
   const auto offset_of = [&](const void* data, std::size_t size) {
     return bytes.find(std::string(static_cast<const char*>(data), size));
   };
-  const std::vector<std::pair<std::string, std::size_t>> places = {{"global", offset_of(second.global.data(), 48)},
-                                                                   {"qkv/4", offset_of(second.qkv.at(4).data(), 768)},
-                                                                   {"vv/4", offset_of(second.vv.at(4).data(), 768)},
-                                                                   {"mask", offset_of(second.mask.data(), 1024)}};
+  const std::uint64_t mask_at = read_json(folder / "manifest.json")["samples"][1]["offsets"].back();
+  const std::vector<std::pair<std::string, std::size_t>> places = {
+      {"global", offset_of(second.global.data(), 48)},
+      {"qkv/4", offset_of(second.qkv.at(4).values.data(), 768)},
+      {"vv/4", offset_of(second.vv.at(4).values.data(), 768)},
+      {"mask", mask_at}};
   for (const auto& [tensor, offset] : places) {
     ASSERT_NE(offset, std::string::npos) << tensor;
     flip_byte(folder / "shard-00000.h5", offset + 20);
@@ -265,26 +357,35 @@ TEST_F(ShardTest, AlteredDataIsFound) {
     EXPECT_THAT(error_of([&] { reader.read(1); }),
                 testing::AllOf(HasSubstr("shard-00000.h5"), HasSubstr(tensor + ": row 1, image 'bottle/test/1.png'"),
                                HasSubstr("CRC-32")));
+    EXPECT_THROW(reader.read(1), ShardDamage);
+    const auto problems = verify_features(folder);
+    ASSERT_EQ(problems.size(), 1u);
+    EXPECT_EQ(problems[0].file, "shard-00000.h5");
+    EXPECT_EQ(problems[0].images, 3u);
+    EXPECT_THAT(problems[0].reason, testing::StartsWith(tensor + ": row 1, image 'bottle/test/1.png': CRC-32"));
     ShardReader(folder, ShardReader::Verify::never).read(1);
     flip_byte(folder / "shard-00000.h5", offset + 20);
   }
 }
 
-// Guards opening: a shard cut at any length, or with any damage to its tables, is an Error or reads right; never a
-// crash.
+// Guards numbers: a shard cut at any length, or with any byte altered, is told of by verify; a reader gives the right
+// numbers or an Error; never a crash.
 TEST_F(ShardTest, TruncatedAndDamagedShardsAreErrors) {
   write_finished(3);
   const fs::path shard = folder / "shard-00000.h5";
   const std::string bytes = read_file(shard);
+  EXPECT_TRUE(verify_features(folder).empty());
   for (std::size_t size = 0; size < bytes.size(); size += 997) {
     overwrite(shard, std::string_view(bytes).substr(0, size));
     EXPECT_THAT(error_of([&] { ShardReader reader(folder); }), HasSubstr("shard-00000.h5")) << size;
-    EXPECT_TRUE(finished_images(folder, layout, key).empty()) << size;
+    EXPECT_THROW(check_shard(shard, layout, key), ShardDamage) << size;
+    EXPECT_EQ(verify_features(folder).size(), 1u) << size;
   }
   for (std::size_t offset = 0; offset < bytes.size(); offset += 61) {
     std::string damaged = bytes;
     damaged[offset] = static_cast<char>(damaged[offset] ^ 0x11);
     overwrite(shard, damaged);
+    EXPECT_EQ(verify_features(folder).size(), 1u) << offset;
     try {
       const ShardReader reader(folder);
       for (std::size_t i = 0; i < 3; ++i) expect_equal(reader.read(i), sample_of(i));
@@ -292,7 +393,51 @@ TEST_F(ShardTest, TruncatedAndDamagedShardsAreErrors) {
     }
   }
   fs::remove(shard);
-  EXPECT_THAT(error_of([&] { ShardReader reader(folder); }), HasSubstr("cannot be opened"));
+  EXPECT_THAT(error_of([&] { ShardReader reader(folder); }),
+              testing::AllOf(HasSubstr("cannot be opened"), HasSubstr("filo features repair features")));
+  EXPECT_THAT(verify_features(folder).at(0).reason, HasSubstr("cannot be opened"));
+}
+
+// Guards mending: a shard that was set aside is made anew under another number, and the cache is whole again.
+TEST_F(ShardTest, AShardThatWasSetAsideIsMadeAnew) {
+  write_finished(7);
+  flip_byte(folder / "shard-00001.h5", fs::file_size(folder / "shard-00001.h5") / 2);
+  ASSERT_EQ(verify_features(folder).size(), 1u);
+  set_aside(folder / "shard-00001.h5");
+  set_aside(folder / "shard-00001.h5");  // another process was first
+  EXPECT_THROW(ShardReader{folder}, ShardDamage);
+  EXPECT_EQ(finished_images().size(), 4u);
+  write(3, 6);
+  finish(7);
+  EXPECT_THAT(files(), testing::UnorderedElementsAre("shard-00000.h5", "shard-00001.h5.damaged", "shard-00002.h5",
+                                                     "shard-00003.h5", "manifest.json"));
+  EXPECT_TRUE(verify_features(folder).empty());
+  const ShardReader reader(folder);
+  for (std::size_t i = 0; i < 7; ++i) expect_equal(reader.read(i), sample_of(i));
+}
+
+// Guards data sets of any size where a process may have few files open.
+TEST_F(ShardTest, ManyShardsNeedFewDescriptors) {
+  constexpr std::size_t samples = 400;
+  {
+    ShardWriter writer(folder, layout, key, "0", sample_bytes);
+    for (std::size_t i = 0; i < samples; ++i) writer.append(sample_of(i));
+    writer.close();
+    finish_features(folder, layout, key, names(samples), writer.finished());
+  }
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit few{100, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &few);
+  const ShardReader reader(folder);
+  std::vector<std::vector<std::size_t>> batches;
+  for (std::size_t i = 0; i < 2 * samples; i += 4) batches.push_back({i * 7 % samples, i * 11 % samples});
+  Prefetcher prefetcher(reader, batches, {.threads = 3});
+  for (const auto& batch : batches) {
+    const FeatureBlock block = prefetcher.next().value();
+    for (std::size_t i = 0; i < batch.size(); ++i) expect_equal(block, i, sample_of(batch[i]));
+  }
+  setrlimit(RLIMIT_NOFILE, &before);
 }
 
 TEST_F(ShardTest, DamagedManifestsAreErrors) {
@@ -300,7 +445,8 @@ TEST_F(ShardTest, DamagedManifestsAreErrors) {
   const Json good = read_json(folder / "manifest.json");
   const std::vector<std::function<void(Json&)>> damages = {
       [](Json& m) { m["samples"][1]["label"] = 0; },  // an altered label has a wrong digest
-      [](Json& m) { m["format"] = 2; },
+      [](Json& m) { m["format"] = 3; },
+      [](Json& m) { m["samples"][0]["offsets"][0] = std::uint64_t{1} << 60; },
       [](Json& m) { m.erase("layout"); },
       [](Json& m) { m["shards"][0]["file"] = "../shard-00000.h5"; },
       [](Json& m) { m = Json::array(); },
@@ -311,16 +457,27 @@ TEST_F(ShardTest, DamagedManifestsAreErrors) {
     write_json(folder / "manifest.json", bad);
     EXPECT_THAT(error_of([&] { ShardReader reader(folder); }), HasSubstr("manifest.json")) << i;
   }
-  write_file_atomically(folder / "manifest.json", std::string_view("{"));
-  EXPECT_THROW(ShardReader{folder}, Error);
+  const std::string bytes = good.dump();
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    std::string damaged = bytes;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x01);
+    write_file_atomically(folder / "manifest.json", std::string_view(damaged));
+    EXPECT_THROW(ShardReader{folder}, Error) << i;
+  }
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    write_file_atomically(folder / "manifest.json", std::string_view(bytes).substr(0, size));
+    EXPECT_THROW(ShardReader{folder}, Error) << size;
+  }
 }
 
 TEST_F(ShardTest, WrongSamplesAreRefusedByName) {
-  ShardWriter writer(folder, layout, key, 0, 3);
+  ShardWriter writer(folder, layout, key, "0", 3 * sample_bytes);
   const std::vector<std::pair<std::string, std::function<void(FeatureSample&)>>> mistakes = {
       {"global: 44 bytes found, expected 48", [](FeatureSample& s) { s.global.pop_back(); }},
       {"qkv/2 is missing", [](FeatureSample& s) { s.qkv.erase(2); }},
       {"vv/9 found", [](FeatureSample& s) { s.vv[9] = {}; }},
+      {"vv/4: 767 bytes found", [](FeatureSample& s) { s.vv[4].values.pop_back(); }},
+      {"mask: 1088 values found, expected 1089", [](FeatureSample& s) { s.mask.pop_back(); }},
       {"mask: a value above 1", [](FeatureSample& s) { s.mask[5] = 255; }},
       {"without a name", [](FeatureSample& s) { s.image.clear(); }},
       {"zero byte", [](FeatureSample& s) { s.defect = std::string("a\0b", 3); }},
@@ -332,31 +489,61 @@ TEST_F(ShardTest, WrongSamplesAreRefusedByName) {
   }
   writer.append(sample_of(0));  // and goes on
   writer.close();
-  finish_features(folder, layout, key, names(1));
-  EXPECT_THROW(finish_features(folder, layout, key, {sample_of(0).image, sample_of(0).image}), Error);
+  finish(1);
+  EXPECT_THROW(finish_features(folder, layout, key, {sample_of(0).image, sample_of(0).image}, sound_shards()), Error);
   expect_equal(ShardReader(folder).read(0), sample_of(0));
 }
 
-// Guards the prefetcher: the order asked for, whatever the threads; a bad sample throws at its turn and the next ones
-// come.
+// Guards the prefetcher: the batches asked for, in their order, whatever the threads and the memory; a bad batch throws
+// at its turn and the next ones come.
 TEST_F(ShardTest, PrefetcherKeepsTheOrder) {
   write_finished(7);
   const ShardReader reader(folder);
-  std::vector<std::size_t> order;
-  for (std::size_t i = 0; i < 200; ++i) order.push_back(i * i % 7);
-  for (const int threads : {1, 3}) {
-    Prefetcher prefetcher(reader, order, 4, threads);
-    for (const std::size_t index : order) EXPECT_EQ(prefetcher.next().value().image, sample_of(index).image);
-    EXPECT_FALSE(prefetcher.next());
+  std::vector<std::vector<std::size_t>> batches;
+  for (std::size_t i = 0; i < 60; ++i) {
+    batches.emplace_back();
+    for (std::size_t j = 0; j < i % 4; ++j) batches.back().push_back((i * i + j) % 7);
   }
-  Prefetcher stopped_early(reader, order, 2, 2);
+  for (const int threads : {1, 3})
+    for (const std::uint64_t bytes : {std::uint64_t{1}, 5 * sample_bytes, default_prefetch_bytes}) {
+      Prefetcher prefetcher(reader, batches, {.bytes = bytes, .threads = threads});
+      for (const auto& batch : batches) {
+        const FeatureBlock block = prefetcher.next().value();
+        ASSERT_EQ(block.size(), batch.size());
+        for (std::size_t i = 0; i < batch.size(); ++i) expect_equal(block, i, sample_of(batch[i]));
+      }
+      EXPECT_FALSE(prefetcher.next());
+    }
+  Prefetcher stopped_early(reader, batches, {.threads = 2});
   stopped_early.next();
 
-  Prefetcher with_error(reader, {1, 99, 2}, 2, 2);
-  EXPECT_EQ(with_error.next()->image, sample_of(1).image);
+  Prefetcher with_error(reader, {{1}, {99}, {2, 2}}, {.threads = 2});
+  EXPECT_EQ(with_error.next()->samples()[0].image, sample_of(1).image);
   EXPECT_THROW(with_error.next(), Error);
-  EXPECT_EQ(with_error.next()->image, sample_of(2).image);
+  EXPECT_EQ(with_error.next()->samples()[1].image, sample_of(2).image);
   EXPECT_FALSE(with_error.next());
+}
+
+// Guards a reader's memory: batches ahead take no more than was allowed, and a block outlives its prefetcher.
+TEST_F(ShardTest, PrefetcherStaysWithinItsMemory) {
+  write_finished(7);
+  const ShardReader reader(folder);
+  std::atomic<std::size_t> taken{0}, most{0};
+  const Allocate counted = [&](std::size_t bytes) {
+    most = std::max<std::size_t>(most, taken += bytes);
+    const auto memory = allocate_aligned(bytes);
+    return std::shared_ptr<std::byte>(memory.get(), [&taken, bytes, memory](std::byte*) { taken -= bytes; });
+  };
+  std::optional<FeatureBlock> last;
+  {
+    Prefetcher prefetcher(reader, std::vector<std::vector<std::size_t>>(30, {0, 1, 2}),
+                          {.bytes = 7 * sample_bytes, .threads = 2, .allocate = counted});
+    for (std::size_t i = 0; i < 30; ++i) last = prefetcher.next();
+  }
+  EXPECT_LE(most, 5 * 3 * (sample_bytes + 512));  // two ahead, one in use, two kept for the next
+  expect_equal(*last, 2, sample_of(2));
+  last.reset();
+  EXPECT_EQ(taken, 0u);
 }
 
 TEST_F(ShardTest, ManyThreadsRead) {
@@ -365,7 +552,7 @@ TEST_F(ShardTest, ManyThreadsRead) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&] {
-      for (std::size_t i = 0; i < 70; ++i) EXPECT_EQ(reader.read(i % 7).qkv, sample_of(i % 7).qkv);
+      for (std::size_t i = 0; i < 70; ++i) expect_equal(reader.read(i % 7), sample_of(i % 7));
     });
   for (auto& thread : threads) thread.join();
 }
