@@ -51,13 +51,10 @@ Image heat_map_panel(const Image& photo, const std::vector<float>& map, std::spa
 
 std::string to_bytes(const ClassPart& part) {
   const ImageResults& result = part.result;
-  const Json fields = {{"size", result.size},
-                       {"places", part.places},
-                       {"images", result.images},
-                       {"scores", result.scores},
-                       {"labels", result.labels},
-                       {"defects", result.defects},
-                       {"interpretations", result.interpretations}};
+  const Json fields = {{"size", result.size},     {"places", part.places},
+                       {"images", result.images}, {"scores", result.scores},
+                       {"labels", result.labels}, {"defects", result.defects},
+                       {"masked", result.masked}, {"interpretations", result.interpretations}};
   const std::string header = fields.dump();
   std::string bytes;
   bytes.reserve(sizeof(std::uint64_t) + header.size() + result.maps.size() * sizeof(float) + result.masks.size());
@@ -82,6 +79,7 @@ ClassPart class_part_from_bytes(const std::string& bytes) {
     result.scores = header.at("scores").get<std::vector<float>>();
     result.labels = header.at("labels").get<std::vector<std::uint8_t>>();
     result.defects = header.at("defects").get<std::vector<std::string>>();
+    result.masked = header.at("masked").get<std::vector<std::uint8_t>>();
     result.interpretations = header.at("interpretations");
     const std::size_t pixels = part.places.size() * area_of(result.size);
     result.maps = take_bytes<float>(rest, pixels);
@@ -100,6 +98,7 @@ ClassResult empty_class(const std::string& name, std::size_t images, int size, c
   whole.scores.resize(images);
   whole.labels.resize(images);
   whole.defects.resize(images);
+  whole.masked.resize(images);
   const auto side = static_cast<std::size_t>(size);
   if (images > 0) whole.maps = AnomalyMaps(images, side, side, storage);
   return whole;
@@ -115,6 +114,7 @@ void place(ClassResult& whole, const ClassPart& part) {
     whole.scores[at] = from.scores.at(i);
     whole.labels[at] = from.labels.at(i);
     whole.defects[at] = from.defects.at(i);
+    whole.masked[at] = from.masked.at(i);
     if (std::isnan(whole.scores[at]))
       throw Error("metrics: " + whole.images[at], "its score is NaN, expected a number");
     whole.maps.put(at, std::span(from.maps).subspan(i * area, area), std::span(from.masks).subspan(i * area, area),
@@ -139,9 +139,17 @@ std::string reason_of_images(const std::vector<std::uint8_t>& labels) {
   return anomalous == std::ssize(labels) ? "no normal image" : "";
 }
 
-std::string reason_of_pixels(const AnomalyMaps& maps, const std::vector<std::size_t>& images) {
+constexpr const char* without_mask = "without_mask";
+
+std::string reason_of_unmasked(std::size_t unmasked) {
+  return "no mask with a defect: " + std::to_string(unmasked) + " anomalous images have no mask";
+}
+
+// `images`: the masked ones of some, `unmasked` the number of the others.
+std::string reason_of_pixels(const AnomalyMaps& maps, const std::vector<std::size_t>& images, std::size_t unmasked) {
   std::size_t defects = 0;
   for (const std::size_t image : images) defects += maps.defect_pixels(image);
+  if (defects == 0 && unmasked > 0) return reason_of_unmasked(unmasked);
   if (defects == 0) return "no mask with a defect";
   return defects == images.size() * maps.area() ? "no defect-free pixel" : "";
 }
@@ -152,15 +160,21 @@ std::vector<std::size_t> all_images(const ClassResult& result) {
   return images;
 }
 
+std::vector<std::size_t> masked_of(const ClassResult& result, std::vector<std::size_t> images) {
+  std::erase_if(images, [&](std::size_t image) { return result.masked[image] == 0; });
+  return images;
+}
+
 std::vector<Measured> measure(const ClassResult& result, const std::vector<double>& fpr_limits, int threads) {
   const Resamples resamples = draw_resamples(result.labels, result.name);
   const Metrics image = binary_metrics(result.scores, result.labels);
   const std::vector<Metrics> images = resampled_metrics(result.scores, result.labels, resamples);
+  const std::vector<std::size_t> masked = masked_of(result, all_images(result));
   const PixelMetricsResult pixel =
-      pixel_metrics(result.maps, {.fpr_limits = fpr_limits, .threads = threads, .resamples = &resamples});
+      pixel_metrics(result.maps, masked, {.fpr_limits = fpr_limits, .threads = threads, .resamples = &resamples});
   std::vector<Measured> all;
   const std::string image_reason = reason_of_images(result.labels),
-                    pixel_reason = reason_of_pixels(result.maps, all_images(result));
+                    pixel_reason = reason_of_pixels(result.maps, masked, result.images.size() - masked.size());
   const std::pair<const char*, double Metrics::*> members[] = {
       {"auroc", &Metrics::auroc}, {"ap", &Metrics::ap}, {"f1_max", &Metrics::f1_max}};
   for (const auto& [name, member] : members) {
@@ -197,9 +211,10 @@ Json metrics_of_images(const ClassResult& result, const std::vector<std::size_t>
     scores.push_back(result.scores[image]);
     labels.push_back(result.labels[image]);
   }
+  const std::vector<std::size_t> masked = masked_of(result, images);
   const PixelMetrics pixel =
-      pixel_metrics(result.maps, images, {.fpr_limits = fpr_limits, .threads = threads, .resamples = nullptr}).exact;
-  const std::string pixel_reason = reason_of_pixels(result.maps, images);
+      pixel_metrics(result.maps, masked, {.fpr_limits = fpr_limits, .threads = threads, .resamples = nullptr}).exact;
+  const std::string pixel_reason = reason_of_pixels(result.maps, masked, images.size() - masked.size());
   Json values = Json::object();
   add_metric(values, {"image_auroc", binary_metrics(scores, labels).auroc, {}, reason_of_images(labels)});
   add_metric(values, {"pixel_auroc", pixel.metrics.auroc, {}, pixel_reason});
@@ -224,7 +239,7 @@ std::vector<std::string> metrics_in(const Json& classes) {
   std::set<std::string> names;
   for (const auto& [class_name, values] : classes.items())
     for (const auto& [name, value] : values.items())
-      if (name != "images" && !value.is_object()) names.insert(name);
+      if (name != "images" && name != without_mask && !value.is_object()) names.insert(name);
   return {names.begin(), names.end()};
 }
 
@@ -262,6 +277,7 @@ ClassMetrics metrics_of(const ClassResult& result, const std::vector<double>& fp
     add_metric(metrics.values, measured);
     metrics.resamples[measured.name] = measured.resampled;
   }
+  if (const auto unmasked = std::ranges::count(result.masked, 0); unmasked > 0) metrics.values[without_mask] = unmasked;
   return metrics;
 }
 
@@ -284,7 +300,14 @@ Json defect_metrics_of(const ClassResult& result, const Json& of_class, const st
 
 Json mean_over_classes(const Json& classes, const Json& resamples) {
   Json means = {{"intervals", Json::object()}};
-  for (const std::string& name : metrics_in(classes)) add_metric(means, mean_of(name, classes, resamples));
+  std::size_t unmasked = 0;
+  for (const Json& values : classes) unmasked += values.value(without_mask, std::size_t{0});
+  for (const std::string& name : metrics_in(classes)) {
+    Measured mean = mean_of(name, classes, resamples);
+    if (unmasked > 0 && !name.starts_with("image_")) mean.reason = reason_of_unmasked(unmasked);
+    add_metric(means, mean);
+  }
+  if (unmasked > 0) means[without_mask] = unmasked;
   return means;
 }
 

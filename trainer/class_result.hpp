@@ -20,6 +20,7 @@ struct ImageResults {
   std::vector<float> scores;
   std::vector<std::uint8_t> labels;       // 1: anomalous
   std::vector<std::string> defects;       // types; "good" where normal
+  std::vector<std::uint8_t> masked;       // 0: which pixels are anomalous is not known, its mask is all 0
   std::vector<float> maps;                // [N, S, S]
   std::vector<std::uint8_t> masks;        // [N, S, S], 0 or 1
   Json interpretations = Json::object();  // image -> interpretation()
@@ -42,6 +43,7 @@ struct ClassResult {
   std::vector<float> scores;
   std::vector<std::uint8_t> labels;
   std::vector<std::string> defects;
+  std::vector<std::uint8_t> masked;
   AnomalyMaps maps;  // and masks
   Json interpretations = Json::object();
 };
@@ -51,6 +53,7 @@ struct ClassResult {
 ClassResult empty_class(const std::string& name, std::size_t images, int size, const MapsStorage& storage);
 void place(ClassResult& whole, const ClassPart& part);
 
+// Pixel metrics are of the images that are `masked`; "without_mask": how many are not, where there are some.
 struct ClassMetrics {
   // {"image_auroc", ..., "aupro", "images": N, "intervals": {METRIC: [low, high]}}: a metric that is undefined is null,
   // has no interval, and "reasons": {METRIC: "no anomalous image"} says why; without one there are no reasons.

@@ -240,6 +240,20 @@ std::vector<TrialResult> trial_results(const Workspace& workspace, const Plan& p
   return results;
 }
 
+// Pixel metrics that were made of fewer images than the image metrics beside them.
+std::vector<std::string> notes_of_missing_masks(const std::vector<TrialResult>& results) {
+  std::vector<std::string> notes;
+  for (const auto& [trial, result] : results) {
+    if (!result) continue;
+    const Json images = result->metrics.value("without_mask", Json());
+    if (!images.is_number_unsigned() || !percent_of(result->metrics, "pixel_auroc")) continue;
+    const std::string note =
+        "fold " + trial->fold + ": pixel metrics leave out " + images.dump() + " anomalous images that have no mask";
+    if (std::ranges::find(notes, note) == notes.end()) notes.push_back(note);
+  }
+  return notes;
+}
+
 std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<TrialResult>& results) {
   std::vector<ResultTable> tables;
   std::vector<std::string> experiments;
@@ -266,6 +280,8 @@ std::vector<ResultTable> result_tables(const Plan& plan, const std::vector<Trial
     for (ResultTable& table : tables)
       table.notes.push_back("fold " + shared.fold + ": not all that is tested was unseen: " + shared.test + " has " +
                             std::to_string(shared.images) + " of the images of " + shared.train + " (--allow-shared)");
+  for (const std::string& note : notes_of_missing_masks(results))
+    for (ResultTable& table : tables) table.notes.push_back(note);
   return tables;
 }
 

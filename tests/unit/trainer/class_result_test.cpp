@@ -22,6 +22,7 @@ ImageResults separable_images() {
   result.scores = {0.1f, 0.9f};
   result.labels = {0, 1};
   result.defects = {"good", "scratch"};
+  result.masked = {1, 1};
   result.maps = {0.1f, 0.2f, 0.1f, 0.0f, 0.3f, 0.9f, 0.2f, 0.1f};
   result.masks = {0, 0, 0, 0, 0, 1, 0, 0};
   return result;
@@ -77,6 +78,43 @@ TEST(ClassResult, AMetricThatIsUndefinedHasAReason) {
   expect(images, "no normal image", "no defect-free pixel");
 }
 
+// Guards data sets whose defects have labels alone: they count for image metrics, and pixel metrics are those of the
+// other images, or null with the reason.
+TEST(ClassResult, ImagesWithoutAMaskAreLeftOutOfPixelMetrics) {
+  ImageResults images = separable_images();
+  const Json before = metrics_of(class_of(images), limits, 1).values;
+  images.images.push_back("bad/1.png");
+  images.scores.push_back(0.05f);
+  images.labels.push_back(1);
+  images.defects.push_back("dent");
+  images.masked.push_back(0);
+  images.maps.insert(images.maps.end(), {5.0f, 5.0f, 5.0f, 5.0f});
+  images.masks.insert(images.masks.end(), {0, 0, 0, 0});
+  ClassResult result = class_of(images);
+  ClassMetrics metrics = metrics_of(result, limits, 1);
+  EXPECT_EQ(metrics.values.at("without_mask"), 1);
+  EXPECT_EQ(metrics.values.at("image_auroc"), 0.5);
+  for (const char* name : {"pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro"})
+    EXPECT_EQ(metrics.values.at(name), before.at(name)) << name;
+  Json means = mean_over_classes({{"cup", metrics.values}}, {{"cup", metrics.resamples}});
+  EXPECT_EQ(means.at("without_mask"), 1);
+  EXPECT_EQ(means.at("pixel_auroc"), before.at("pixel_auroc"));
+
+  images.masked = {1, 0, 0};
+  images.masks.assign(12, 0);
+  result = class_of(images);
+  metrics = metrics_of(result, limits, 1);
+  means = mean_over_classes({{"cup", metrics.values}}, {{"cup", metrics.resamples}});
+  const Json defects = defect_metrics_of(result, metrics.values, limits, 1);
+  for (const Json& values : {metrics.values, means}) {
+    EXPECT_EQ(values.at("image_auroc"), 0.5);
+    EXPECT_TRUE(values.at("aupro").is_null());
+    EXPECT_EQ(values.at("reasons").at("aupro"), "no mask with a defect: 2 anomalous images have no mask");
+  }
+  EXPECT_EQ(defects.at("dent").at("reasons").at("pixel_auroc"),
+            "no mask with a defect: 1 anomalous images have no mask");
+}
+
 Json defects_of(const ImageResults& images) {
   const ClassResult result = class_of(images);
   return defect_metrics_of(result, metrics_of(result, {0.3}, 1).values, {0.3}, 1);
@@ -93,6 +131,7 @@ TEST(ClassResult, HasMetricsOfEachTypeOfDefect) {
   images.scores.push_back(0.05f);
   images.labels.push_back(1);
   images.defects.push_back("dent");
+  images.masked.push_back(1);
   images.maps.insert(images.maps.end(), {0.0f, 0.0f, 0.0f, 0.0f});
   images.masks.insert(images.masks.end(), {0, 0, 0, 0});
   const Json defects = defects_of(images);
@@ -169,6 +208,7 @@ TEST(ClassResult, PartsPutTogetherAreTheWhole) {
     part.result.scores = {expected.scores[at]};
     part.result.labels = {expected.labels[at]};
     part.result.defects = {expected.defects[at]};
+    part.result.masked = {expected.masked[at]};
     part.result.maps.assign(expected.maps.begin() + static_cast<std::ptrdiff_t>(4 * at),
                             expected.maps.begin() + static_cast<std::ptrdiff_t>(4 * at + 4));
     part.result.masks.assign(expected.masks.begin() + static_cast<std::ptrdiff_t>(4 * at),
