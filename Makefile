@@ -1,6 +1,6 @@
 # What a newcomer types. The work is done by tools/ and CMake (CMakePresets.json).
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test chaos chaos-slurm chaos-many chaos-ranks bench-scheduler fuzz-http fuzz-workspace format format-check tidy precommit asan asan-rooms tsan clean
+.PHONY: help setup build install demo test chaos chaos-slurm chaos-many chaos-ranks chaos-features bench-scheduler fuzz-http fuzz-workspace format format-check tidy precommit asan asan-rooms tsan clean
 
 help:
 	@echo "make demo          install what is missing, build, and run both folds on generated data (under 2 minutes when built)"
@@ -17,6 +17,7 @@ help:
 	@echo "make chaos-slurm   the same on a Slurm cluster of virtual nodes whose files lag by LAG=60 s and whose clocks are CLOCKS=300 s off"
 	@echo "make chaos-many    100 experiments of 50 stages, handed over, cancelled and retried by 10 processes at once (7 minutes)"
 	@echo "make chaos-ranks   kill -9 of single random ranks of trainings, KILLS=1000 times (35 minutes); SEED=N for another run"
+	@echo "make chaos-features  kill -9 of ranks that build a feature cache, KILLS=100 times (4 minutes); SEED=N for another run"
 	@echo "make bench-scheduler  the coordinator with 100,000 stages, 10,000 trials, 10,000 workers (3 minutes)"
 	@echo "make fuzz-http     malformed requests against filo serve under ASan and UBSan, for SECONDS=600; SEED=N for others"
 	@echo "make fuzz-workspace  one file of a live workspace made bad at a time, for SECONDS=600"
@@ -108,6 +109,11 @@ chaos-ranks: build
 	@tools/setup test
 	@ctest --test-dir build -R '^integration.demo$$' --no-tests=error
 	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo FILO_WORKER=$(CURDIR)/build/bin/filo-worker FILO_SCRATCH=$(CURDIR)/build/tests/integration .deps/venv/bin/python tests/chaos/ranks.py $(or $(KILLS),1000) $(or $(SEED),1)
+
+chaos-features: build
+	@tools/setup test
+	@ctest --test-dir build -R '^integration.demo$$' --no-tests=error
+	@FILO_SOURCE_DIR=$(CURDIR) FILO=$(CURDIR)/build/bin/filo FILO_WORKER=$(CURDIR)/build/bin/filo-worker FILO_SCRATCH=$(CURDIR)/build/tests/integration .deps/venv/bin/python tests/chaos/features.py $(or $(KILLS),100) $(or $(SEED),1)
 
 bench-scheduler: build
 	@build/bin/filo bench scheduler --json

@@ -12,6 +12,7 @@
 #include "base/log.hpp"
 #include "base/signals.hpp"
 #include "cluster/session.hpp"
+#include "data/shards/cache_care.hpp"
 #include "trainer/device.hpp"
 #include "workspace/server_file.hpp"
 #include "workspace/spec.hpp"
@@ -135,6 +136,19 @@ bool is_done_already(const Stage& stage) {
 // The watchdog has told of a rank that does not answer by then, and knows more than NCCL does.
 constexpr double nccl_waits_longer_s = 4;
 
+// A shard that is damaged is set aside, and its features stage no longer done: it makes the shard anew, after which
+// this stage goes on. By whichever rank has met it; returns what it tells.
+std::string hand_back(const Stage& stage, const ShardDamage& damage) {
+  const fs::path shard = damage.shard();
+  const std::string key = shard.parent_path().filename().string();
+  if (set_aside_if_named(shard)) stage.workspace().withdraw_result(key);
+  const std::string message = std::string(damage.what()) + "; the shard was set aside, features stage " + key +
+                              " makes it anew (by hand: filo features repair " + key + "), and then this stage goes on";
+  EventLog(stage.workspace().events_file(stage.key(), stage.arguments().attempt))
+      .write("damaged", {{"features", key}, {"shard", shard.filename().string()}, {"message", message}});
+  return message;
+}
+
 int run_attempt(const StageArguments& arguments, const std::string& kind, void (*body)(Stage&), Watchdog& watchdog) {
   Device device = open_device(arguments.threads);
   Stage stage(arguments, kind, device, watchdog);
@@ -153,6 +167,8 @@ int run_attempt(const StageArguments& arguments, const std::string& kind, void (
   } catch (const StoppedEarly& stop) {
     if (stage.is_root()) log_info(stop.what());
     return static_cast<int>(stop.exit_code());
+  } catch (const ShardDamage& damage) {
+    throw StoppedEarly(to_string(stage.kind()) + ": " + hand_back(stage, damage));
   } catch (const std::exception& error) {
     stage.events().write("failed", {{"message", error.what()}});
     throw;

@@ -94,6 +94,13 @@ std::optional<StageResult> Workspace::result(const std::string& key, StageKind k
   return result;
 }
 
+void Workspace::withdraw_result(const std::string& key) const {
+  std::error_code error;
+  if (!fs::exists(result_file(key), error)) return;
+  retry(key);
+  remove_file_durably(result_file(key));
+}
+
 void Workspace::write_claim(const std::string& key, int attempt, const Json& claim) const {
   write_json(claim_file(key, attempt), claim);
 }

@@ -79,6 +79,10 @@ class Workspace : public WorkspaceLayout {
   // one than the newest: where files appear late, an attempt is given up whose result is there all the same.
   std::optional<StageResult> result(const std::string& key, StageKind kind) const;
 
+  // The stage is to be done again, because something is wrong with what it made: its result and its attempts so far no
+  // longer count. Nothing happens where it has no result.
+  void withdraw_result(const std::string& key) const;
+
   // claim.json: who runs the attempt (workspace/claim.hpp).
   void write_claim(const std::string& key, int attempt, const Json& claim) const;
   std::optional<Json> claim(const std::string& key, int attempt) const;  // unset: none, or unreadable

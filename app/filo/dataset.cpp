@@ -1,13 +1,12 @@
 #include "data/datasets/dataset.hpp"
 
-#include <unistd.h>
-
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <memory>
 
 #include "app/filo/commands.hpp"
+#include "app/filo/terminal_progress.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "data/generate/generate.hpp"
 #include "workspace/workspace.hpp"
@@ -15,15 +14,6 @@
 namespace filo {
 
 namespace {
-
-// A line that counts up, on a terminal only.
-Progress terminal_progress(const std::string& what) {
-  if (isatty(STDERR_FILENO) == 0) return nullptr;
-  return [what](std::size_t done, std::size_t total) {
-    if (done != total && done % 16 != 0) return;
-    std::fprintf(stderr, "\r%s %zu / %zu%s", what.c_str(), done, total, done == total ? "\n" : "");
-  };
-}
 
 Json summary(const Dataset& dataset) {
   Json json = to_json(dataset);

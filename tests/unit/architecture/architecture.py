@@ -52,7 +52,7 @@ BELOW = {
     "app": {"base"},
 }
 CONTROL_PLANE = BELOW["service"] | {"service", "bench", "app"}
-BELOW["app/filo"] = CONTROL_PLANE | {"data", "data/datasets", "data/generate", "data/images"}
+BELOW["app/filo"] = CONTROL_PLANE | {"data", "data/datasets", "data/generate", "data/images", "data/shards"}
 BELOW["app/worker"] = BELOW["trainer"] | {"trainer", "app", "model/systems/filo_release"}  # that one: import-checkpoint
 FOLDERS = sorted({room.split("/")[0] for room in BELOW})
 

@@ -1,0 +1,187 @@
+"""Feature caches where something goes wrong: `features.py NAME` runs the check of that name. They start from what the demo left
+(FILO_SCRATCH/demo-home), in folders of their own, and compare with the cache that nobody disturbed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+
+import stages
+from demo import EXPERIMENT, FILO, HOME, SCRATCH, check, new_home, outcome
+from stages import UNDISTURBED, Lab
+
+SMALL = ("--shard-size", "400K")  # some samples of the demo each
+
+
+def manifest_of(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def content(folder):
+    """{image: {tensor: array}}, as h5py reads it; also what the manifest says of each image."""
+    manifest, found = manifest_of(folder), {}
+    for sample in manifest["samples"]:
+        with h5py.File(folder / manifest["shards"][sample["shard"]]["file"]) as shard:
+            found[sample["image"]] = {name: shard[name][sample["row"]] for name in manifest["tensors"]}
+            found[sample["image"]]["says"] = {key: sample.get(key) for key in ("class", "label", "split", "defect", "masked")}
+    return found
+
+
+def check_same_content(folder, expected):
+    """Bit for bit."""
+    found = content(folder)
+    check(list(found) == list(expected), "other images, or in another order")
+    for image, tensors in expected.items():
+        check(list(found[image]) == list(tensors), f"{image} has {list(found[image])}")
+        for name, value in tensors.items():
+            check(np.array_equal(found[image][name], value) if name != "says" else found[image][name] == value, f"{image}: {name} differs")
+
+
+def damage(folder, number=0):
+    """Flips a byte of a map of the manifest's sample of that number; returns the shard."""
+    manifest = manifest_of(folder)
+    sample = manifest["samples"][number]
+    shard = folder / manifest["shards"][sample["shard"]]["file"]
+    with open(shard, "r+b") as file:
+        file.seek(sample["offsets"][manifest["tensors"].index("qkv/6")] + 100)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 4]))
+    return shard, sample["image"]
+
+
+class Building(Lab):
+    """A features stage, with nothing built yet."""
+
+    def __init__(self, name):
+        super().__init__(name, "features")
+        self.cache = self.workspace / "features" / self.key
+
+    def start(self, **options):
+        return super().start(options=SMALL, **options)
+
+
+def filo(home, *arguments, code=0):
+    done = subprocess.run([FILO, *arguments, "--workspace", "demo/workspace"], cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    check(done.returncode == code, f"filo {' '.join(arguments)} ended with {done.returncode}, expected {code}:\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def whole_workspace(name):
+    """A home with a copy of all that the demo's workspace has."""
+    home = new_home(name)
+    shutil.rmtree(home / "demo/workspace")
+    shutil.copytree(UNDISTURBED, home / "demo/workspace")
+    return home, home / "demo/workspace"
+
+
+def a_build_is_the_same_on_any_number_of_ranks():
+    """Guards shards of any size made by any number of ranks: one has the samples of another, and every shard opens in HDF5's own tools."""
+    for ranks in (1, 3):
+        lab = Building(f"built-by-{ranks}")
+        lab.run(ranks=ranks)
+        shards = manifest_of(lab.cache)["shards"]
+        check(len(shards) > 4, f"shards: {shards}")
+        check(not list(lab.cache.glob(".*")), "what was half written is still there")
+        check_same_content(lab.cache, content(UNDISTURBED / "features" / lab.key))
+        progress = lab.events("progress")
+        check(progress[-1]["done"] == progress[-1]["total"] and progress[-1]["images_per_s"] > 0, f"told: {progress[-1]}")
+        for shard in shards:
+            for tool in (["h5ls", "-r"], ["h5dump", "-H"]):
+                done = subprocess.run([*tool, lab.cache / shard["file"]], capture_output=True, text=True)
+                check(done.returncode == 0 and "qkv" in done.stdout, f"{tool} says of {shard['file']}: {done.stderr}")
+
+
+def a_build_that_was_disturbed_goes_on():
+    """Guards kill -9, a damaged shard and a stop: what is whole stays, what is not is made again, by any number of ranks."""
+    lab = Building("disturbed")
+    process = lab.start()
+    lab.wait_for("progress", 2, process)
+    for rank in lab.ranks(process).values():
+        os.kill(rank, signal.SIGKILL)
+    process.wait(timeout=60)
+    whole = sorted(path.name for path in lab.cache.glob("shard-*.h5"))
+    check(whole and list(lab.cache.glob(".shard*")), f"nothing was whole, or nothing half written: {whole}")
+    with open(lab.cache / whole[0], "r+b") as file:
+        file.seek((lab.cache / whole[0]).stat().st_size // 2)
+        file.write(b"damage")
+    process = lab.start(ranks=3)
+    lab.wait_for("progress", 1, process)
+    lab.stop_rank(process, 1)
+    told = lab.finish(process, 75)
+    check("set aside, its images are encoded again" in told and whole[0] in told, told)
+    lab.run(ranks=1)
+    check((lab.cache / (whole[0] + ".damaged")).exists() and not (lab.cache / whole[0]).exists(), "the damaged shard was not set aside")
+    check(whole[-1] in [shard["file"] for shard in manifest_of(lab.cache)["shards"]], "what was whole was made again")
+    check_same_content(lab.cache, content(UNDISTURBED / "features" / lab.key))
+
+
+def of_two_builders_the_later_one_goes_on():
+    """Guards two jobs for one cache, started by hand: the first one ends and says why, the cache is whole and built once."""
+    lab = Building("two-builders")
+    first = lab.start()
+    lab.wait_for("progress", 1, first)
+    log = lab.log
+    second = lab.start()
+    code = first.wait(timeout=120)
+    check(code == 1 and "superseded by attempt 2" in log.read_text(), f"the first ended with {code}: {log.read_text()}")
+    lab.finish(second)
+    check_same_content(lab.cache, content(UNDISTURBED / "features" / lab.key))
+    samples = 0
+    for shard in lab.cache.glob("shard-*.h5"):
+        with h5py.File(shard) as file:
+            samples += len(file["label"])
+    check(samples <= len(manifest_of(lab.cache)["samples"]) + 8, f"{samples} samples were made")
+
+
+def a_damaged_shard_is_made_anew_and_its_reader_goes_on():
+    """Guards damage that a training meets: the run sets the shard aside, makes it anew in its own stage and trains on, to the same numbers;
+    and the same by hand, with filo features."""
+    home, workspace = whole_workspace("damaged-home")
+    train, spec = next((key, spec) for key, (spec, _) in stages.stages(workspace).items() if spec["kind"] == "train")
+    features = spec["inputs"]["features"]
+    expected = outcome(workspace)
+    cache = workspace / "features" / features
+    for key, (_, result) in stages.stages(workspace).items():
+        if key == train or train in json.dumps(result or {}):
+            shutil.rmtree(workspace / "stages" / key)
+    shard, image = damage(cache, 3)
+    process = subprocess.run([FILO, "run", EXPERIMENT, "--workspace", "demo/workspace"], cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    check(process.returncode == 0, f"filo run ended with {process.returncode}:\n{process.stdout}{process.stderr}")
+    end = json.loads((workspace / "stages" / train / "attempts/1/end.json").read_text())
+    check(end["outcome"] == "stopped" and image in end["reason"] and "was set aside" in end["reason"], f"the end: {end}")
+    check(shard.with_name(shard.name + ".damaged").exists(), "the shard was not set aside")
+    check(outcome(workspace) == expected, "other numbers")
+    check_same_content(cache, content(UNDISTURBED / "features" / features))
+
+    check("every byte is as it was written" in filo(home, "features", "verify", features), "verify finds something")
+    listed = filo(home, "features", "list")
+    check(features in listed and "1 set aside" in listed and "demo" in listed, listed)
+    shard, image = damage(cache, 5)
+    told = filo(home, "features", "verify", features, code=1)
+    check(shard.name in told and image in told and "qkv/6" in told and "filo features repair" in told, told)
+    told = filo(home, "features", "repair", features[:6])
+    check(f"set aside: {shard.name}" in told, told)
+    check_same_content(cache, content(UNDISTURBED / "features" / features))
+    check("there is nothing to repair" in filo(home, "features", "repair", features), "repair finds something")
+    (cache / "manifest.json").write_text("{}")
+    filo(home, "features", "repair", features)
+    check_same_content(cache, content(UNDISTURBED / "features" / features))
+
+    told = filo(home, "features", "gc", code=2)
+    check("expected --yes" in told, told)
+    shutil.rmtree(workspace / "experiments")
+    told = json.loads(filo(home, "features", "gc", "--json"))
+    check(features in told["caches"] and not told["removed"] and cache.exists(), f"gc says {told}")
+    filo(home, "features", "gc", "--yes")
+    check(not cache.exists() and not (workspace / "stages" / features / "result.json").exists(), "the cache is still there")
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
