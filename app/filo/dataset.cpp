@@ -24,14 +24,20 @@ Json summary(const Dataset& dataset) {
 void print_summary(const Dataset& dataset) {
   std::printf("%s: %zu images, layout %s, digest %.12s\n  in %s\n", dataset.name.c_str(), dataset.images.size(),
               to_string(dataset.format).c_str(), dataset.digest.c_str(), dataset.root.c_str());
-  for (const auto& [name, counts] : dataset.classes)
+  int anomalous = 0, unmasked = 0;
+  for (const auto& [name, counts] : dataset.classes) {
     std::printf("  %-24s train %5d   test %5d   anomalous %5d\n", name.c_str(), counts.train, counts.test,
                 counts.anomalous);
+    anomalous += counts.anomalous;
+    unmasked += counts.unmasked;
+  }
+  if (unmasked > 0)
+    std::printf("  %d of %d anomalous images have no mask: they count for image metrics only\n", unmasked, anomalous);
 }
 
 Command define_add(CLI::App& command) {
   struct Options {
-    std::string path, name, format = "auto";
+    std::string path, name, format = "auto", masks = "auto";
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
@@ -42,12 +48,19 @@ Command define_add(CLI::App& command) {
                   "Layout: auto, mvtec (CLASS/train|test|ground_truth), visa (split_csv/1cls.csv),\n"
                   "meta (meta.json), folder (CLASS/good, CLASS/DEFECT, masks/)")
       ->capture_default_str();
+  command
+      .add_option("--masks", options->masks,
+                  "Which anomalous images need a mask: required (all), optional (none), none (none,\n"
+                  "and those that are there are passed over), auto (all where any has one).\n"
+                  "Those without count for image metrics only")
+      ->capture_default_str();
   const auto workspace = workspace_option(command);
   command.add_flag("--json", options->json, "Print the result as JSON");
   return [options, workspace] {
     const bool makes_workspace = !std::filesystem::exists(*workspace);
-    const AddedDataset added = add_dataset(*workspace, options->name, options->path,
-                                           dataset_format_from(options->format), terminal_progress("reading"));
+    const ScanOptions scan = {.format = dataset_format_from(options->format), .masks = mask_rule_from(options->masks)};
+    const AddedDataset added =
+        add_dataset(*workspace, options->name, options->path, scan, terminal_progress("reading"));
     if (options->json) {
       Json json = summary(added.dataset);
       json["existed"] = added.existed;

@@ -1,6 +1,7 @@
 #include "data/datasets/dataset.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <mutex>
 #include <set>
 #include <tuple>
@@ -34,10 +35,38 @@ std::string joined(const std::vector<std::string>& parts) {
   return text.empty() ? "none" : text;
 }
 
-std::string describe(const std::vector<DatasetProblem>& problems) {
+constexpr std::size_t most_told = 3;  // of one kind
+
+// The problem's kind; where it names none, its reason without numbers and what stands in quotes.
+std::string kind_of(const DatasetProblem& problem) {
+  if (!problem.kind.empty()) return problem.kind;
+  std::string kind;
+  bool quoted = false;
+  for (const char c : problem.reason) {
+    if (c == '\'' && (quoted || kind.ends_with(' '))) quoted = !quoted;
+    const bool particular = quoted || std::isdigit(static_cast<unsigned char>(c)) != 0;
+    if (!particular || !kind.ends_with("...")) kind += particular ? "..." : std::string(1, c);
+  }
+  return kind;
+}
+
+std::string describe(const std::vector<DatasetProblem>& problems, const std::string& advice) {
+  std::vector<std::pair<std::string, std::vector<const DatasetProblem*>>> kinds;  // in the order of their first problem
+  std::map<std::string, std::size_t> place;
+  for (const DatasetProblem& problem : problems) {
+    const auto [found, is_new] = place.emplace(kind_of(problem), kinds.size());
+    if (is_new) kinds.push_back({found->first, {}});
+    kinds[found->second].second.push_back(&problem);
+  }
   std::string text = std::to_string(problems.size()) + (problems.size() == 1 ? " problem" : " problems");
-  for (const DatasetProblem& problem : problems) text += "\n  " + problem.path + ": " + problem.reason;
-  return text;
+  for (const auto& [kind, alike] : kinds) {
+    const bool many = alike.size() > most_told;
+    if (many) text += "\n  " + std::to_string(alike.size()) + " times: " + kind;
+    for (std::size_t i = 0; i < std::min(alike.size(), most_told); ++i)
+      text += (many ? "\n    " : "\n  ") + alike[i]->path + ": " + alike[i]->reason;
+    if (many) text += "\n    and " + std::to_string(alike.size() - most_told) + " more";
+  }
+  return advice.empty() ? text : text + "\n" + advice;
 }
 
 // The reason alone: "image: FILE: reason" is known to be about FILE.
@@ -54,7 +83,7 @@ class ProblemCollector {
  public:
   void add(std::size_t order, const std::string& path, const std::string& reason) {
     const std::lock_guard lock(mutex_);
-    problems_.emplace_back(order, DatasetProblem{path, reason});
+    problems_.emplace_back(order, DatasetProblem{path, reason, ""});
   }
   std::vector<DatasetProblem> take() {
     std::stable_sort(problems_.begin(), problems_.end(),
@@ -109,6 +138,7 @@ std::map<std::string, ClassCounts> count_classes(const std::vector<DatasetImage>
     ClassCounts& counts = classes[image.class_name];
     ++(image.split == "train" ? counts.train : counts.test);
     counts.anomalous += image.label;
+    counts.unmasked += image.label == 1 && !image.mask ? 1 : 0;
   }
   return classes;
 }
@@ -157,10 +187,48 @@ std::string to_string(DatasetFormat format) {
   return "";
 }
 
-DatasetError::DatasetError(const std::string& where, std::vector<DatasetProblem> problems, ExitCode exit_code)
-    : Error(where, describe(problems), exit_code), problems_(std::move(problems)) {}
+MaskRule mask_rule_from(const std::string& name) {
+  static const std::map<std::string, MaskRule> rules = {{"auto", MaskRule::automatic},
+                                                        {"required", MaskRule::required},
+                                                        {"optional", MaskRule::optional},
+                                                        {"none", MaskRule::none}};
+  const auto found = rules.find(name);
+  if (found == rules.end())
+    throw UsageError("dataset: masks", "is '" + name + "', expected auto, required, optional or none");
+  return found->second;
+}
 
-Dataset scan_dataset(const fs::path& root, DatasetFormat format, const Progress& progress) {
+DatasetError::DatasetError(const std::string& where, std::vector<DatasetProblem> problems, ExitCode exit_code,
+                           const std::string& advice)
+    : Error(where, describe(problems, advice), exit_code), problems_(std::move(problems)) {}
+
+namespace {
+
+dataset_layouts::Listing list_images(const fs::path& root, DatasetFormat format, MaskRule masks) {
+  const bool with_masks = masks != MaskRule::none;
+  switch (format) {
+    case DatasetFormat::mvtec:
+      return dataset_layouts::list_mvtec(root, with_masks);
+    case DatasetFormat::visa:
+      return dataset_layouts::list_visa(root, with_masks);
+    case DatasetFormat::meta:
+      return dataset_layouts::list_meta(root, with_masks);
+    default:
+      return dataset_layouts::list_folder(root, with_masks);
+  }
+}
+
+constexpr const char* advice_on_masks =
+    "with --masks optional, anomalous images without a mask are added too and count for image metrics only";
+
+bool masks_are_required(MaskRule rule, const std::vector<DatasetImage>& images) {
+  if (rule != MaskRule::automatic) return rule == MaskRule::required;
+  return std::any_of(images.begin(), images.end(), [](const DatasetImage& image) { return image.mask.has_value(); });
+}
+
+}  // namespace
+
+Dataset scan_dataset(const fs::path& root, const ScanOptions& options, const Progress& progress) {
   const std::string where = "dataset: " + printable(root.string());
   if (!fs::is_directory(root))
     throw UsageError(where, (fs::exists(root) ? "is not a folder" : "found no such folder") +
@@ -171,26 +239,14 @@ Dataset scan_dataset(const fs::path& root, DatasetFormat format, const Progress&
   if (!is_utf8(dataset.root))
     throw UsageError("dataset: " + printable(dataset.root),
                      "the path is not valid UTF-8, expected one that is: rename the folder");
-  dataset.format = format == DatasetFormat::automatic ? dataset_layouts::detect(absolute) : format;
+  dataset.format = options.format == DatasetFormat::automatic ? dataset_layouts::detect(absolute) : options.format;
 
-  dataset_layouts::Listing listing;
-  switch (dataset.format) {
-    case DatasetFormat::mvtec:
-      listing = dataset_layouts::list_mvtec(absolute);
-      break;
-    case DatasetFormat::visa:
-      listing = dataset_layouts::list_visa(absolute);
-      break;
-    case DatasetFormat::meta:
-      listing = dataset_layouts::list_meta(absolute);
-      break;
-    default:
-      listing = dataset_layouts::list_folder(absolute);
-      break;
-  }
+  dataset_layouts::Listing listing = list_images(absolute, dataset.format, options.masks);
   dataset.images = std::move(listing.images);
   sort_images(&dataset.images);
   std::vector<DatasetProblem> problems = std::move(listing.problems);
+  const bool masks_are_missing = !listing.missing_masks.empty() && masks_are_required(options.masks, dataset.images);
+  if (masks_are_missing) problems.insert(problems.end(), listing.missing_masks.begin(), listing.missing_masks.end());
   std::set<std::string> paths;
   for (const DatasetImage& image : dataset.images)
     if (!paths.insert(fs::path(image.path).lexically_normal().generic_string()).second)
@@ -204,7 +260,8 @@ Dataset scan_dataset(const fs::path& root, DatasetFormat format, const Progress&
   if (dataset.images.empty() && problems.empty())
     problems.push_back({root.string(), "holds no images in the layout '" + to_string(dataset.format) + "', expected " +
                                            shape_of(dataset.format)});
-  if (!problems.empty()) throw DatasetError(where, std::move(problems));
+  if (!problems.empty())
+    throw DatasetError(where, std::move(problems), ExitCode::usage, masks_are_missing ? advice_on_masks : "");
   dataset.classes = count_classes(dataset.images);
   dataset.digest = dataset_digest(dataset.images);
   return dataset;
@@ -228,8 +285,10 @@ Json to_json(const Dataset& dataset) {
                {"format", to_string(dataset.format)},
                {"digest", dataset.digest}};
   json["classes"] = Json::object();
-  for (const auto& [name, counts] : dataset.classes)
+  for (const auto& [name, counts] : dataset.classes) {
     json["classes"][name] = {{"train", counts.train}, {"test", counts.test}, {"anomalous", counts.anomalous}};
+    if (counts.unmasked > 0) json["classes"][name]["unmasked"] = counts.unmasked;
+  }
   json["images"] = Json::array();
   for (const DatasetImage& image : dataset.images)
     json["images"].push_back({{"path", image.path},
@@ -298,7 +357,6 @@ DatasetImage image_from_json(const Json& json, const std::string& where) {
   if (!dataset_layouts::path_fault(image.path).empty()) keys.fail("path", "a path below the root");
   if (image.mask && !dataset_layouts::path_fault(*image.mask).empty()) keys.fail("mask", "a path below the root");
   if (image.split != "train" && image.split != "test") keys.fail("split", "train or test");
-  if (image.label == 1 && !image.mask) keys.fail("mask", "the path of an anomalous image's mask");
   if (image.mask.has_value() != image.mask_sha256.has_value())
     keys.fail("mask_sha256", "a checksum where there is a mask");
   return image;
@@ -325,10 +383,10 @@ Dataset dataset_from_json(const Json& json, const std::string& where) {
   return dataset;
 }
 
-AddedDataset add_dataset(const fs::path& workspace, const std::string& name, const fs::path& root, DatasetFormat format,
-                         const Progress& progress) {
+AddedDataset add_dataset(const fs::path& workspace, const std::string& name, const fs::path& root,
+                         const ScanOptions& options, const Progress& progress) {
   check_name(name);
-  AddedDataset added{scan_dataset(root, format, progress), false};
+  AddedDataset added{scan_dataset(root, options, progress), false};
   added.dataset.name = name;
   const fs::path file = WorkspaceLayout(workspace).dataset_file(name);
   std::error_code error;

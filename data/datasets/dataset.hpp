@@ -8,7 +8,7 @@
 //   memories);
 //           masks in CLASS/masks/DEFECT/ or masks/CLASS/DEFECT/, named NAME.* or NAME_mask.*
 // Images are *.png, *.jpg, *.jpeg, *.bmp in any case; hidden files, Thumbs.db and desktop.ini are passed over.
-// Every anomalous image needs a mask of the image's size (after its EXIF orientation).
+// A mask is as large as its image (after its EXIF orientation). Which anomalous images need one: MaskRule.
 #pragma once
 
 #include <cstddef>
@@ -30,9 +30,20 @@ enum class DatasetFormat { automatic, mvtec, visa, meta, folder };
 DatasetFormat dataset_format_from(const std::string& name);
 std::string to_string(DatasetFormat format);
 
+// Which anomalous images need a mask.
+enum class MaskRule {
+  automatic,  // all where any of the data set has one, else none
+  required,   // all
+  optional,   // none; those that are there are used
+  none        // none; those that are there are passed over
+};
+
+// "auto", "required", ...; throws UsageError that lists the names.
+MaskRule mask_rule_from(const std::string& name);
+
 struct DatasetImage {
   std::string path;                 // relative to the root, '/' between folders
-  std::optional<std::string> mask;  // relative to the root
+  std::optional<std::string> mask;  // relative to the root; a normal image has none, an anomalous one may
   std::string class_name;
   std::string split;  // "train" or "test"
   int label = 0;      // 1: anomalous
@@ -47,6 +58,7 @@ struct ClassCounts {
   int train = 0;
   int test = 0;
   int anomalous = 0;  // in either split
+  int unmasked = 0;   // of the anomalous: those without a mask
 };
 
 struct Dataset {
@@ -61,23 +73,31 @@ struct Dataset {
 struct DatasetProblem {
   std::string path;  // of the file, or "FILE:LINE" / "FILE: key" inside a listing
   std::string reason;
+  std::string kind = "";  // the reason without names of files; "": the reason has none
 };
 
-// All that is wrong with a folder, one line each after the first.
+// All that is wrong with a folder. The message has a line for each problem; of more than three of one kind it has their
+// number and the first three. `advice`, where there is any, is its last line.
 class DatasetError : public Error {
  public:
-  DatasetError(const std::string& where, std::vector<DatasetProblem> problems, ExitCode exit_code = ExitCode::usage);
+  DatasetError(const std::string& where, std::vector<DatasetProblem> problems, ExitCode exit_code = ExitCode::usage,
+               const std::string& advice = "");
   const std::vector<DatasetProblem>& problems() const { return problems_; }
 
  private:
   std::vector<DatasetProblem> problems_;
 };
 
+struct ScanOptions {
+  DatasetFormat format = DatasetFormat::automatic;
+  MaskRule masks = MaskRule::automatic;
+};
+
 // Reads the folder, the headers of all images and masks, and hashes every file, on a few threads.
 // "auto" takes the first of meta (meta.json is there), visa, mvtec, folder that fits. The result has no name.
 // Throws DatasetError with every problem at once: missing image or mask, unreadable header, mask of another size, empty
 // class, a line of the listing that cannot be understood, an image listed twice, a path that leads outside the root.
-Dataset scan_dataset(const std::filesystem::path& root, DatasetFormat format, const Progress& progress = nullptr);
+Dataset scan_dataset(const std::filesystem::path& root, const ScanOptions& options, const Progress& progress = nullptr);
 
 // SHA-256 over the canonical JSON of (path, class, split, label, sha256, mask's sha256) of all images: independent of
 // the data set's root and name and of the masks' paths.
@@ -97,7 +117,8 @@ struct AddedDataset {
 // where the folder has moved; other content under the same name is refused (UsageError). Names: letters, digits and ._-
 // .
 AddedDataset add_dataset(const std::filesystem::path& workspace, const std::string& name,
-                         const std::filesystem::path& root, DatasetFormat format, const Progress& progress = nullptr);
+                         const std::filesystem::path& root, const ScanOptions& options,
+                         const Progress& progress = nullptr);
 
 // Throws UsageError when there is none of this name (naming those there are), Error when its file is broken.
 Dataset load_dataset(const std::filesystem::path& workspace, const std::string& name);

@@ -55,9 +55,10 @@ std::string below_root(const fs::path& path, const fs::path& root) {
 // A layout's walk: the images of one folder, appended with the given class, split and defect.
 class Walk {
  public:
-  explicit Walk(const fs::path& root) : root_(root) {}
+  Walk(const fs::path& root, bool with_masks) : root_(root), with_masks_(with_masks) {}
 
-  // Returns how many files there were, wrong ones too.
+  // Returns how many files there were, wrong ones too. `find_mask` gives an image's mask, and nothing after noting with
+  // mask_is_missing() where it was expected.
   template <typename FindMask>
   std::size_t add_images(const fs::path& folder, const std::string& class_name, const std::string& split,
                          const std::string& defect, const FindMask& find_mask) {
@@ -78,19 +79,24 @@ class Walk {
         image.split = split;
         image.defect = defect;
         image.label = defect == "good" ? 0 : 1;
-        if (image.label == 1) image.mask = find_mask(path);
-        if (image.label == 0 || image.mask) listing.images.push_back(image);
+        if (image.label == 1 && with_masks_) image.mask = find_mask(path);
+        listing.images.push_back(image);
       }
     }
     return count;
   }
 
-  void problem(const std::string& path, const std::string& reason) { listing.problems.push_back({path, reason}); }
+  void problem(const std::string& path, const std::string& reason) { listing.problems.push_back({path, reason, ""}); }
+  void mask_is_missing(const fs::path& image, const std::string& expected) {
+    listing.missing_masks.push_back(
+        {below_root(image, root_), "its mask is missing, expected " + expected, "the mask of a defect is missing"});
+  }
 
   Listing listing;
 
  private:
   fs::path root_;
+  bool with_masks_;
 };
 
 }  // namespace
@@ -110,31 +116,32 @@ DatasetFormat detect(const fs::path& root) {
   if (fs::is_regular_file(root / "meta.json")) return DatasetFormat::meta;
   if (fs::is_regular_file(root / "split_csv" / "1cls.csv")) return DatasetFormat::visa;
   for (const fs::path& folder : folders_in(root))
-    if (fs::is_directory(folder / "test") && fs::is_directory(folder / "train" / "good")) return DatasetFormat::mvtec;
+    if (fs::is_directory(folder / "test" / "good") || fs::is_directory(folder / "train" / "good"))
+      return DatasetFormat::mvtec;
   return DatasetFormat::folder;
 }
 
-Listing list_mvtec(const fs::path& root) {
-  Walk walk(root);
+Listing list_mvtec(const fs::path& root, bool with_masks) {
+  Walk walk(root, with_masks);
   for (const fs::path& folder : folders_in(root)) {
     if (!fs::is_directory(folder / "train") && !fs::is_directory(folder / "test")) continue;
     const std::string class_name = folder.filename().string();
     std::set<std::string> used_masks;
     const auto no_mask = [](const fs::path&) { return std::optional<std::string>(); };
-    walk.add_images(folder / "train" / "good", class_name, "train", "good", no_mask);
-    std::size_t tests = 0;
+    std::size_t images = walk.add_images(folder / "train" / "good", class_name, "train", "good", no_mask);
     for (const fs::path& defect_folder : folders_in(folder / "test")) {
       const std::string defect = defect_folder.filename().string();
       const auto mask_of = [&](const fs::path& image) -> std::optional<std::string> {
         const fs::path mask = folder / "ground_truth" / defect / (image.stem().string() + "_mask.png");
         used_masks.insert(below_root(mask, root));
         if (fs::exists(mask)) return below_root(mask, root);
-        walk.problem(below_root(image, root), "its mask " + below_root(mask, root) + " is missing");
+        walk.mask_is_missing(image, below_root(mask, root));
         return std::nullopt;
       };
-      tests += walk.add_images(defect_folder, class_name, "test", defect, mask_of);
+      images += walk.add_images(defect_folder, class_name, "test", defect, mask_of);
     }
-    if (tests == 0) walk.problem(class_name + "/test", "holds no images: the class is empty");
+    if (images == 0) walk.problem(class_name, "holds no images in train/good or test: the class is empty");
+    if (!with_masks) continue;
     for (const fs::path& defect_folder : folders_in(folder / "ground_truth"))
       for (const fs::path& mask : sorted_entries(defect_folder))
         if (!used_masks.contains(below_root(mask, root)))
@@ -143,14 +150,14 @@ Listing list_mvtec(const fs::path& root) {
   return std::move(walk.listing);
 }
 
-Listing list_folder(const fs::path& root) {
-  Walk walk(root);
+Listing list_folder(const fs::path& root, bool with_masks) {
+  Walk walk(root, with_masks);
   for (const fs::path& folder : folders_in(root)) {
     const std::string class_name = folder.filename().string();
     if (class_name == "masks") continue;
-    std::size_t tests = 0;
-    for (const fs::path& images : folders_in(folder)) {
-      const std::string defect = images.filename().string();
+    std::size_t images = 0;
+    for (const fs::path& image_folder : folders_in(folder)) {
+      const std::string defect = image_folder.filename().string();
       if (defect == "masks") continue;
       const auto mask_of = [&](const fs::path& image) -> std::optional<std::string> {
         for (const fs::path& masks : {folder / "masks" / defect, root / "masks" / class_name / defect})
@@ -158,17 +165,14 @@ Listing list_folder(const fs::path& root) {
             if (has_image_suffix(mask) &&
                 (mask.stem() == image.stem() || mask.stem().string() == image.stem().string() + "_mask"))
               return below_root(mask, root);
-        walk.problem(below_root(image, root), "its mask is missing: expected " + class_name + "/masks/" + defect + "/" +
-                                                  image.stem().string() + ".png");
+        walk.mask_is_missing(image, class_name + "/masks/" + defect + "/" + image.stem().string() + ".png");
         return std::nullopt;
       };
-      if (defect == "train")
-        walk.add_images(images, class_name, "train", "good", mask_of);
-      else
-        tests += walk.add_images(images, class_name, "test", defect, mask_of);
+      const bool train = defect == "train";
+      images += walk.add_images(image_folder, class_name, train ? "train" : "test", train ? "good" : defect, mask_of);
     }
-    if (tests == 0)
-      walk.problem(class_name, "holds no images in " + class_name + "/good or a defect's folder: the class is empty");
+    if (images == 0)
+      walk.problem(class_name, "holds no images in train/, good/ or a defect's folder: the class is empty");
   }
   return std::move(walk.listing);
 }
@@ -194,31 +198,37 @@ std::optional<std::vector<std::string>> split_csv_line(const std::string& line) 
 }
 
 // Existence and the rules that listings share; problems are named by `where` (line or key).
-void check_listed(const fs::path& root, DatasetImage image, const std::string& where, Listing* listing) {
-  const auto problem = [&](const std::string& reason) { listing->problems.push_back({where, reason}); };
+void check_listed(const fs::path& root, DatasetImage image, bool with_masks, const std::string& where,
+                  Listing* listing) {
+  const auto problem = [&](const std::string& reason, const std::string& kind = "") {
+    listing->problems.push_back({where, reason, kind});
+  };
   bool good = true;
   const auto check_path = [&](const std::string& path, const std::string& what) {
     if (const std::string fault = path_fault(path); !fault.empty()) {
       problem(what + ": " + fault);
       good = false;
     } else if (!fs::is_regular_file(root / path)) {
-      problem(what + " " + path + " is missing");
+      problem(what + " " + path + " is missing", what + " is missing");
       good = false;
     }
   };
   check_path(image.path, "image");
-  if (image.label == 1) check_path(image.mask.value_or(""), "mask");
-  if (image.label == 0) image.mask.reset();
+  if (image.label == 0 || !with_masks) image.mask.reset();
+  if (image.mask) check_path(*image.mask, "mask");
   if (image.class_name.empty() || !is_utf8(image.class_name) || !is_utf8(image.defect)) {
     problem("the class or defect is empty or not UTF-8");
     good = false;
   }
-  if (good) listing->images.push_back(std::move(image));
+  if (!good) return;
+  if (image.label == 1 && !image.mask)
+    listing->missing_masks.push_back({where, "the mask of " + image.path + " is missing", "the mask is missing"});
+  listing->images.push_back(std::move(image));
 }
 
 }  // namespace
 
-Listing list_visa(const fs::path& root) {
+Listing list_visa(const fs::path& root, bool with_masks) {
   const std::string file = "split_csv/1cls.csv";
   Listing listing;
   if (!fs::is_regular_file(root / file)) {
@@ -266,13 +276,13 @@ Listing list_visa(const fs::path& root) {
       image.split = split;
       image.label = label == "anomaly" ? 1 : 0;
       image.defect = image.label == 1 ? "anomaly" : "good";
-      check_listed(root, std::move(image), where, &listing);
+      check_listed(root, std::move(image), with_masks, where, &listing);
     }
   }
   return listing;
 }
 
-Listing list_meta(const fs::path& root) {
+Listing list_meta(const fs::path& root, bool with_masks) {
   Listing listing;
   if (!fs::is_regular_file(root / "meta.json")) {
     listing.problems.push_back({"meta.json", "is missing, expected the listing of this layout"});
@@ -324,7 +334,7 @@ Listing list_meta(const fs::path& root) {
           image.split = split;
           image.label = entry["anomaly"].get<int>();
           image.defect = image.label == 0 ? "good" : specie.empty() ? "anomaly" : specie;
-          check_listed(root, std::move(image), "meta.json: " + key, &listing);
+          check_listed(root, std::move(image), with_masks, "meta.json: " + key, &listing);
         }
       }
     }

@@ -12,14 +12,16 @@ namespace filo::dataset_layouts {
 struct Listing {
   std::vector<DatasetImage> images;
   std::vector<DatasetProblem> problems;
+  std::vector<DatasetProblem> missing_masks;  // of the anomalous `images` without one: wrong where masks are required
 };
 
 DatasetFormat detect(const std::filesystem::path& root);
 
-Listing list_mvtec(const std::filesystem::path& root);
-Listing list_visa(const std::filesystem::path& root);
-Listing list_meta(const std::filesystem::path& root);
-Listing list_folder(const std::filesystem::path& root);
+// Without `with_masks` every mask is passed over, and so is what is wrong with it.
+Listing list_mvtec(const std::filesystem::path& root, bool with_masks);
+Listing list_visa(const std::filesystem::path& root, bool with_masks);
+Listing list_meta(const std::filesystem::path& root, bool with_masks);
+Listing list_folder(const std::filesystem::path& root, bool with_masks);
 
 // Why a path of a listing cannot be used ("" when it can): empty, absolute, leads outside the root, not UTF-8.
 std::string path_fault(const std::string& path);

@@ -113,6 +113,20 @@ class FirstContact(unittest.TestCase):
             self.assertEqual(result.returncode, 2, result.stderr)
             self.assertIn(f"{listing}: is missing, expected", result.stderr)
 
+    def test_labels_alone_are_added_and_what_they_are_good_for_is_said(self):
+        for name in ("good/1", "chipped/1", "chipped/2"):
+            png(self.folder / f"images/cup/{name}.png")
+        add = (FILO, "dataset", "add", "images", "--name", "cups", "--workspace", "w")
+        self.assertIn("2 of 2 anomalous images have no mask: they count for image metrics only", self.run_in_folder(*add).stdout)
+        png(self.folder / "images/cup/masks/chipped/1.png")
+        result = self.run_in_folder(*add)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("chipped/2.png: its mask is missing", result.stderr)
+        self.assertIn("--masks optional", result.stderr)
+        self.assertIn("with the same content", self.run_in_folder(*add, "--masks", "none").stdout)
+        self.assertIn("1 of 2 anomalous", self.run_in_folder(*add[:4], "--name", "some", "--masks", "optional", "--workspace", "w").stdout)
+        self.assertIn("expected auto, required, optional or none", self.run_in_folder(*add, "--masks", "some").stderr)
+
     def test_init_clip_overwrites_only_what_it_wrote(self):
         """Guards a file, and a folder with a config.json of something else, from being replaced by weights."""
         (self.folder / "empty").write_text("")

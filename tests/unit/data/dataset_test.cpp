@@ -42,10 +42,10 @@ class DatasetTest : public testing::Test {
     image(prefix + "bottle/test/broken/000.png", 3);
     image(prefix + "bottle/ground_truth/broken/000_mask.png", 255);
   }
-  std::vector<std::string> problems_of(DatasetFormat format = DatasetFormat::automatic) const {
+  std::vector<std::string> problems_of(const ScanOptions& options = {}) const {
     std::vector<std::string> lines;
     try {
-      scan_dataset(root_, format);
+      scan_dataset(root_, options);
     } catch (const DatasetError& error) {
       for (const DatasetProblem& problem : error.problems()) {
         lines.push_back(problem.path + ": " + problem.reason);
@@ -55,6 +55,14 @@ class DatasetTest : public testing::Test {
     }
     return lines;
   }
+  std::string message_of(const ScanOptions& options = {}) const {
+    try {
+      scan_dataset(root_, options);
+    } catch (const DatasetError& error) {
+      return error.what();
+    }
+    return "accepted";
+  }
 
   fs::path folder_, root_;
 };
@@ -62,7 +70,7 @@ class DatasetTest : public testing::Test {
 TEST_F(DatasetTest, ReadsMvtecsLayout) {
   write_mvtec();
   text("bottle/license.txt", "not an image, not in an image folder");
-  const Dataset dataset = scan_dataset(root_, DatasetFormat::automatic);
+  const Dataset dataset = scan_dataset(root_, {});
   EXPECT_EQ(dataset.format, DatasetFormat::mvtec);
   ASSERT_EQ(dataset.images.size(), 3u);
   EXPECT_EQ(dataset.classes.at("bottle").train, 1);
@@ -85,7 +93,7 @@ TEST_F(DatasetTest, ReadsVisasLayout) {
        "\xef\xbb\xbfobject,split,label,image,mask\r\n"
        "candle,train,normal,candle/Data/Images/Normal/0000.JPG,\r\n"
        "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png\r\n");
-  const Dataset dataset = scan_dataset(root_, DatasetFormat::automatic);
+  const Dataset dataset = scan_dataset(root_, {});
   EXPECT_EQ(dataset.format, DatasetFormat::visa);
   ASSERT_EQ(dataset.images.size(), 2u);
   EXPECT_EQ(dataset.images[0].mask, "candle/Data/Masks/Anomaly/000.png");
@@ -99,24 +107,24 @@ TEST_F(DatasetTest, VisaListsEveryUnusableLineWithItsNumber) {
        "candle,train,normal,a.png\n"
        "candle,valid,normal,a.png,\n"
        "candle,test,odd,a.png,\n"
-       "candle,test,anomaly,a.png,\n"
+       "candle,test,anomaly,a.png,absent_mask.png\n"
        "candle,test,normal,absent.png,\n"
        "candle,test,normal,../a.png,\n"
        "candle,test,\"normal,a.png,\n");
-  EXPECT_THAT(
-      problems_of(),
-      testing::ElementsAre(HasSubstr("1cls.csv:2: has 4 fields, expected 5"), HasSubstr("1cls.csv:3: split is 'valid'"),
-                           HasSubstr("1cls.csv:4: label is 'odd'"), HasSubstr("1cls.csv:5: mask: the path is empty"),
-                           HasSubstr("1cls.csv:6: image absent.png is missing"),
-                           HasSubstr("1cls.csv:7: image: the path leads outside"),
-                           HasSubstr("1cls.csv:8: a quote is not closed")));
+  EXPECT_THAT(problems_of(),
+              testing::ElementsAre(HasSubstr("1cls.csv:2: has 4 fields, expected 5"),
+                                   HasSubstr("1cls.csv:3: split is 'valid'"), HasSubstr("1cls.csv:4: label is 'odd'"),
+                                   HasSubstr("1cls.csv:5: mask absent_mask.png is missing"),
+                                   HasSubstr("1cls.csv:6: image absent.png is missing"),
+                                   HasSubstr("1cls.csv:7: image: the path leads outside"),
+                                   HasSubstr("1cls.csv:8: a quote is not closed")));
   text("split_csv/1cls.csv", "object,split,image,mask\n");
   EXPECT_THAT(problems_of(), testing::ElementsAre(HasSubstr("1cls.csv:1: has no column 'label'")));
 }
 
 TEST_F(DatasetTest, MetaJsonGivesTheSameDigestAsTheLayoutItDescribes) {
   write_mvtec();
-  const std::string digest = scan_dataset(root_, DatasetFormat::mvtec).digest;
+  const std::string digest = scan_dataset(root_, {.format = DatasetFormat::mvtec}).digest;
   const auto entry = [](const std::string& image, const std::string& mask, const std::string& specie, int anomaly) {
     return Json{{"img_path", image},
                 {"mask_path", mask},
@@ -131,7 +139,7 @@ TEST_F(DatasetTest, MetaJsonGivesTheSameDigestAsTheLayoutItDescribes) {
          {entry("bottle/test/good/000.png", "", "good", 0),
           entry("bottle/test/broken/000.png", "bottle/ground_truth/broken/000_mask.png", "broken", 1)}}}}};
   text("meta.json", meta.dump());
-  const Dataset dataset = scan_dataset(root_, DatasetFormat::automatic);
+  const Dataset dataset = scan_dataset(root_, {});
   EXPECT_EQ(dataset.format, DatasetFormat::meta);
   EXPECT_EQ(dataset.digest, digest);
 }
@@ -155,7 +163,7 @@ TEST_F(DatasetTest, ReadsPlainFoldersWithMasksInEitherPlace) {
   image("masks/cup/chipped/c_mask.png", 255);
   image("cup/stained/d.png", 10);
   image("cup/masks/stained/d.png", 255);
-  const Dataset dataset = scan_dataset(root_, DatasetFormat::automatic);
+  const Dataset dataset = scan_dataset(root_, {});
   EXPECT_EQ(dataset.format, DatasetFormat::folder);
   ASSERT_EQ(dataset.classes.size(), 1u);
   EXPECT_EQ(dataset.classes.at("cup").train, 1);
@@ -171,57 +179,188 @@ TEST_F(DatasetTest, ListsEverythingThatIsWrongAtOnce) {
   text("bottle/test/good/001.png", "no image");
   text("bottle/test/good/notes.txt", "no image either");
   image("bottle/ground_truth/broken/003_mask.png", 255);  // without an image
-  image("nut/train/good/000.png");                        // no test images
-  const auto problems = problems_of(DatasetFormat::mvtec);
+  fs::create_directories(root_ / "nut/train/good");       // no images
+  const auto problems = problems_of({.format = DatasetFormat::mvtec});
   EXPECT_THAT(problems,
               testing::UnorderedElementsAre(
-                  HasSubstr("bottle/test/broken/001.png: its mask"),
+                  HasSubstr("bottle/test/broken/001.png: its mask is missing, expected "
+                            "bottle/ground_truth/broken/001_mask.png"),
                   HasSubstr("bottle/ground_truth/broken/002_mask.png: is 9 x 6 pixels, expected its image's 8 x 6"),
                   HasSubstr("bottle/test/good/001.png: is not a PNG, JPEG or BMP image"),
                   HasSubstr("bottle/test/good/notes.txt: is not an image"),
                   HasSubstr("bottle/ground_truth/broken/003_mask.png: is a mask without an image"),
-                  HasSubstr("nut/test: holds no images")));
-  EXPECT_THROW(add_dataset(folder_ / "workspace", "broken", root_, DatasetFormat::mvtec), DatasetError);
+                  HasSubstr("nut: holds no images")));
+  EXPECT_THROW(add_dataset(folder_ / "workspace", "broken", root_, {.format = DatasetFormat::mvtec}), DatasetError);
   EXPECT_THAT(list_datasets(folder_ / "workspace"), testing::IsEmpty());
+}
+
+// What is wrong 60 times is one mistake: it must not bury the others.
+TEST_F(DatasetTest, ManyProblemsOfOneKindAreToldOnceWithTheirNumber) {
+  write_mvtec();
+  for (int i = 100; i < 160; ++i) image("bottle/test/broken/" + std::to_string(i) + ".png");
+  text("bottle/test/good/001.png", "no image");
+  for (const char* size : {"9", "10", "11", "12"}) {
+    image(std::string("bottle/test/broken/size") + size + ".png");
+    image(std::string("bottle/ground_truth/broken/size") + size + "_mask.png", 255, std::stoi(size), 6);
+  }
+  EXPECT_EQ(
+      message_of(),
+      "dataset: " + root_.string() +
+          ": 65 problems\n"
+          "  60 times: the mask of a defect is missing\n"
+          "    bottle/test/broken/100.png: its mask is missing, expected bottle/ground_truth/broken/100_mask.png\n"
+          "    bottle/test/broken/101.png: its mask is missing, expected bottle/ground_truth/broken/101_mask.png\n"
+          "    bottle/test/broken/102.png: its mask is missing, expected bottle/ground_truth/broken/102_mask.png\n"
+          "    and 57 more\n"
+          "  4 times: is ... x ... pixels, expected its image's ... x ...\n"
+          "    bottle/ground_truth/broken/size10_mask.png: is 10 x 6 pixels, expected its image's 8 x 6\n"
+          "    bottle/ground_truth/broken/size11_mask.png: is 11 x 6 pixels, expected its image's 8 x 6\n"
+          "    bottle/ground_truth/broken/size12_mask.png: is 12 x 6 pixels, expected its image's 8 x 6\n"
+          "    and 1 more\n"
+          "  bottle/test/good/001.png: is not a PNG, JPEG or BMP image\n"
+          "with --masks optional, anomalous images without a mask are added too and count for image metrics only");
+  try {
+    scan_dataset(root_, {});
+  } catch (const DatasetError& error) {
+    EXPECT_EQ(error.problems().size(), 65u);
+  }
+}
+
+TEST_F(DatasetTest, MasksAreNeededWhereAnyDefectHasOne) {
+  image("cup/good/a.png");
+  image("cup/chipped/b.png", 8);
+  image("cup/chipped/c.png", 9);
+  const Dataset labels = scan_dataset(root_, {});
+  EXPECT_EQ(labels.classes.at("cup").anomalous, 2);
+  EXPECT_EQ(labels.classes.at("cup").unmasked, 2);
+  EXPECT_EQ(problems_of({.masks = MaskRule::required}).size(), 2u);
+
+  image("cup/masks/chipped/c.png", 255);
+  EXPECT_THAT(problems_of(), testing::ElementsAre("cup/chipped/b.png: its mask is missing, expected "
+                                                  "cup/masks/chipped/b.png"));
+  EXPECT_THAT(message_of(), HasSubstr("--masks optional"));
+  EXPECT_EQ(scan_dataset(root_, {.masks = MaskRule::optional}).classes.at("cup").unmasked, 1);
+  EXPECT_EQ(scan_dataset(root_, {.masks = MaskRule::none}).digest, labels.digest);
+}
+
+// The other layouts name masks: one that is named and not there is a mistake, whatever the rule, but for `none`.
+TEST_F(DatasetTest, EveryLayoutTakesDefectsWithoutMasks) {
+  write_mvtec();
+  fs::remove_all(root_ / "bottle/ground_truth");
+  const std::string digest = scan_dataset(root_, {}).digest;
+  text("split_csv/1cls.csv",
+       "object,split,label,image,mask\nbottle,train,normal,bottle/train/good/000.png,\n"
+       "bottle,test,normal,bottle/test/good/000.png,\nbottle,test,anomaly,bottle/test/broken/000.png,\n");
+  EXPECT_EQ(scan_dataset(root_, {}).digest, digest);
+  EXPECT_THAT(problems_of({.masks = MaskRule::required}),
+              testing::ElementsAre("split_csv/1cls.csv:4: the mask of bottle/test/broken/000.png is missing"));
+  const auto meta = [&](const std::string& mask) {
+    text("meta.json",
+         R"({"train": {"bottle": [{"img_path": "bottle/train/good/000.png", "anomaly": 0}]}, "test": {"bottle":
+      [{"img_path": "bottle/test/good/000.png", "anomaly": 0},
+       {"img_path": "bottle/test/broken/000.png", "mask_path": ")" +
+             mask + R"(", "anomaly": 1}]}})");
+  };
+  meta("");
+  EXPECT_EQ(scan_dataset(root_, {}).format, DatasetFormat::meta);
+  EXPECT_EQ(scan_dataset(root_, {}).digest, digest);
+  meta("absent.png");
+  EXPECT_THAT(problems_of({.masks = MaskRule::optional}),
+              testing::ElementsAre("meta.json: test.bottle[1]: mask absent.png is missing"));
+  EXPECT_EQ(scan_dataset(root_, {.masks = MaskRule::none}).digest, digest);
+}
+
+TEST_F(DatasetTest, MaskRulesAreNamed) {
+  EXPECT_EQ(mask_rule_from("auto"), MaskRule::automatic);
+  EXPECT_EQ(mask_rule_from("none"), MaskRule::none);
+  EXPECT_THROW(mask_rule_from("some"), UsageError);
+}
+
+// Good images alone are enough for few-shot memories; that nothing can be tested with them is the plan's to say.
+TEST_F(DatasetTest, GoodImagesAloneAreADataSet) {
+  image("cup/train/a.png");
+  EXPECT_EQ(scan_dataset(root_, {}).classes.at("cup").train, 1);
+  image("cup/train/nested/b.png");
+  EXPECT_THAT(problems_of(), testing::ElementsAre("cup/train/nested: is a folder, expected an image"));
+  fs::remove_all(root_ / "cup");
+
+  image("nut/train/good/a.png");
+  const Dataset train = scan_dataset(root_, {});
+  EXPECT_EQ(train.format, DatasetFormat::mvtec);
+  EXPECT_EQ(train.classes.at("nut").train, 1);
+  EXPECT_EQ(train.classes.at("nut").test, 0);
+  fs::remove_all(root_ / "nut");
+
+  image("bolt/test/good/a.png");
+  const Dataset test = scan_dataset(root_, {});
+  EXPECT_EQ(test.format, DatasetFormat::mvtec);
+  EXPECT_EQ(test.classes.at("bolt").anomalous, 0);
 }
 
 TEST_F(DatasetTest, EmptyOrAbsentFoldersAreErrors) {
   EXPECT_EQ(problems_of().size(), 1u);
-  EXPECT_THROW(scan_dataset(root_ / "absent", DatasetFormat::automatic), UsageError);
+  EXPECT_THROW(scan_dataset(root_ / "absent", {}), UsageError);
 }
 
 TEST_F(DatasetTest, DigestDependsOnContentNotOnPlaceOrName) {
   write_mvtec();
-  const std::string digest = scan_dataset(root_, DatasetFormat::mvtec).digest;
+  const std::string digest = scan_dataset(root_, {.format = DatasetFormat::mvtec}).digest;
   write_mvtec("moved/");
-  EXPECT_EQ(scan_dataset(root_ / "moved", DatasetFormat::mvtec).digest, digest);
+  EXPECT_EQ(scan_dataset(root_ / "moved", {.format = DatasetFormat::mvtec}).digest, digest);
   image("moved/bottle/ground_truth/broken/000_mask.png", 254);
-  EXPECT_NE(scan_dataset(root_ / "moved", DatasetFormat::mvtec).digest, digest);
+  EXPECT_NE(scan_dataset(root_ / "moved", {.format = DatasetFormat::mvtec}).digest, digest);
 }
 
 TEST_F(DatasetTest, AddedDatasetsAreLoadedAsTheyWere) {
   write_mvtec();
   const fs::path workspace = folder_ / "workspace";
-  const AddedDataset added = add_dataset(workspace, "demo", root_, DatasetFormat::automatic);
+  const AddedDataset added = add_dataset(workspace, "demo", root_, {});
   EXPECT_FALSE(added.existed);
   EXPECT_EQ(to_json(load_dataset(workspace, "demo")), to_json(added.dataset));
   EXPECT_THAT(list_datasets(workspace), testing::ElementsAre("demo"));
-  EXPECT_TRUE(add_dataset(workspace, "demo", root_, DatasetFormat::automatic).existed);
+  EXPECT_TRUE(add_dataset(workspace, "demo", root_, {}).existed);
 
   image("bottle/test/good/001.png", 50);
-  EXPECT_THROW(add_dataset(workspace, "demo", root_, DatasetFormat::automatic), UsageError);
+  EXPECT_THROW(add_dataset(workspace, "demo", root_, {}), UsageError);
   EXPECT_EQ(load_dataset(workspace, "demo").digest, added.dataset.digest);
+}
+
+TEST_F(DatasetTest, DefectsWithoutMasksAreLoadedAsTheyWere) {
+  image("cup/good/a.png");
+  image("cup/chipped/b.png", 8);
+  const fs::path workspace = folder_ / "workspace";
+  const AddedDataset added = add_dataset(workspace, "demo", root_, {});
+  const Dataset loaded = load_dataset(workspace, "demo");
+  EXPECT_EQ(to_json(loaded), to_json(added.dataset));
+  EXPECT_EQ(loaded.images[0].mask, std::nullopt);
+  EXPECT_EQ(to_json(loaded)["classes"]["cup"]["unmasked"], 1);
+  EXPECT_TRUE(add_dataset(workspace, "demo", root_, {}).existed);
+  EXPECT_THAT(verify_dataset(loaded), testing::IsEmpty());
+}
+
+// What older versions wrote: the digest is over the same content, so features and results stay good.
+TEST_F(DatasetTest, DigestOfAMaskedDataSetIsAsItAlwaysWas) {
+  DatasetImage good, bad;
+  good.path = "a.png";
+  bad.path = "b.png";
+  good.class_name = bad.class_name = "cup";
+  good.split = bad.split = "test";
+  good.sha256 = "11";
+  bad.sha256 = "22";
+  bad.label = 1;
+  bad.mask_sha256 = "33";
+  EXPECT_EQ(dataset_digest({good, bad}), "ae9e6e290c9b7199a04ce1e80a968a1bb0b3752d0e62e698458f162aa14faf77");
 }
 
 TEST_F(DatasetTest, NamesThatAreNoFileNamesAreRefused) {
   write_mvtec();
   for (const char* name : {"", "a/b", "..", ".hidden", "a b", "\xc3\xa4"})
-    EXPECT_THROW(add_dataset(folder_ / "workspace", name, root_, DatasetFormat::mvtec), UsageError) << name;
+    EXPECT_THROW(add_dataset(folder_ / "workspace", name, root_, {.format = DatasetFormat::mvtec}), UsageError) << name;
 }
 
 TEST_F(DatasetTest, UnknownDatasetNamesTheNearest) {
   write_mvtec();
-  add_dataset(folder_ / "workspace", "generated", root_, DatasetFormat::mvtec);
+  add_dataset(folder_ / "workspace", "generated", root_, {.format = DatasetFormat::mvtec});
   try {
     load_dataset(folder_ / "workspace", "generatd");
     FAIL();
@@ -232,7 +371,8 @@ TEST_F(DatasetTest, UnknownDatasetNamesTheNearest) {
 
 TEST_F(DatasetTest, AChangedDescriptionIsRefused) {
   write_mvtec();
-  const Json good = to_json(add_dataset(folder_ / "workspace", "demo", root_, DatasetFormat::mvtec).dataset);
+  const Json good =
+      to_json(add_dataset(folder_ / "workspace", "demo", root_, {.format = DatasetFormat::mvtec}).dataset);
   const auto message = [](const Json& json) -> std::string {
     try {
       dataset_from_json(json, "demo.json");
@@ -259,7 +399,7 @@ TEST_F(DatasetTest, AChangedDescriptionIsRefused) {
 
 TEST_F(DatasetTest, VerifyListsEveryFileThatChanged) {
   write_mvtec();
-  const Dataset dataset = scan_dataset(root_, DatasetFormat::mvtec);
+  const Dataset dataset = scan_dataset(root_, {.format = DatasetFormat::mvtec});
   EXPECT_THAT(verify_dataset(dataset), testing::IsEmpty());
   image("bottle/test/good/000.png", 99);
   fs::remove(root_ / "bottle/train/good/000.png");

@@ -50,7 +50,7 @@ double share_of(const Image& mask) {
 TEST_F(GenerateTest, PartsAreReadableAsMvtecAndBoardsAsVisa) {
   for (const auto& [family, format] : {std::pair("parts", DatasetFormat::mvtec), {"boards", DatasetFormat::visa}}) {
     const GenerateResult result = generate_dataset(options(family));
-    const Dataset dataset = scan_dataset(folder_ / family, DatasetFormat::automatic);
+    const Dataset dataset = scan_dataset(folder_ / family, {});
     EXPECT_EQ(dataset.format, format);
     EXPECT_EQ(dataset.images.size(), result.images);
     EXPECT_EQ(dataset.classes.size(), 4u);
@@ -69,7 +69,9 @@ TEST_F(GenerateTest, TheSameSeedGivesTheSameBytesAndAnotherOneDoesNot) {
   third.out = folder_ / "third";
   third.seed = 1;
   for (const auto& each : {first, second, third}) generate_dataset(each);
-  const auto digest = [](const GenerateOptions& each) { return scan_dataset(each.out, DatasetFormat::mvtec).digest; };
+  const auto digest = [](const GenerateOptions& each) {
+    return scan_dataset(each.out, {.format = DatasetFormat::mvtec}).digest;
+  };
   EXPECT_EQ(digest(first), digest(second));
   EXPECT_NE(digest(first), digest(third));
 }
@@ -79,7 +81,7 @@ TEST_F(GenerateTest, AllImagesOfADatasetDiffer) {
   for (const char* family : {"parts", "boards"}) {
     generate_dataset(options(family));
     std::set<std::string> checksums;
-    const Dataset dataset = scan_dataset(folder_ / family, DatasetFormat::automatic);
+    const Dataset dataset = scan_dataset(folder_ / family, {});
     for (const DatasetImage& image : dataset.images) EXPECT_TRUE(checksums.insert(image.sha256).second) << image.path;
   }
 }
