@@ -15,6 +15,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
+ImageCounts image_counts(const Json& counts) {
+  const auto count = [&](const char* key) -> std::optional<int> {
+    const Json value = counts.is_object() ? counts.value(key, Json()) : Json();
+    return value.is_number_integer() ? std::optional(value.get<int>()) : std::nullopt;
+  };
+  return {.train = count("train").value_or(0),
+          .test = count("test").value_or(0),
+          .anomalous = count("anomalous"),
+          .unmasked = count("unmasked").value_or(0)};
+}
+
 // Changes whenever a file of the folder is replaced or rewritten.
 Json fingerprint(const fs::path& folder) {
   Json files = Json::array();
@@ -108,11 +119,11 @@ DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
   if (!digest.is_string() || digest.get<std::string>().size() < 16)
     refuse("digest: found " + digest.dump() + ", expected text");
   if (!classes.is_object() || classes.empty()) refuse("classes: found none, expected at least one class");
-  DatasetInfo info{.name = name, .digest = digest, .classes = {}, .test_images = 0, .paths = {}};
+  DatasetInfo info{.name = name, .digest = digest, .classes = {}, .images = {}, .test_images = 0, .paths = {}};
   for (const auto& [class_name, counts] : classes.items()) {
     info.classes.push_back(class_name);
-    if (counts.is_object() && counts.contains("test") && counts["test"].is_number_integer())
-      info.test_images += counts["test"].get<int>();
+    info.images[class_name] = image_counts(counts);
+    info.test_images += info.images[class_name].test;
   }
   const Json images = json.value("images", Json::array());
   info.paths.reserve(images.size());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -12,10 +13,19 @@
 
 namespace filo {
 
+// Of one class of a data set.
+struct ImageCounts {
+  int train = 0;
+  int test = 0;
+  std::optional<int> anomalous;  // in either split; unset where the description does not say
+  int unmasked = 0;              // of the anomalous: those without a mask
+};
+
 struct DatasetInfo {
   std::string name;
   std::string digest;
   std::vector<std::string> classes;
+  std::map<std::string, ImageCounts> images;  // by class
   int test_images = 0;
   std::unordered_map<std::string, std::string> paths;  // of the images, below the data set's root, by SHA-256
 };

@@ -7,6 +7,7 @@
 #include "base/text.hpp"
 #include "scheduler/plan/axis_values.hpp"
 #include "scheduler/plan/clip_activation.hpp"
+#include "scheduler/plan/needed_images.hpp"
 #include "scheduler/plan/spec_parts.hpp"
 #include "workspace/spec.hpp"
 
@@ -55,8 +56,12 @@ class Planner {
                          "found the same images under the names " + known->second + " and " + name + " in fold " +
                              fold.name + ", expected data sets that differ: what is tested must be unseen");
     }
+    expect_testable(parts_.dataset(fold.test), *experiment_);
     if (given) return;
-    for (const auto& train : fold.train) check_shared_images(fold, train);
+    for (const auto& train : fold.train) {
+      expect_trainable(parts_.dataset(train), *experiment_);
+      check_shared_images(fold, train);
+    }
   }
 
   // Data sets that differ may still hold the same photos, in another layout or under other names.
@@ -130,6 +135,7 @@ class Planner {
 
   std::string add_evaluate(const Fold& fold, const Variant& variant, const ModelParts& model,
                            const std::string& train) {
+    expect_shots(parts_.dataset(fold.test), variant.settings.evaluate.shots, *experiment_);
     Json inputs = {{spec_input::features, add_features(fold.test, variant, model)}, {spec_input::train, train}};
     if (model.evaluate_boxes) inputs[spec_input::boxes] = add_boxes(fold.test, variant);
     return add(

@@ -290,7 +290,7 @@ TEST(Plan, AHundredThousandTrialsFitALoginNode) {
     for (int k = 0; k < 8; ++k)
       classes += std::string(k == 0 ? "" : ", ") + "a defect of some kind number " + std::to_string(k);
     classes += "]}\n";
-    counts[name] = {{"train", 1}, {"test", 100}};
+    counts[name] = {{"train", 9}, {"test", 100}};
   }
   const std::string descriptions = scratch.write("classes.yaml", classes);
   for (const char* name : {"parts", "boards"})

@@ -26,7 +26,7 @@ class Scratch : public ScratchFolder {
       listed.push_back({{"path", class_name + "/" + std::to_string(listed.size()) + ".png"}, {"sha256", sha256}});
     write("workspace/datasets/" + name + ".json", Json{{"name", name},
                                                        {"digest", digest},
-                                                       {"classes", {{class_name, {{"train", 1}, {"test", 2}}}}},
+                                                       {"classes", {{class_name, {{"train", 4}, {"test", 2}}}}},
                                                        {"images", listed}}
                                                       .dump());
   }
