@@ -37,7 +37,7 @@ void print_summary(const Dataset& dataset) {
 
 Command define_add(CLI::App& command) {
   struct Options {
-    std::string path, name, format = "auto", masks = "auto";
+    std::string path, name, format = "auto", table, masks = "auto";
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
@@ -46,8 +46,12 @@ Command define_add(CLI::App& command) {
   command
       .add_option("--format", options->format,
                   "Layout: auto, mvtec (CLASS/train|test|ground_truth), visa (split_csv/1cls.csv),\n"
-                  "meta (meta.json), folder (CLASS/good, CLASS/DEFECT, masks/)")
+                  "meta (meta.json), folder (CLASS/good, CLASS/DEFECT, masks/),\n"
+                  "table (a CSV or JSON lines file)")
       ->capture_default_str();
+  command.add_option("--table", options->table,
+                     "Layout table: its file, with the columns image and label, and where wanted mask, class,\n"
+                     "split and defect (default: the only *.csv or *.jsonl in PATH)");
   command
       .add_option("--masks", options->masks,
                   "Which anomalous images need a mask: required (all), optional (none), none (none,\n"
@@ -58,7 +62,9 @@ Command define_add(CLI::App& command) {
   command.add_flag("--json", options->json, "Print the result as JSON");
   return [options, workspace] {
     const bool makes_workspace = !std::filesystem::exists(*workspace);
-    const ScanOptions scan = {.format = dataset_format_from(options->format), .masks = mask_rule_from(options->masks)};
+    const ScanOptions scan = {.format = dataset_format_from(options->format),
+                              .table = options->table,
+                              .masks = mask_rule_from(options->masks)};
     const AddedDataset added =
         add_dataset(*workspace, options->name, options->path, scan, terminal_progress("reading"));
     if (options->json) {

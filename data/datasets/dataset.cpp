@@ -21,11 +21,9 @@ namespace fs = std::filesystem;
 namespace {
 
 const std::map<std::string, DatasetFormat>& format_names() {
-  static const std::map<std::string, DatasetFormat> names = {{"auto", DatasetFormat::automatic},
-                                                             {"folder", DatasetFormat::folder},
-                                                             {"meta", DatasetFormat::meta},
-                                                             {"mvtec", DatasetFormat::mvtec},
-                                                             {"visa", DatasetFormat::visa}};
+  static const std::map<std::string, DatasetFormat> names = {
+      {"auto", DatasetFormat::automatic}, {"folder", DatasetFormat::folder}, {"meta", DatasetFormat::meta},
+      {"mvtec", DatasetFormat::mvtec},    {"table", DatasetFormat::table},   {"visa", DatasetFormat::visa}};
   return names;
 }
 
@@ -152,6 +150,8 @@ std::string shape_of(DatasetFormat format) {
       return "split_csv/1cls.csv with a line for each image";
     case DatasetFormat::meta:
       return "meta.json with an entry for each image";
+    case DatasetFormat::table:
+      return "a table with a line for each image";
     default:
       return "CLASS/good/*.png, CLASS/DEFECT/*.png: a folder for each class in the folder that is added";
   }
@@ -177,7 +177,7 @@ void check_name(const std::string& name) {
 DatasetFormat dataset_format_from(const std::string& name) {
   const auto found = format_names().find(name);
   if (found == format_names().end())
-    throw UsageError("dataset: format", "is '" + name + "', expected auto, mvtec, visa, meta or folder");
+    throw UsageError("dataset: format", "is '" + name + "', expected auto, mvtec, visa, meta, folder or table");
   return found->second;
 }
 
@@ -204,8 +204,16 @@ DatasetError::DatasetError(const std::string& where, std::vector<DatasetProblem>
 
 namespace {
 
-dataset_layouts::Listing list_images(const fs::path& root, DatasetFormat format, MaskRule masks) {
-  const bool with_masks = masks != MaskRule::none;
+DatasetFormat format_of(const fs::path& root, const ScanOptions& options) {
+  if (!options.table.empty() && options.format != DatasetFormat::table && options.format != DatasetFormat::automatic)
+    throw UsageError("dataset: table", "is " + printable(options.table.string()) + ", which the layout " +
+                                           to_string(options.format) + " does not take, expected the layout table");
+  if (!options.table.empty()) return DatasetFormat::table;
+  return options.format == DatasetFormat::automatic ? dataset_layouts::detect(root) : options.format;
+}
+
+dataset_layouts::Listing list_images(const fs::path& root, DatasetFormat format, const ScanOptions& options) {
+  const bool with_masks = options.masks != MaskRule::none;
   switch (format) {
     case DatasetFormat::mvtec:
       return dataset_layouts::list_mvtec(root, with_masks);
@@ -213,6 +221,8 @@ dataset_layouts::Listing list_images(const fs::path& root, DatasetFormat format,
       return dataset_layouts::list_visa(root, with_masks);
     case DatasetFormat::meta:
       return dataset_layouts::list_meta(root, with_masks);
+    case DatasetFormat::table:
+      return dataset_layouts::list_table(root, options.table, with_masks);
     default:
       return dataset_layouts::list_folder(root, with_masks);
   }
@@ -239,9 +249,9 @@ Dataset scan_dataset(const fs::path& root, const ScanOptions& options, const Pro
   if (!is_utf8(dataset.root))
     throw UsageError("dataset: " + printable(dataset.root),
                      "the path is not valid UTF-8, expected one that is: rename the folder");
-  dataset.format = options.format == DatasetFormat::automatic ? dataset_layouts::detect(absolute) : options.format;
+  dataset.format = format_of(absolute, options);
 
-  dataset_layouts::Listing listing = list_images(absolute, dataset.format, options.masks);
+  dataset_layouts::Listing listing = list_images(absolute, dataset.format, options);
   dataset.images = std::move(listing.images);
   sort_images(&dataset.images);
   std::vector<DatasetProblem> problems = std::move(listing.problems);
@@ -371,7 +381,7 @@ Dataset dataset_from_json(const Json& json, const std::string& where) {
   dataset.root = keys.text("root");
   dataset.digest = keys.text("digest");
   const std::string format = keys.text("format");
-  if (!format_names().contains(format) || format == "auto") keys.fail("format", "mvtec, visa, meta or folder");
+  if (!format_names().contains(format) || format == "auto") keys.fail("format", "mvtec, visa, meta, folder or table");
   dataset.format = dataset_format_from(format);
   const Json& images = keys.at("images");
   if (!images.is_array()) keys.fail("images", "a list");

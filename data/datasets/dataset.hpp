@@ -7,6 +7,9 @@
 //   folder  CLASS/good/* and CLASS/DEFECT/* (split "test"), CLASS/train/* (optional: normal images for few-shot
 //   memories);
 //           masks in CLASS/masks/DEFECT/ or masks/CLASS/DEFECT/, named NAME.* or NAME_mask.*
+//   table   a CSV or JSON lines file with the columns image, label (0, 1, normal, anomaly, ...) and, where wanted,
+//   mask,
+//           class ("object"), split ("test") and defect ("anomaly")
 // Images are *.png, *.jpg, *.jpeg, *.bmp in any case; hidden files, Thumbs.db and desktop.ini are passed over.
 // A mask is as large as its image (after its EXIF orientation). Which anomalous images need one: MaskRule.
 #pragma once
@@ -24,7 +27,7 @@
 
 namespace filo {
 
-enum class DatasetFormat { automatic, mvtec, visa, meta, folder };
+enum class DatasetFormat { automatic, mvtec, visa, meta, folder, table };
 
 // "auto", "mvtec", ...; throws UsageError that lists the names.
 DatasetFormat dataset_format_from(const std::string& name);
@@ -89,12 +92,14 @@ class DatasetError : public Error {
 };
 
 struct ScanOptions {
-  DatasetFormat format = DatasetFormat::automatic;
+  DatasetFormat format = DatasetFormat::automatic;  // that is table where there is one
+  std::filesystem::path table = "";                 // of the layout table; "": the only *.csv or *.jsonl in the root
   MaskRule masks = MaskRule::automatic;
 };
 
 // Reads the folder, the headers of all images and masks, and hashes every file, on a few threads.
-// "auto" takes the first of meta (meta.json is there), visa, mvtec, folder that fits. The result has no name.
+// "auto" takes the first of meta (meta.json is there), visa, mvtec, folder that fits, and table where options.table is
+// given. The result has no name.
 // Throws DatasetError with every problem at once: missing image or mask, unreadable header, mask of another size, empty
 // class, a line of the listing that cannot be understood, an image listed twice, a path that leads outside the root.
 Dataset scan_dataset(const std::filesystem::path& root, const ScanOptions& options, const Progress& progress = nullptr);

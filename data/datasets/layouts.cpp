@@ -1,12 +1,11 @@
+// The layouts that folders tell: mvtec and folder.
 #include "data/datasets/layouts.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <set>
-#include <sstream>
 
-#include "base/files.hpp"
 #include "base/utf8.hpp"
 
 namespace filo::dataset_layouts {
@@ -175,171 +174,6 @@ Listing list_folder(const fs::path& root, bool with_masks) {
       walk.problem(class_name, "holds no images in train/, good/ or a defect's folder: the class is empty");
   }
   return std::move(walk.listing);
-}
-
-namespace {
-
-// One line of a CSV file; quotes as in RFC 4180. Nothing where a quote is not closed.
-std::optional<std::vector<std::string>> split_csv_line(const std::string& line) {
-  std::vector<std::string> fields(1);
-  bool quoted = false;
-  for (std::size_t i = 0; i < line.size(); ++i) {
-    if (quoted && line[i] == '"' && i + 1 < line.size() && line[i + 1] == '"')
-      fields.back().push_back(line[++i]);
-    else if (line[i] == '"')
-      quoted = !quoted;
-    else if (line[i] == ',' && !quoted)
-      fields.emplace_back();
-    else
-      fields.back().push_back(line[i]);
-  }
-  if (quoted) return std::nullopt;
-  return fields;
-}
-
-// Existence and the rules that listings share; problems are named by `where` (line or key).
-void check_listed(const fs::path& root, DatasetImage image, bool with_masks, const std::string& where,
-                  Listing* listing) {
-  const auto problem = [&](const std::string& reason, const std::string& kind = "") {
-    listing->problems.push_back({where, reason, kind});
-  };
-  bool good = true;
-  const auto check_path = [&](const std::string& path, const std::string& what) {
-    if (const std::string fault = path_fault(path); !fault.empty()) {
-      problem(what + ": " + fault);
-      good = false;
-    } else if (!fs::is_regular_file(root / path)) {
-      problem(what + " " + path + " is missing", what + " is missing");
-      good = false;
-    }
-  };
-  check_path(image.path, "image");
-  if (image.label == 0 || !with_masks) image.mask.reset();
-  if (image.mask) check_path(*image.mask, "mask");
-  if (image.class_name.empty() || !is_utf8(image.class_name) || !is_utf8(image.defect)) {
-    problem("the class or defect is empty or not UTF-8");
-    good = false;
-  }
-  if (!good) return;
-  if (image.label == 1 && !image.mask)
-    listing->missing_masks.push_back({where, "the mask of " + image.path + " is missing", "the mask is missing"});
-  listing->images.push_back(std::move(image));
-}
-
-}  // namespace
-
-Listing list_visa(const fs::path& root, bool with_masks) {
-  const std::string file = "split_csv/1cls.csv";
-  Listing listing;
-  if (!fs::is_regular_file(root / file)) {
-    listing.problems.push_back({file, "is missing, expected the listing of VisA's layout"});
-    return listing;
-  }
-  std::istringstream lines(read_file(root / file));
-  std::string line;
-  std::map<std::string, std::size_t> columns;
-  for (int number = 1; std::getline(lines, line); ++number) {
-    const std::string where = file + ":" + std::to_string(number);
-    if (number == 1 && line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.empty()) continue;
-    const auto fields = split_csv_line(line);
-    if (!fields) {
-      listing.problems.push_back({where, "a quote is not closed"});
-      continue;
-    }
-    if (columns.empty()) {
-      for (std::size_t i = 0; i < fields->size(); ++i) columns[(*fields)[i]] = i;
-      for (const char* name : {"object", "split", "label", "image", "mask"})
-        if (!columns.contains(name))
-          listing.problems.push_back(
-              {where, std::string("has no column '") + name + "', expected object,split,label,image,mask"});
-      if (!listing.problems.empty()) return listing;
-      continue;
-    }
-    if (fields->size() != columns.size()) {
-      listing.problems.push_back(
-          {where, "has " + std::to_string(fields->size()) + " fields, expected " + std::to_string(columns.size())});
-      continue;
-    }
-    const auto field = [&](const char* name) { return (*fields)[columns.at(name)]; };
-    const std::string split = field("split"), label = field("label");
-    if (split != "train" && split != "test")
-      listing.problems.push_back({where, "split is '" + split + "', expected train or test"});
-    else if (label != "normal" && label != "anomaly")
-      listing.problems.push_back({where, "label is '" + label + "', expected normal or anomaly"});
-    else {
-      DatasetImage image;
-      image.path = field("image");
-      if (!field("mask").empty()) image.mask = field("mask");
-      image.class_name = field("object");
-      image.split = split;
-      image.label = label == "anomaly" ? 1 : 0;
-      image.defect = image.label == 1 ? "anomaly" : "good";
-      check_listed(root, std::move(image), with_masks, where, &listing);
-    }
-  }
-  return listing;
-}
-
-Listing list_meta(const fs::path& root, bool with_masks) {
-  Listing listing;
-  if (!fs::is_regular_file(root / "meta.json")) {
-    listing.problems.push_back({"meta.json", "is missing, expected the listing of this layout"});
-    return listing;
-  }
-  const Json meta = read_json(root / "meta.json");
-  const auto problem = [&](const std::string& key, const std::string& reason) {
-    listing.problems.push_back({"meta.json: " + key, reason});
-  };
-  if (!meta.is_object()) {
-    problem("(top)", "is not an object, expected {\"train\": {...}, \"test\": {...}}");
-    return listing;
-  }
-  for (const auto& [split, classes] : meta.items()) {
-    if ((split != "train" && split != "test") || !classes.is_object()) {
-      problem(split, "is not understood, expected \"train\" or \"test\" with an object of classes");
-      continue;
-    }
-    for (const auto& [class_name, entries] : classes.items()) {
-      const std::string class_key = split + "." + class_name;
-      if (!entries.is_array()) {
-        problem(class_key, "is not a list");
-        continue;
-      }
-      if (entries.empty()) problem(class_key, "is empty");
-      for (std::size_t i = 0; i < entries.size(); ++i) {
-        const Json& entry = entries[i];
-        const std::string key = class_key + "[" + std::to_string(i) + "]";
-        const auto text = [&](const char* name) {
-          return entry.is_object() && entry.contains(name) && entry[name].is_string()
-                     ? std::optional<std::string>(entry[name].get<std::string>())
-                     : std::nullopt;
-        };
-        const auto image_path = text("img_path"), class_text = text("cls_name");
-        const std::string mask = text("mask_path").value_or(""), specie = text("specie_name").value_or("");
-        const Json anomaly = entry.is_object() ? entry.value("anomaly", Json()) : Json();
-        const bool labelled = anomaly == Json(0) || anomaly == Json(1);
-        if (!image_path) {
-          problem(key + ".img_path", "is missing or not text");
-        } else if (!labelled) {
-          problem(key + ".anomaly", "is missing or neither 0 nor 1");
-        } else if (class_text && *class_text != class_name) {
-          problem(key + ".cls_name", "is '" + *class_text + "', expected '" + class_name + "'");
-        } else {
-          DatasetImage image;
-          image.path = *image_path;
-          if (!mask.empty()) image.mask = mask;
-          image.class_name = class_name;
-          image.split = split;
-          image.label = entry["anomaly"].get<int>();
-          image.defect = image.label == 0 ? "good" : specie.empty() ? "anomaly" : specie;
-          check_listed(root, std::move(image), with_masks, "meta.json: " + key, &listing);
-        }
-      }
-    }
-  }
-  return listing;
 }
 
 }  // namespace filo::dataset_layouts

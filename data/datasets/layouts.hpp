@@ -22,6 +22,8 @@ Listing list_mvtec(const std::filesystem::path& root, bool with_masks);
 Listing list_visa(const std::filesystem::path& root, bool with_masks);
 Listing list_meta(const std::filesystem::path& root, bool with_masks);
 Listing list_folder(const std::filesystem::path& root, bool with_masks);
+// `table`: "" for the only *.csv or *.jsonl in the root.
+Listing list_table(const std::filesystem::path& root, const std::filesystem::path& table, bool with_masks);
 
 // Why a path of a listing cannot be used ("" when it can): empty, absolute, leads outside the root, not UTF-8.
 std::string path_fault(const std::string& path);
