@@ -1,7 +1,7 @@
 // Data sets: what lies in a folder, as one list of images with classes, splits, labels and masks.
 //
 // Layouts (paths below the data set's root):
-//   mvtec   CLASS/train/good/*, CLASS/test/good/*, CLASS/test/DEFECT/*, CLASS/ground_truth/DEFECT/NAME_mask.png
+//   mvtec   CLASS/train/good/*, CLASS/test/good/*, CLASS/test/DEFECT/*, CLASS/ground_truth/DEFECT/NAME_mask.*
 //   visa    split_csv/1cls.csv with the columns object, split, label (normal | anomaly), image, mask
 //   meta    meta.json: {"train" | "test": {CLASS: [{img_path, mask_path, cls_name, specie_name, anomaly}]}}
 //   folder  CLASS/good/* and CLASS/DEFECT/* (split "test"), CLASS/train/* (optional: normal images for few-shot
@@ -10,8 +10,8 @@
 //   table   a CSV or JSON lines file with the columns image, label (0, 1, normal, anomaly, ...) and, where wanted,
 //   mask,
 //           class ("object"), split ("test") and defect ("anomaly")
-// Images are *.png, *.jpg, *.jpeg, *.bmp in any case; hidden files, Thumbs.db and desktop.ini are passed over.
-// A mask is as large as its image (after its EXIF orientation). Which anomalous images need one: MaskRule.
+// Images are *.png, *.jpg, *.jpeg, *.bmp, *.tif, *.tiff in any case; hidden files, Thumbs.db and desktop.ini are passed
+// over. A mask is as large as its image (after its EXIF orientation). Which anomalous images need one: MaskRule.
 #pragma once
 
 #include <cstddef>

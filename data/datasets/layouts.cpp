@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::array<const char*, 4> image_suffixes = {".png", ".jpg", ".jpeg", ".bmp"};
+constexpr std::array<const char*, 6> image_suffixes = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"};
 
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
@@ -68,7 +68,7 @@ class Walk {
       if (fs::is_directory(path)) {
         problem(name, "is a folder, expected an image");
       } else if (!has_image_suffix(path)) {
-        problem(name, "is not an image (.png, .jpg, .jpeg, .bmp)");
+        problem(name, "is not an image (.png, .jpg, .jpeg, .bmp, .tif, .tiff)");
       } else if (const std::string fault = path_fault(name); !fault.empty()) {
         problem(printable(name), fault);
       } else {
@@ -131,10 +131,10 @@ Listing list_mvtec(const fs::path& root, bool with_masks) {
     for (const fs::path& defect_folder : folders_in(folder / "test")) {
       const std::string defect = defect_folder.filename().string();
       const auto mask_of = [&](const fs::path& image) -> std::optional<std::string> {
-        const fs::path mask = folder / "ground_truth" / defect / (image.stem().string() + "_mask.png");
-        used_masks.insert(below_root(mask, root));
-        if (fs::exists(mask)) return below_root(mask, root);
-        walk.mask_is_missing(image, below_root(mask, root));
+        const std::string stem = (folder / "ground_truth" / defect / image.stem()).string() + "_mask";
+        for (const char* suffix : image_suffixes)
+          if (fs::exists(stem + suffix)) return *used_masks.insert(below_root(stem + suffix, root)).first;
+        walk.mask_is_missing(image, below_root(stem + ".png", root));
         return std::nullopt;
       };
       images += walk.add_images(defect_folder, class_name, "test", defect, mask_of);

@@ -19,15 +19,18 @@ struct Header {
 bool is_png(std::string_view bytes);
 bool is_jpeg(std::string_view bytes);
 bool is_bmp(std::string_view bytes);
+bool is_tiff(std::string_view bytes);
 
 Header read_png_header(std::string_view bytes, const std::string& name);
 Header read_jpeg_header(std::string_view bytes, const std::string& name);
 Header read_bmp_header(std::string_view bytes, const std::string& name);
+Header read_tiff_header(std::string_view bytes, const std::string& name);
 
 // Pixels as stored: the orientation is the caller's.
 Image decode_png(std::string_view bytes, const std::string& name, Depth16 depth);
 Image decode_jpeg(std::string_view bytes, const std::string& name);
 Image decode_bmp(std::string_view bytes, const std::string& name);
+Image decode_tiff(std::string_view bytes, const std::string& name, Depth16 depth);
 
 // The orientation (1..8) in a TIFF structure, the body of an EXIF block; 1 when absent or malformed.
 int exif_orientation(std::string_view tiff);

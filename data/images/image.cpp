@@ -72,13 +72,15 @@ namespace {
 using namespace image_formats;
 
 [[noreturn]] void fail_unknown(std::string_view bytes, const std::string& name) {
-  fail(name, bytes.empty() ? "is empty, expected a PNG, JPEG or BMP image" : "is not a PNG, JPEG or BMP image");
+  fail(name,
+       bytes.empty() ? "is empty, expected a PNG, JPEG, BMP or TIFF image" : "is not a PNG, JPEG, BMP or TIFF image");
 }
 
 Header read_header(std::string_view bytes, const std::string& name) {
   if (is_png(bytes)) return read_png_header(bytes, name);
   if (is_jpeg(bytes)) return read_jpeg_header(bytes, name);
   if (is_bmp(bytes)) return read_bmp_header(bytes, name);
+  if (is_tiff(bytes)) return read_tiff_header(bytes, name);
   fail_unknown(bytes, name);
 }
 
@@ -119,6 +121,7 @@ Image decode(std::string_view bytes, const std::string& name, Depth16 depth) {
   const Header header = read_header(bytes, name);
   Image image = is_png(bytes)    ? decode_png(bytes, name, depth)
                 : is_jpeg(bytes) ? decode_jpeg(bytes, name)
+                : is_tiff(bytes) ? decode_tiff(bytes, name, depth)
                                  : decode_bmp(bytes, name);
   return orient(std::move(image), header.orientation);
 }

@@ -1,4 +1,4 @@
-// Images: decoding (PNG, JPEG, BMP), CLIP's preprocessing, masks, PNG writing, heat maps. All functions are
+// Images: decoding (PNG, JPEG, BMP, TIFF), CLIP's preprocessing, masks, PNG writing, heat maps. All functions are
 // thread-safe.
 //
 // Every reader treats the file as hostile: sizes are checked before they are used, and every error names the file.
@@ -45,7 +45,8 @@ struct ImageSize {
 //   - corrupt entropy-coded JPEG data is an error (Pillow shows it as grey blocks);
 //   - an orientation that stands only in XMP is not looked for.
 // Alpha is dropped. JPEG: grey, YCbCr, RGB, CMYK and YCCK. BMP: 1, 4, 8, 16, 24 and 32 bit, top-down too; RLE is
-// refused. Throws Error "image: FILE: ...".
+// refused. TIFF: the first image of the file; 8 and 16 bit grey and RGB, 8-bit palettes and 1 bit, strips and tiles,
+// any compression of libtiff's. Throws Error "image: FILE: ...".
 Image decode_image(const std::filesystem::path& path);
 // The same from memory; `name` stands for the file in errors.
 Image decode_image(std::string_view bytes, const std::string& name);

@@ -147,6 +147,103 @@ def check_png_and_bmp(folder, pixels, rgb, grey):
         check_decode(folder / f"{name}.bmp")
 
 
+def write_tiff(path, pixels, order="<", tile=None, separate=False, extra=0):
+    """Tiled files, planes and 16-bit RGB, which Pillow reads but does not write. `pixels`: [H, W, C] of uint8 or uint16."""
+    height, width, channels = pixels.shape
+    bits = pixels.dtype.itemsize * 8
+    data = pixels.astype(pixels.dtype.newbyteorder(order))
+    planes = [data[:, :, k:k + 1] for k in range(channels)] if separate else [data]
+    if tile:
+        chunks = []
+        for plane in planes:
+            padded = np.pad(plane, ((0, -height % tile), (0, -width % tile), (0, 0)))
+            chunks += [padded[y:y + tile, x:x + tile].tobytes() for y in range(0, padded.shape[0], tile) for x in range(0, padded.shape[1], tile)]
+    else:
+        rows = 7
+        chunks = [plane[y:y + rows].tobytes() for plane in planes for y in range(0, height, rows)]
+    tags = {256: [width], 257: [height], 258: [bits] * channels, 259: [1], 262: [2 if channels >= 3 else 1], 277: [channels],
+            284: [2 if separate else 1]}
+    if extra:
+        tags[338] = [extra]
+    offsets = list(np.cumsum([8] + [len(chunk) for chunk in chunks])[:-1])
+    sizes = [len(chunk) for chunk in chunks]
+    tags.update({322: [tile], 323: [tile], 324: offsets, 325: sizes} if tile else {273: offsets, 278: [7], 279: sizes})
+    body = b"".join(chunks)
+    directory = 8 + len(body)
+    after = directory + 2 + 12 * len(tags) + 4
+    entries, more = b"", b""
+    for tag, values in sorted(tags.items()):
+        packed = struct.pack(f"{order}{len(values)}I", *(int(value) for value in values))
+        entries += struct.pack(f"{order}HHI", tag, 4, len(values))
+        entries += packed if len(packed) == 4 else struct.pack(f"{order}I", after + len(more))
+        more += packed if len(packed) > 4 else b""
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, directory)
+    path.write_bytes(head + body + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + more)
+
+
+def check_tiff(folder, pixels, rgb, grey):
+    alpha = rgb.copy()
+    alpha.putalpha(Image.fromarray(pixels[:, :, 0]))
+    for compression in (None, "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "lzma", "zstd"):
+        for name, image in (("rgb", rgb), ("grey", grey), ("alpha", alpha), ("palette", rgb.quantize(200))):
+            path = folder / f"{name}_{compression}.tif"
+            image.save(path, compression=compression)
+            check_decode(path)
+    for compression in (None, "group3", "group4"):
+        grey.convert("1").save(folder / f"one_bit_{compression}.tif", compression=compression)
+        check_decode(folder / f"one_bit_{compression}.tif")
+    rgb.save(folder / "jpeg.tif", compression="jpeg", quality=88)
+    check_decode(folder / "jpeg.tif")
+    grey.save(folder / "jpeg_grey.tif", compression="jpeg", quality=88)
+    check_decode(folder / "jpeg_grey.tif")
+    rgb.save(folder / "big.tif", big_tiff=True)
+    check_decode(folder / "big.tif")
+    rgb.save(folder / "pages.tif", save_all=True, append_images=[Image.fromarray(255 - pixels)])
+    check_decode(folder / "pages.tif")
+    for orientation in range(1, 9):
+        rgb.save(folder / f"orientation{orientation}.tif", tiffinfo={274: orientation})
+        check_decode(folder / f"orientation{orientation}.tif")
+    for order in "<>":
+        for tile in (None, 16, 64):
+            for separate in (False, True):
+                path = folder / f"made{ord(order)}_{tile}_{separate}.tif"
+                write_tiff(path, pixels, order, tile, separate)
+                check_decode(path, pixels)
+                wide = random.integers(0, 65536, (31, 17, 3)).astype(np.uint16)
+                write_tiff(path, wide, order, tile, separate)
+                check_decode(path, (wide >> 8).astype(np.uint8))
+    # Ours by decision: the high byte of 16-bit grey.
+    grey16 = random.integers(0, 65536, (40, 51)).astype(np.uint16)
+    for compression in (None, "tiff_lzw"):
+        Image.fromarray(grey16).save(folder / "grey16.tif", compression=compression)
+        check_decode(folder / "grey16.tif", np.repeat((grey16 >> 8).astype(np.uint8)[:, :, None], 3, 2))
+
+
+def check_damaged_tiff(folder, pixels):
+    """Compressed files, cut and with bytes flipped: an error that names the file or an image, never a crash; cut, always an error."""
+    rgb = Image.fromarray(pixels[:40, :50])
+    for compression in (None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"):
+        path = folder / "whole.tif"
+        (rgb.convert("1") if compression == "group4" else rgb).save(path, compression=compression)
+        whole = path.read_bytes()
+        check_decode(path)
+        broken = folder / "broken.tif"
+        for round_ in range(40):
+            if round_ < 20:
+                damaged = whole[:int(len(whole) * round_ / 20)]
+            else:
+                flipped = bytearray(whole)
+                for at in random.integers(4, len(whole), 3):
+                    flipped[at] ^= 1 << int(random.integers(0, 8))
+                damaged = bytes(flipped)
+            broken.write_bytes(damaged)
+            done = subprocess.run([PROBE, "rgb", broken], capture_output=True, check=False)
+            if done.returncode not in (0, 1) or (done.returncode == 1 and b"broken.tif" not in done.stderr):
+                sys.exit(f"{compression}, damage {round_}: exit code {done.returncode}: {done.stderr.decode()}")
+            if round_ < 20 and done.returncode == 0:
+                sys.exit(f"{compression}: {len(damaged)} of {len(whole)} bytes were taken for an image")
+
+
 def check_jpeg_and_orientation(folder, rgb, grey):
     for name, image, options in (("420", rgb, dict(subsampling=2)), ("422", rgb, dict(subsampling=1)), ("444", rgb, dict(subsampling=0)),
                                  ("progressive", rgb, dict(progressive=True)), ("grey", grey, {}), ("cmyk", rgb.convert("CMYK"), {}),
@@ -166,12 +263,15 @@ def check_masks(folder):
     Image.fromarray(blobs * 255).save(folder / "mask.png")
     Image.fromarray(blobs * 2).save(folder / "mask_of_twos.png")
     Image.fromarray(blobs * 255).convert("1").save(folder / "mask_one_bit.png")
-    for name in ("mask.png", "mask_of_twos.png", "mask_one_bit.png"):
+    Image.fromarray(blobs * 255).save(folder / "mask.tif", compression="tiff_lzw")
+    Image.fromarray(blobs * 255).convert("1").save(folder / "mask_one_bit.tif", compression="group4")
+    for name in ("mask.png", "mask_of_twos.png", "mask_one_bit.png", "mask.tif", "mask_one_bit.tif"):
         for image_size in (14, 190, 280, 518):
             check_mask(folder / name, image_size)
-    Image.fromarray(blobs.astype(np.uint16)).save(folder / "mask16.png")
-    expect_equal(np.frombuffer(probe("mask", folder / "mask16.png", 280), np.uint8),
-                 np.frombuffer(probe("mask", folder / "mask.png", 280), np.uint8), "16-bit label mask")
+    for name in ("mask16.png", "mask16.tif"):
+        Image.fromarray(blobs.astype(np.uint16)).save(folder / name)
+        expect_equal(np.frombuffer(probe("mask", folder / name, 280), np.uint8),
+                     np.frombuffer(probe("mask", folder / "mask.png", 280), np.uint8), f"16-bit label mask {name}")
 
 
 def main():
@@ -180,10 +280,12 @@ def main():
     rgb, grey = Image.fromarray(pixels), Image.fromarray(pixels).convert("L")
     check_png_and_bmp(folder, pixels, rgb, grey)
     check_jpeg_and_orientation(folder, rgb, grey)
+    check_tiff(folder, pixels, rgb, grey)
+    check_damaged_tiff(folder, pixels)
 
     Image.fromarray(photo(640, 427)).save(folder / "large.jpg", quality=92)
     Image.fromarray(photo(280, 280)).save(folder / "square.png")
-    for name in ("rgb.png", "grey.png", "large.jpg", "square.png", "orientation6.jpg"):
+    for name in ("rgb.png", "grey.png", "large.jpg", "square.png", "orientation6.jpg", "rgb_tiff_lzw.tif"):
         for image_size in (1, 28, 280, 518):
             check_preprocess(folder / name, image_size)
 

@@ -24,7 +24,7 @@ TEST_F(DatasetTest, ListsEverythingThatIsWrongAtOnce) {
                   HasSubstr("bottle/test/broken/001.png: its mask is missing, expected "
                             "bottle/ground_truth/broken/001_mask.png"),
                   HasSubstr("bottle/ground_truth/broken/002_mask.png: is 9 x 6 pixels, expected its image's 8 x 6"),
-                  HasSubstr("bottle/test/good/001.png: is not a PNG, JPEG or BMP image"),
+                  HasSubstr("bottle/test/good/001.png: is not a PNG, JPEG, BMP or TIFF image"),
                   HasSubstr("bottle/test/good/notes.txt: is not an image"),
                   HasSubstr("bottle/ground_truth/broken/003_mask.png: is a mask without an image"),
                   HasSubstr("nut: holds no images")));
@@ -55,7 +55,7 @@ TEST_F(DatasetTest, ManyProblemsOfOneKindAreToldOnceWithTheirNumber) {
           "    bottle/ground_truth/broken/size11_mask.png: is 11 x 6 pixels, expected its image's 8 x 6\n"
           "    bottle/ground_truth/broken/size12_mask.png: is 12 x 6 pixels, expected its image's 8 x 6\n"
           "    and 1 more\n"
-          "  bottle/test/good/001.png: is not a PNG, JPEG or BMP image\n"
+          "  bottle/test/good/001.png: is not a PNG, JPEG, BMP or TIFF image\n"
           "with --masks optional, anomalous images without a mask are added too and count for image metrics only");
   try {
     scan_dataset(root_, {});

@@ -141,7 +141,8 @@ TEST_F(ImageTest, BitmapsThatCannotBeReadSayWhy) {
 
 TEST_F(ImageTest, FilesThatAreNoImagesSayWhatWasExpected) {
   write("notes.txt", "hello");
-  EXPECT_THAT(error_of([&] { decode_image(folder_ / "notes.txt"); }), testing::HasSubstr("is not a PNG, JPEG or BMP"));
+  EXPECT_THAT(error_of([&] { decode_image(folder_ / "notes.txt"); }),
+              testing::HasSubstr("is not a PNG, JPEG, BMP or TIFF"));
   write("empty.png", "");
   EXPECT_THAT(error_of([&] { decode_image(folder_ / "empty.png"); }), testing::HasSubstr("is empty"));
   EXPECT_THAT(error_of([&] { decode_image(folder_ / "absent.png"); }), testing::HasSubstr("no such file"));

@@ -27,6 +27,13 @@ TEST_F(LayoutsTest, ReadsMvtecsLayout) {
   EXPECT_EQ(broken.sha256.size(), 64u);
 }
 
+TEST_F(LayoutsTest, ImagesAndMasksOfMvtecsLayoutMayBeOfAnyFormat) {
+  write_mvtec();
+  image("bottle/test/broken/001.TIF", 5);
+  image("bottle/ground_truth/broken/001_mask.tif", 255);
+  EXPECT_EQ(scan_dataset(root_, {}).images[1].mask, "bottle/ground_truth/broken/001_mask.tif");
+}
+
 TEST_F(LayoutsTest, ReadsVisasLayout) {
   image("candle/Data/Images/Normal/0000.JPG");
   image("candle/Data/Images/Anomaly/000.JPG", 8);
