@@ -1,5 +1,6 @@
 #include "data/datasets/dataset.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -8,7 +9,9 @@
 #include "app/filo/commands.hpp"
 #include "app/filo/terminal_progress.hpp"
 #include "app/filo/workspace_option.hpp"
+#include "data/datasets/sheet.hpp"
 #include "data/generate/generate.hpp"
+#include "scheduler/plan/plan_file.hpp"
 #include "workspace/workspace.hpp"
 
 namespace filo {
@@ -133,6 +136,93 @@ Command define_list(CLI::App& command) {
   };
 }
 
+std::string size_text(const std::pair<int, int>& size) {
+  return std::to_string(size.first) + " x " + std::to_string(size.second);
+}
+
+// The smallest and the largest, by their pixels.
+std::string sizes_text(const DatasetGroup& group) {
+  const auto smaller = [](const auto& a, const auto& b) {
+    return std::int64_t{a.first.first} * a.first.second < std::int64_t{b.first.first} * b.first.second;
+  };
+  const auto [least, most] = std::minmax_element(group.size_counts.begin(), group.size_counts.end(), smaller);
+  if (group.size_counts.size() == 1) return size_text(least->first);
+  return size_text(least->first) + " to " + size_text(most->first) + ", " + std::to_string(group.size_counts.size()) +
+         " sizes";
+}
+
+Json to_json(const DatasetGroup& group) {
+  Json sizes = Json::array();
+  for (const auto& [size, count] : group.size_counts)
+    sizes.push_back({{"width", size.first}, {"height", size.second}, {"images", count}});
+  return {{"class", group.class_name},     {"split", group.split}, {"label", group.label}, {"defect", group.defect},
+          {"images", group.images.size()}, {"masks", group.masks}, {"sizes", sizes}};
+}
+
+void print_groups(const Dataset& dataset, const std::vector<DatasetGroup>& groups) {
+  std::size_t masks = 0;
+  for (const DatasetGroup& group : groups) masks += group.masks;
+  std::printf("%s: %zu images, %zu masks, layout %s\n  in %s\n  digest %s\n", dataset.name.c_str(),
+              dataset.images.size(), masks, to_string(dataset.format).c_str(), dataset.root.c_str(),
+              dataset.digest.c_str());
+  std::printf("  %-20s %-6s %-24s %7s %7s   %s\n", "class", "split", "defect", "images", "masks", "pixels");
+  for (const DatasetGroup& group : groups)
+    std::printf("  %-20s %-6s %-24s %7zu %7zu   %s\n", group.class_name.c_str(), group.split.c_str(),
+                group.defect.c_str(), group.images.size(), group.masks, sizes_text(group).c_str());
+}
+
+Command define_show(CLI::App& command) {
+  struct Options {
+    std::string name, sheet;
+    bool json = false;
+  };
+  const auto options = std::make_shared<Options>();
+  command.add_option("NAME", options->name, "The data set's name")->required();
+  command.add_option("--sheet", options->sheet,
+                     "PNG file to write: a row of samples for each line of the table, masks outlined");
+  const auto workspace = workspace_option(command);
+  command.add_flag("--json", options->json, "Print the table as JSON");
+  return [options, workspace] {
+    const Workspace opened(*workspace, Workspace::Access::read);
+    const Dataset dataset = load_dataset(opened.root(), options->name);
+    const std::vector<DatasetGroup> groups = groups_of(dataset);
+    if (options->json) {
+      Json json = summary(dataset);
+      json["groups"] = Json::array();
+      for (const DatasetGroup& group : groups) json["groups"].push_back(to_json(group));
+      std::cout << json.dump(2) << "\n";
+    } else {
+      print_groups(dataset, groups);
+    }
+    if (options->sheet.empty()) return 0;
+    write_png(options->sheet, contact_sheet(groups, dataset.root, terminal_progress("drawing")));
+    if (!options->json)
+      std::printf("wrote %s: a row for each line above, up to eight images each\n", options->sheet.c_str());
+    return 0;
+  };
+}
+
+Command define_remove(CLI::App& command) {
+  const auto name = std::make_shared<std::string>();
+  command.add_option("NAME", *name, "The data set's name")->required();
+  const auto workspace = workspace_option(command);
+  return [name, workspace] {
+    const Workspace opened(*workspace, Workspace::Access::change);
+    const FileDescriptor lock = opened.lock();
+    const std::vector<std::string> experiments = experiments_with_dataset(opened, *name);
+    if (!experiments.empty()) {
+      std::string names;
+      for (const std::string& experiment : experiments) names += (names.empty() ? "" : ", ") + experiment;
+      throw UsageError("dataset: " + *name, "is named by the plan of " + names +
+                                                ", whose results tell of it, expected a data set that no experiment of "
+                                                "this workspace names");
+    }
+    remove_dataset(opened.root(), *name);
+    std::printf("removed %s from the workspace; its images are where they were\n", name->c_str());
+    return 0;
+  };
+}
+
 Command define_generate(CLI::App& command) {
   struct Options {
     GenerateOptions generate;
@@ -176,10 +266,13 @@ Command define_generate(CLI::App& command) {
 }  // namespace
 
 void add_dataset_command(CLI::App& program) {
-  CLI::App& dataset = add_command_family(program, "dataset", "Data sets of a workspace: add, verify, list, generate");
+  CLI::App& dataset =
+      add_command_family(program, "dataset", "Data sets of a workspace: add, show, verify, list, remove, generate");
   add_command(dataset, "add", "Read a data set's folder and note what it holds", define_add);
+  add_command(dataset, "show", "How many images of which kind a data set has, and what they look like", define_show);
   add_command(dataset, "verify", "Decode every file in full and compare it with what was added", define_verify);
   add_command(dataset, "list", "The data sets of the workspace", define_list);
+  add_command(dataset, "remove", "Forget a data set that no experiment names; its images stay", define_remove);
   add_command(dataset, "generate", "Draw a data set of products with defects and exact masks", define_generate);
 }
 

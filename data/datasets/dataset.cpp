@@ -414,15 +414,29 @@ AddedDataset add_dataset(const fs::path& workspace, const std::string& name, con
   return added;
 }
 
-Dataset load_dataset(const fs::path& workspace, const std::string& name) {
+namespace {
+
+fs::path file_of(const fs::path& workspace, const std::string& name) {
   check_name(name);
   const fs::path file = WorkspaceLayout(workspace).dataset_file(name);
-  if (!fs::exists(file)) {
-    const std::vector<std::string> names = list_datasets(workspace);
-    throw UsageError("dataset: " + name, "is not in workspace " + workspace.string() + ", which has " + joined(names) +
-                                             did_you_mean(name, names));
-  }
+  if (fs::exists(file)) return file;
+  const std::vector<std::string> names = list_datasets(workspace);
+  throw UsageError("dataset: " + name, "is not in workspace " + workspace.string() + ", which has " + joined(names) +
+                                           did_you_mean(name, names));
+}
+
+}  // namespace
+
+Dataset load_dataset(const fs::path& workspace, const std::string& name) {
+  const fs::path file = file_of(workspace, name);
   return dataset_from_json(read_json(file), "dataset: " + file.string());
+}
+
+void remove_dataset(const fs::path& workspace, const std::string& name) {
+  const fs::path file = file_of(workspace, name);
+  std::error_code error;
+  fs::remove(file, error);
+  if (error) throw Error("dataset: " + file.string(), "cannot be removed: " + error.message());
 }
 
 std::vector<std::string> list_datasets(const fs::path& workspace) {

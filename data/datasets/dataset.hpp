@@ -131,6 +131,10 @@ Dataset load_dataset(const std::filesystem::path& workspace, const std::string& 
 // The names, sorted.
 std::vector<std::string> list_datasets(const std::filesystem::path& workspace);
 
+// Takes WORKSPACE/datasets/NAME.json away, and nothing else: the images stay. Throws UsageError as load_dataset() does.
+// Whether an experiment still needs it is the caller's to know.
+void remove_dataset(const std::filesystem::path& workspace, const std::string& name);
+
 // Decodes every image and mask in full and compares checksums and sizes with what was added. Empty: all is as it was.
 std::vector<DatasetProblem> verify_dataset(const Dataset& dataset, const Progress& progress = nullptr);
 

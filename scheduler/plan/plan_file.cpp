@@ -141,4 +141,19 @@ std::vector<std::string> experiment_names(const Workspace& workspace) {
   return names;
 }
 
+std::vector<std::string> experiments_with_dataset(const Workspace& workspace, const std::string& dataset) {
+  const auto names_it = [&](const Json& experiment) {
+    const Json data = experiment.is_object() ? experiment.value("data", Json::object()) : Json::object();
+    return std::any_of(data.begin(), data.end(), [&](const Json& name) { return name == dataset; });
+  };
+  std::vector<std::string> found = experiment_names(workspace);
+  std::erase_if(found, [&](const std::string& name) {
+    const Json plan = read_json(workspace.plan_file(name));
+    const Json experiment = plan.is_object() ? plan.value("experiment", Json::object()) : Json::object();
+    const Json included = experiment.is_object() ? experiment.value("included", Json::array()) : Json::array();
+    return !names_it(experiment) && std::none_of(included.begin(), included.end(), names_it);
+  });
+  return found;
+}
+
 }  // namespace filo

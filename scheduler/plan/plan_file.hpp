@@ -15,4 +15,8 @@ void save_plan(const Plan& plan, const Workspace& workspace);
 Plan load_plan(const Workspace& workspace, const std::string& name);
 std::vector<std::string> experiment_names(const Workspace& workspace);
 
+// The experiments whose plans name the data set under `data`, their own or an included one's. Throws Error where a plan
+// cannot be read: it may name it.
+std::vector<std::string> experiments_with_dataset(const Workspace& workspace, const std::string& dataset);
+
 }  // namespace filo

@@ -27,7 +27,9 @@ READING = (
     ("retry", "first"),
     ("reconcile",),
     ("dataset", "list"),
+    ("dataset", "show", "washers"),
     ("dataset", "verify", "washers"),
+    ("dataset", "remove", "washers"),
     ("plan", "e.yaml"),
     ("run", "e.yaml"),
     ("submit", "e.yaml", "--cluster", "c.yaml"),
@@ -126,6 +128,29 @@ class FirstContact(unittest.TestCase):
         self.assertIn("with the same content", self.run_in_folder(*add, "--masks", "none").stdout)
         self.assertIn("1 of 2 anomalous", self.run_in_folder(*add[:4], "--name", "some", "--masks", "optional", "--workspace", "w").stdout)
         self.assertIn("expected auto, required, optional or none", self.run_in_folder(*add, "--masks", "some").stderr)
+
+    def test_a_data_set_is_shown_and_removed(self):
+        for name in ("good/1", "chipped/1"):
+            png(self.folder / f"images/cup/{name}.png")
+        self.run_in_folder(FILO, "dataset", "add", "images", "--name", "cups", "--workspace", "w")
+        shown = self.run_in_folder(FILO, "dataset", "show", "cups", "--sheet", "sheet.png", "--workspace", "w")
+        self.assertRegex(shown.stdout, r"cup +test +chipped +1 +0 +64 x 64\n")
+        self.assertIn("wrote sheet.png", shown.stdout)
+        self.assertEqual((self.folder / "sheet.png").read_bytes()[:4], b"\x89PNG")
+
+        remove = (FILO, "dataset", "remove", "cups", "--workspace", "w")
+        plan = self.folder / "w/experiments/first/plan.json"
+        plan.parent.mkdir(parents=True)
+        plan.write_text('{"experiment": {"data": {"a": "cups"}}}')
+        refused = self.run_in_folder(*remove)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("cups: is named by the plan of first", refused.stderr)
+        plan.write_text("{")
+        self.assertEqual(self.run_in_folder(*remove).returncode, 1)
+        plan.write_text('{"experiment": {"data": {"a": "mugs"}}}')
+        self.assertIn("removed cups", self.run_in_folder(*remove).stdout)
+        self.assertEqual(self.run_in_folder(*remove).returncode, 2)
+        self.assertTrue((self.folder / "images/cup/good/1.png").exists())
 
     def test_init_clip_overwrites_only_what_it_wrote(self):
         """Guards a file, and a folder with a config.json of something else, from being replaced by weights."""

@@ -207,6 +207,17 @@ TEST_F(DatasetTest, UnknownDatasetNamesTheNearest) {
   }
 }
 
+TEST_F(DatasetTest, ARemovedDataSetLeavesItsImages) {
+  write_mvtec();
+  const fs::path workspace = folder_ / "workspace";
+  const std::string digest = add_dataset(workspace, "demo", root_, {}).dataset.digest;
+  EXPECT_THROW(remove_dataset(workspace, "dmeo"), UsageError);
+  remove_dataset(workspace, "demo");
+  EXPECT_THAT(list_datasets(workspace), testing::IsEmpty());
+  EXPECT_THROW(remove_dataset(workspace, "demo"), UsageError);
+  EXPECT_EQ(add_dataset(workspace, "demo", root_, {}).dataset.digest, digest);
+}
+
 TEST_F(DatasetTest, AChangedDescriptionIsRefused) {
   write_mvtec();
   const Json good =

@@ -89,6 +89,20 @@ TEST(Plan, InputsComeBeforeWhatNeedsThem) {
   }
 }
 
+// Guards data sets from being removed while results tell of them.
+TEST(Plan, TellsWhichDataSetsItNames) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Workspace workspace = scratch.workspace();
+  save_plan(make_plan(scratch.experiment(), workspace), workspace);
+  scratch.write("both.yaml", "name: both\ninclude: [experiment.yaml]\n");
+  save_plan(make_plan(load_experiment(scratch.folder / "both.yaml"), workspace), workspace);
+  EXPECT_EQ(experiments_with_dataset(workspace, "parts"), (std::vector<std::string>{"both", "test"}));
+  EXPECT_EQ(experiments_with_dataset(workspace, "a"), std::vector<std::string>());
+  scratch.write("workspace/experiments/test/plan.json", "{");
+  EXPECT_THROW(experiments_with_dataset(workspace, "parts"), Error);
+}
+
 TEST(Plan, IsSavedAndLoaded) {
   const Scratch scratch;
   scratch.add_all();
