@@ -1,4 +1,5 @@
-// What `filo-worker bench` measures: one training step by part, the convolution kernels alone, the metrics of a class.
+// What `filo-worker bench` measures: one training step by part, the convolution kernels alone, the metrics of a
+// class, reading a feature cache.
 #pragma once
 
 #include <cstddef>
@@ -63,5 +64,22 @@ struct BenchMetricsOptions {
 // the maps with it), "metrics", "binned" (as intervals take them)}. Throws Error as AnomalyMaps does, and where the
 // maps cannot be saved.
 Json bench_metrics(const BenchMetricsOptions& options);
+
+struct BenchCacheOptions {
+  std::size_t samples = 100;
+  int side = 37;    // patches per side: a sample has 19.2 MB at 37
+  int batch = 8;    // samples read at once
+  int threads = 2;  // that read
+  int rounds = 3;
+  std::filesystem::path folder;  // gets the cache, and keeps it
+};
+
+// Reading a cache of random features in random order: {"samples", "sample_bytes", "batch", "threads",
+// "written_bytes_per_s" (drawing the numbers with it), "warm": {"pread_bytes_per_s" (as many threads, the same chunks
+// in the same order, into memory that was touched before), "reader_bytes_per_s" (Prefetcher, chunks not verified: as
+// from the second epoch on), "of_pread", "first_touch_bytes_per_s" (verified), "first_touch_of_pread"}, "cold" (the
+// system was told to forget the files): {"sequential_bytes_per_s" (one thread, file after file), "reader_bytes_per_s",
+// "of_sequential"}, "memory_bytes" (what reading made the process larger by)}; the best of the rounds.
+Json bench_cache(const BenchCacheOptions& options);
 
 }  // namespace filo

@@ -1,5 +1,5 @@
-// bench step, bench scaling, bench kernels, bench metrics: how long one training step, its convolutions and a class's
-// metrics take on this machine.
+// bench step, bench scaling, bench kernels, bench metrics, bench cache: how long one training step, its convolutions, a
+// class's metrics and reading a feature cache take on this machine.
 #include <unistd.h>
 
 #include <cstdio>
@@ -22,20 +22,16 @@
 namespace filo {
 namespace {
 
-// A folder of random weights that is gone when the measurement is.
-class TemporaryClip {
+// Made by whoever writes to it; gone when the measurement is.
+class TemporaryFolder {
  public:
-  TemporaryClip(ClipSize size, const std::string& vocabulary)
-      : path_(std::filesystem::temp_directory_path() / ("filo-bench-" + std::to_string(getpid()))) {
-    log_info("writing random weights to " + path_.string() + " (--model takes existing ones)");
-    write_random_clip(path_, clip_config(size), 0, vocabulary);
-  }
-  ~TemporaryClip() {
+  TemporaryFolder() : path_(std::filesystem::temp_directory_path() / ("filo-bench-" + std::to_string(getpid()))) {}
+  ~TemporaryFolder() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
-  TemporaryClip(const TemporaryClip&) = delete;
-  TemporaryClip& operator=(const TemporaryClip&) = delete;
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
 
@@ -62,11 +58,13 @@ void print_step(const Json& result) {
 }
 
 // Fills in what the user left out. What is returned holds the random weights, if any.
-std::unique_ptr<TemporaryClip> complete(StepOptions& options) {
-  std::unique_ptr<TemporaryClip> temporary;
+std::unique_ptr<TemporaryFolder> complete(StepOptions& options) {
+  std::unique_ptr<TemporaryFolder> temporary;
   if (options.model.empty()) {
-    temporary = std::make_unique<TemporaryClip>(ClipSize::large, options.vocabulary);
+    temporary = std::make_unique<TemporaryFolder>();
     options.model = temporary->path().string();
+    log_info("writing random weights to " + options.model + " (--model takes existing ones)");
+    write_random_clip(options.model, clip_config(ClipSize::large), 0, options.vocabulary);
   }
   options.bench.clip = options.model;
   if (options.bench.spec.empty())
@@ -282,14 +280,56 @@ void define_metrics(CLI::App& bench) {
       });
 }
 
+void print_cache(const Json& result) {
+  const auto rate = [](const Json& part, const char* name) { return part[name].get<double>() / 1e9; };
+  const Json &warm = result["warm"], &cold = result["cold"];
+  std::printf("%llu samples of %.1f MB, batches of %d, %d threads; memory for reading %.0f MB\n",
+              result["samples"].get<unsigned long long>(), result["sample_bytes"].get<double>() / 1e6,
+              result["batch"].get<int>(), result["threads"].get<int>(), result["memory_bytes"].get<double>() / 1e6);
+  std::printf("  warm, random order: %.2f GB/s, %.2f of pread's %.2f GB/s; when checksums are looked at %.2f GB/s\n",
+              rate(warm, "reader_bytes_per_s"), warm["of_pread"].get<double>(), rate(warm, "pread_bytes_per_s"),
+              rate(warm, "first_touch_bytes_per_s"));
+  std::printf("  cold, random order: %.2f GB/s, %.2f of a sequential read's %.2f GB/s\n",
+              rate(cold, "reader_bytes_per_s"), cold["of_sequential"].get<double>(),
+              rate(cold, "sequential_bytes_per_s"));
+}
+
+void define_cache(CLI::App& bench) {
+  add_command(bench, "cache", "Reading a feature cache, beside pread", [](CLI::App& command) -> Command {
+    const auto options = std::make_shared<BenchCacheOptions>();
+    const auto json = std::make_shared<bool>(false);
+    const auto keep = std::make_shared<std::string>();
+    add_number(command, "--samples", options->samples, "Samples of the cache", std::size_t{1}, std::size_t{1000000});
+    add_number(command, "--side", options->side, "Patches per side: 37 makes samples of 19 MB", 1, 128);
+    add_number(command, "--batch", options->batch, "Samples read at once", 1, 1024);
+    add_number(command, "--threads", options->threads, "Threads that read", 1, 1024);
+    add_number(command, "--rounds", options->rounds, "The best of so many counts", 1, 1000);
+    command.add_option("--keep", *keep, "Empty folder that gets the cache, and keeps it");
+    command.add_flag("--json", *json, "Print JSON");
+    return [options, json, keep] {
+      const TemporaryFolder temporary;
+      options->folder = keep->empty() ? temporary.path() / "cache" : std::filesystem::path(*keep);
+      const Json result = bench_cache(*options);
+      if (*json) {
+        std::cout << result.dump(2) << "\n";
+      } else {
+        print_cache(result);
+      }
+      return 0;
+    };
+  });
+}
+
 }  // namespace
 
 void add_bench_command(CLI::App& program) {
-  CLI::App& bench = add_command_family(program, "bench", "Measure a training step, its kernels, or a class's metrics");
+  CLI::App& bench = add_command_family(program, "bench",
+                                       "Measure a training step, its kernels, a class's metrics, or reading a cache");
   define_step(bench);
   define_scaling(bench);
   define_kernels(bench);
   define_metrics(bench);
+  define_cache(bench);
 }
 
 }  // namespace filo
