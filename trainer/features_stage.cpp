@@ -1,5 +1,6 @@
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <future>
@@ -98,12 +99,32 @@ Images test_split(const Dataset& dataset) {
   return images;
 }
 
+// Images that are encoded together, always the same ones: an image's features have the same bits whoever makes them,
+// and whatever was there before.
+struct Group {
+  Images images;
+  std::vector<bool> missing;  // in no shard that is whole
+};
+
+// Those with a missing image, in the data set's order.
+std::vector<Group> missing_groups(const Images& wanted, const std::set<std::string>& finished) {
+  std::vector<Group> groups;
+  for (std::size_t first = 0; first < wanted.size(); first += images_per_batch) {
+    Group group;
+    for (std::size_t i = first; i < std::min(first + images_per_batch, wanted.size()); ++i) {
+      group.images.push_back(wanted[i]);
+      group.missing.push_back(!finished.contains(wanted[i]->path));
+    }
+    if (std::ranges::count(group.missing, true) > 0) groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
 // Dealt over what is missing, so that a restart balances too.
-Images missing_images_of_rank(const Images& wanted, const std::set<std::string>& finished, int rank, int world_size) {
-  Images mine;
-  int dealt = 0;
-  for (const DatasetImage* image : wanted)
-    if (!finished.contains(image->path) && dealt++ % world_size == rank) mine.push_back(image);
+std::vector<Group> groups_of_rank(const std::vector<Group>& groups, int rank, int world_size) {
+  std::vector<Group> mine;
+  for (auto i = static_cast<std::size_t>(rank); i < groups.size(); i += static_cast<std::size_t>(world_size))
+    mine.push_back(groups[i]);
   return mine;
 }
 
@@ -115,14 +136,15 @@ struct Work {
   int image_size = 0;
   std::size_t total = 0;     // images of the cache
   std::size_t finished = 0;  // of them, before this attempt
+  std::size_t groups = 0;    // that are still to be encoded, by all ranks
 };
 
-// This rank's images, decoded ahead by threads of their own: as many batches at once as the rank has threads, two at
+// This rank's groups, decoded ahead by threads of their own: as many batches at once as the rank has threads, two at
 // least.
 class DecodedBatches {
  public:
-  DecodedBatches(const Work& work, const Images& images, int threads)
-      : work_(work), images_(images), ahead_(static_cast<std::size_t>(std::max(threads, 2))) {
+  DecodedBatches(const Work& work, const std::vector<Group>& groups, int threads)
+      : work_(work), groups_(groups), ahead_(static_cast<std::size_t>(std::max(threads, 2))) {
     while (begin_next()) {
     }
   }
@@ -136,19 +158,18 @@ class DecodedBatches {
 
  private:
   bool begin_next() {
-    if (begun_ >= images_.size() || batches_.size() >= ahead_) return false;
-    batches_.push_back(std::async(std::launch::async, [this, first = begun_] {
+    if (begun_ == groups_.size() || batches_.size() >= ahead_) return false;
+    batches_.push_back(std::async(std::launch::async, [this, &group = groups_[begun_]] {
       std::vector<PreparedImage> batch;
-      for (std::size_t i = first; i < std::min(first + images_per_batch, images_.size()); ++i)
-        batch.push_back(prepare(work_.dataset, *images_[i], work_.image_size));
+      for (const DatasetImage* image : group.images) batch.push_back(prepare(work_.dataset, *image, work_.image_size));
       return batch;
     }));
-    begun_ += images_per_batch;
+    ++begun_;
     return true;
   }
 
   const Work& work_;
-  const Images& images_;
+  const std::vector<Group>& groups_;
   const std::size_t ahead_;
   std::size_t begun_ = 0;
   std::deque<std::future<std::vector<PreparedImage>>> batches_;
@@ -159,13 +180,13 @@ class BackgroundWriter {
  public:
   BackgroundWriter(ShardWriter& writer, FeatureType type) : writer_(writer), type_(type) {}
 
-  // Waits for the batch before.
-  void append(std::vector<PreparedImage> batch, VisionFeatures features) {
+  // What is missing of the group; waits for the one before.
+  void append(const Group& group, std::vector<PreparedImage> batch, VisionFeatures features) {
     wait();
-    writing_ = std::async(std::launch::async, [this, batch = std::move(batch), features = std::move(features)] {
+    writing_ = std::async(std::launch::async, [this, &group, batch = std::move(batch), features = std::move(features)] {
       const torch::NoGradGuard no_grad;
       for (std::size_t i = 0; i < batch.size(); ++i)
-        writer_.append(sample_of(batch[i], features, static_cast<std::int64_t>(i), type_));
+        if (group.missing[i]) writer_.append(sample_of(batch[i], features, static_cast<std::int64_t>(i), type_));
     });
   }
   void close() {
@@ -184,13 +205,12 @@ class BackgroundWriter {
 };
 
 // Encodes `mine` into the writer's shards. All ranks take as many steps.
-void encode(Stage& stage, const Work& work, const Images& mine, BackgroundWriter& writer) {
+void encode(Stage& stage, const Work& work, const std::vector<Group>& mine, BackgroundWriter& writer) {
   DecodedBatches decoded(work, mine, stage.arguments().threads);
   const auto ranks = static_cast<std::size_t>(stage.communicator().world_size());
-  const std::size_t missing = work.total - work.finished;
-  const std::size_t steps = ((missing + ranks - 1) / ranks + images_per_batch - 1) / images_per_batch;
+  const std::size_t missing = work.total - work.finished, steps = (work.groups + ranks - 1) / ranks;
   const Clock::time_point started = Clock::now();
-  for (std::size_t step = 0, first = 0; step < steps; ++step, first += images_per_batch) {
+  for (std::size_t step = 0; step < steps; ++step) {
     stage.at("batch " + std::to_string(step + 1) + " of " + std::to_string(steps));
     stage.expect_current();
     if (const int signal = agree_stop(stage.communicator(), stop_requested()); signal != 0) {
@@ -198,12 +218,12 @@ void encode(Stage& stage, const Work& work, const Images& mine, BackgroundWriter
       stage.events().write("stopped", {{"signal", signal}});
       throw StoppedEarly("features: stopped by signal " + std::to_string(signal) + "; finished shards are kept");
     }
-    if (first < mine.size()) {
+    if (step < mine.size()) {
       std::vector<PreparedImage> batch = decoded.next();
       const torch::Tensor pixels = stacked_pixels(batch, work.image_size).to(compute_device());
-      writer.append(std::move(batch), work.clip.encode_images(pixels, work.vision));
+      writer.append(mine[step], std::move(batch), work.clip.encode_images(pixels, work.vision));
     }
-    const std::size_t here = std::min((first + images_per_batch) * ranks, missing);
+    const std::size_t here = missing * std::min((step + 1) * ranks, work.groups) / work.groups;  // of all ranks
     const double seconds = std::chrono::duration<double>(Clock::now() - started).count();
     stage.events().write("progress", {{"done", work.finished + here},
                                       {"total", work.total},
@@ -267,10 +287,11 @@ void run_features(Stage& stage) {
   std::vector<ShardFile> shards = sound_shards(stage, folder, layout, key);
   std::set<std::string> finished;
   for (const ShardFile& shard : shards) finished.insert(shard.images.begin(), shard.images.end());
-  const Images mine = missing_images_of_rank(wanted, finished, communicator.rank(), communicator.world_size());
+  const std::vector<Group> groups = missing_groups(wanted, finished);
+  const std::vector<Group> mine = groups_of_rank(groups, communicator.rank(), communicator.world_size());
 
-  const Work work = {dataset,       *clip,          wanted_features(spec.model), spec.model.image_size,
-                     wanted.size(), finished.size()};
+  const Work work = {dataset,         *clip,        wanted_features(spec.model), spec.model.image_size, wanted.size(),
+                     finished.size(), groups.size()};
   ShardWriter writer(folder, layout, key, stage.start_name() + "-" + std::to_string(communicator.rank()),
                      memory_in_bytes(stage.arguments().shard_size));
   BackgroundWriter background(writer, layout.type);

@@ -8,7 +8,8 @@
 namespace filo {
 
 // Images of the data set's test split -> CLIP features in WORKSPACE/features/KEY (data/shards/shards.hpp). Images are
-// dealt to the ranks in turn; a restart encodes only what no finished shard holds.
+// dealt to the ranks in groups; a restart encodes only what no finished shard holds. An image's features have the same
+// bits on any number of ranks.
 void run_features(Stage& stage);
 
 // A file of boxes (data/boxes.hpp) -> STAGE/boxes.json, checked: the digest it was planned with, corners, and that the
