@@ -18,17 +18,18 @@ std::optional<int> anomalous_images(const DatasetInfo& dataset) {
 }  // namespace
 
 void expect_trainable(const DatasetInfo& dataset, const Experiment& experiment) {
-  if (dataset.test_images == 0 || anomalous_images(dataset) == 0)
+  const auto anomalous = anomalous_images(dataset);
+  if (dataset.test_images == 0 || anomalous == 0)
     throw UsageError(experiment.place("folds"),
                      "found no anomalous test images in data set " + dataset.name +
                          ", expected some: a fold cannot train on it, since training needs defects");
   int unmasked = 0;
   for (const auto& [name, counts] : dataset.images) unmasked += counts.unmasked;
-  if (unmasked > 0)
+  if (unmasked > 0 && unmasked == anomalous)
     throw UsageError(experiment.place("folds"),
-                     "found " + std::to_string(unmasked) + " anomalous images without a mask in data set " +
+                     "found no mask of the " + std::to_string(unmasked) + " anomalous images of data set " +
                          dataset.name +
-                         ", expected none: a fold cannot train on it, since training compares maps with masks");
+                         ", expected some: a fold cannot train on it, since training compares maps with masks");
 }
 
 void expect_testable(const DatasetInfo& dataset, const Experiment& experiment) {

@@ -7,7 +7,7 @@
 
 namespace filo {
 
-// Anomalous images, each with its mask: the losses compare maps with masks.
+// Anomalous images, some of them with a mask: the losses compare maps with masks, and leave out images without.
 void expect_trainable(const DatasetInfo& dataset, const Experiment& experiment);
 
 // Test images of each class, and anomalous ones among all: else no metric is defined.
