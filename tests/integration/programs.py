@@ -128,7 +128,7 @@ class Programs(unittest.TestCase):
             ((worker, "init-clip", "--out", "x", "--size", "huge"), '--size: found "huge", expected one of base, large, tiny'),
             ((worker, "bench", "step", "--class", "a", "--dtype", "fp8"), '--dtype: found "fp8", expected one of bf16, fp32'),
             ((worker, "bench", "step", "--class", "a", "--profile", "x"), '--profile: found "x", expected one of paper, filo-release'),
-            ((filo, "dataset", "add", ".", "--name", "a", "--format", "xx"), "'xx', expected auto, mvtec, visa, meta or folder"),
+            ((filo, "dataset", "add", ".", "--name", "a", "--format", "xx"), "'xx', expected auto, mvtec, visa, meta, folder or table"),
         ):
             with self.subTest(command=command[1:]):
                 self.assert_one_line_error(run(*command), 2, *parts)
