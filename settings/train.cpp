@@ -15,6 +15,14 @@ const EnumNames<BestBy> best_by = {{BestBy::none, "none"},
                                    {BestBy::validation_loss, "validation_loss"},
                                    {BestBy::validation_image_auroc, "validation_image_auroc"}};
 
+const EnumNames<Balance> balances = {
+    {Balance::none, "none"}, {Balance::classes, "class"}, {Balance::defects, "defect"}};
+const EnumNames<bool> batches = {{false, "mixed"}, {true, "grouped"}};
+
+Json sampling_json(const TrainSettings& settings) {
+  return {{"batches", batches.name(settings.grouped)}, {"balance", balances.name(settings.balance)}};
+}
+
 void check_train(const Json& train, const Schema::Complain& complain) {
   const bool validates = train.at("validation").at("fraction").get<double>() > 0;
   const std::string best = train.at("snapshots").at("best_by");
@@ -55,6 +63,8 @@ Schema train_schema() {
       {"adapter", Schema::record({{"epochs", Schema::integer(fallback.adapter_epochs, 0, 100000)},
                                   {"learning_rate", rate(fallback.learning_rate_adapter)}})},
       {"batch_size", Schema::integer(fallback.batch_size, 1, 65536)},
+      {"sampling",
+       Schema::record({{"batches", batches.schema(fallback.grouped)}, {"balance", balances.schema(fallback.balance)}})},
       {"precision", precision_names.schema(fallback.precision)},
       {"seed", Schema::integer(fallback.seed, 0, 18446744073709551615.0)},
       {"weight_decay", Schema::number(fallback.weight_decay, 0, 1e6)},
@@ -90,6 +100,8 @@ TrainSettings train_settings_of(const Json& json) {
       .adapter_epochs = adapter.at("epochs"),
       .learning_rate_adapter = adapter.at("learning_rate"),
       .batch_size = json.at("batch_size"),
+      .grouped = batches.value(json.at("sampling").at("batches")),
+      .balance = balances.value(json.at("sampling").at("balance")),
       .precision = precision_names.value(json.at("precision")),
       .seed = json.at("seed"),
       .weight_decay = json.at("weight_decay"),
@@ -123,6 +135,7 @@ Json to_json(const TrainSettings& settings) {
     if (value != usual) json[name] = value;
   };
   where_not_default("checkpoint", settings.checkpoint, fallback.checkpoint);
+  where_not_default("sampling", sampling_json(settings), sampling_json(fallback));
   where_not_default("weight_decay", settings.weight_decay, fallback.weight_decay);
   where_not_default("schedule", schedules.name(settings.schedule), schedules.name(fallback.schedule));
   where_not_default("warmup_steps", settings.warmup_steps, fallback.warmup_steps);

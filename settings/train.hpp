@@ -14,6 +14,7 @@ struct Schema;
 enum class Precision { fp32, bf16 };
 enum class OnNotFinite { stop, skip };             // a step whose loss or gradients are no numbers
 enum class Schedule { constant, linear, cosine };  // of the learning rates over a phase's steps
+enum class Balance { none, classes, defects };     // what an epoch takes equally often
 enum class BestBy { none, validation_loss, validation_image_auroc };
 
 // The snapshots of a phase: when, how many, and which of them the phase ends with.
@@ -39,7 +40,9 @@ struct TrainSettings {
   double learning_rate_mdci = 1e-4;  // MDCI kernels and the linear layers
   int adapter_epochs = 5;
   double learning_rate_adapter = 1e-5;
-  int batch_size = 8;  // images per step over all ranks
+  int batch_size = 8;    // images per step over all ranks
+  bool grouped = false;  // batches of one class
+  Balance balance = Balance::none;
   Precision precision = Precision::fp32;
   std::uint64_t seed = 0;
   double weight_decay = 0.01;

@@ -83,6 +83,20 @@ Split split_of_phase(Split split, const TrainingPhase& phase, const ShardReader&
   return split;
 }
 
+// What an epoch takes of the split's training images.
+Samples samples_of(const Split& split, const TrainSettings& settings, const ShardReader& reader) {
+  Samples samples{.count = split.train.size()};
+  std::map<std::string, std::size_t> numbers;
+  const auto number_of = [&](const std::string& name) { return numbers.emplace(name, numbers.size()).first->second; };
+  for (const std::size_t index : split.train) {
+    const SampleInfo& info = reader.info(index);
+    const std::string kind = info.class_name + (settings.balance == Balance::defects ? "/" + info.defect : "");
+    if (settings.balance != Balance::none) samples.kinds.push_back(number_of("kind " + kind));
+    if (settings.grouped) samples.groups.push_back(number_of("group " + info.class_name));
+  }
+  return samples;
+}
+
 // "prompts" of "prompts.normal.vectors".
 std::string first_word(const std::string& name) { return name.substr(0, name.find('.')); }
 
@@ -113,8 +127,8 @@ class PhaseLoop {
         reader_(reader),
         split_(split_of_phase(all, phase, reader)),
         boxes_(boxes),
-        sampler_(split_.train.size(), static_cast<std::size_t>(settings.batch_size), communicator_.rank(),
-                 communicator_.world_size(), seed),
+        sampler_(samples_of(split_, settings, reader), static_cast<std::size_t>(settings.batch_size),
+                 communicator_.rank(), communicator_.world_size(), seed),
         optimizer_(system.parameters(), phase.groups, optimizer_options(settings)),
         exchange_(stage.gradient_communicator(), system.parameters(), names_of(phase.groups), settings.gradients),
         snapshots_(stage, settings.snapshots) {
