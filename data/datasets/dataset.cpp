@@ -4,6 +4,7 @@
 #include <cctype>
 #include <mutex>
 #include <set>
+#include <span>
 #include <tuple>
 
 #include "base/files.hpp"
@@ -99,15 +100,26 @@ class ProblemCollector {
 struct FileFacts {
   ImageSize size;
   std::string sha256;
+  std::string pixels_sha256;  // where it was decoded
 };
 
-// Header and checksum; a problem and nothing where the file cannot be read.
-std::optional<FileFacts> examine(const fs::path& root, const std::string& path, std::size_t order,
+std::string sha256_of_pixels(const Image& image) {
+  const Image rgb = to_rgb(image);
+  Sha256 sum;
+  sum.update(size_text({rgb.width, rgb.height}));
+  sum.update(std::as_bytes(std::span(rgb.pixels)));
+  return sum.hex();
+}
+
+// A problem and nothing where the file cannot be read. Of a mask the header is enough.
+std::optional<FileFacts> examine(const fs::path& root, const std::string& path, bool decodes, std::size_t order,
                                  ProblemCollector* problems) {
   const std::string file = (root / path).string();
   try {
     const std::string bytes = read_image_bytes(file);
-    return FileFacts{read_image_size(bytes, file), sha256_hex(bytes)};
+    FileFacts facts{read_image_size(bytes, file), sha256_hex(bytes), {}};
+    if (decodes) facts.pixels_sha256 = sha256_of_pixels(decode_image(bytes, file));
+    return facts;
   } catch (const Error& error) {
     problems->add(order, path, reason_of(error, file));
     return std::nullopt;
@@ -115,14 +127,15 @@ std::optional<FileFacts> examine(const fs::path& root, const std::string& path, 
 }
 
 void examine_image(const fs::path& root, std::size_t order, DatasetImage* image, ProblemCollector* problems) {
-  const auto facts = examine(root, image->path, order, problems);
+  const auto facts = examine(root, image->path, true, order, problems);
   if (facts) {
     image->width = facts->size.width;
     image->height = facts->size.height;
     image->sha256 = facts->sha256;
+    image->pixels_sha256 = facts->pixels_sha256;
   }
   if (!image->mask) return;
-  const auto mask_facts = examine(root, *image->mask, order, problems);
+  const auto mask_facts = examine(root, *image->mask, false, order, problems);
   if (!mask_facts) return;
   image->mask_sha256 = mask_facts->sha256;
   if (facts && mask_facts->size != facts->size)
@@ -300,7 +313,7 @@ Json to_json(const Dataset& dataset) {
     if (counts.unmasked > 0) json["classes"][name]["unmasked"] = counts.unmasked;
   }
   json["images"] = Json::array();
-  for (const DatasetImage& image : dataset.images)
+  for (const DatasetImage& image : dataset.images) {
     json["images"].push_back({{"path", image.path},
                               {"mask", image.mask ? Json(*image.mask) : Json()},
                               {"class", image.class_name},
@@ -311,6 +324,8 @@ Json to_json(const Dataset& dataset) {
                               {"height", image.height},
                               {"sha256", image.sha256},
                               {"mask_sha256", image.mask_sha256 ? Json(*image.mask_sha256) : Json()}});
+    if (!image.pixels_sha256.empty()) json["images"].back()["pixels_sha256"] = image.pixels_sha256;
+  }
   return json;
 }
 
@@ -364,6 +379,7 @@ DatasetImage image_from_json(const Json& json, const std::string& where) {
   image.height = keys.number("height", 1, static_cast<int>(max_image_pixels));
   image.sha256 = keys.text("sha256");
   image.mask_sha256 = keys.optional_text("mask_sha256");
+  if (json.contains("pixels_sha256")) image.pixels_sha256 = keys.text("pixels_sha256");
   if (!dataset_layouts::path_fault(image.path).empty()) keys.fail("path", "a path below the root");
   if (image.mask && !dataset_layouts::path_fault(*image.mask).empty()) keys.fail("mask", "a path below the root");
   if (image.split != "train" && image.split != "test") keys.fail("split", "train or test");
@@ -409,8 +425,7 @@ AddedDataset add_dataset(const fs::path& workspace, const std::string& name, con
                                              before.digest.substr(0, 12) + "; here " +
                                              added.dataset.digest.substr(0, 12) + "): choose another name");
   added.existed = true;
-  if (before.root != added.dataset.root || before.format != added.dataset.format)
-    write_json(file, to_json(added.dataset));
+  if (const Json now = to_json(added.dataset); now != to_json(before)) write_json(file, now);
   return added;
 }
 

@@ -54,6 +54,9 @@ struct DatasetImage {
   int width = 0;  // pixels, after the EXIF orientation
   int height = 0;
   std::string sha256;  // of the file
+  // Of the decoded picture (to_rgb(), its size first), whatever file format it lies in; "" in data sets that versions
+  // without it have added.
+  std::string pixels_sha256;
   std::optional<std::string> mask_sha256;
 };
 
@@ -97,7 +100,7 @@ struct ScanOptions {
   MaskRule masks = MaskRule::automatic;
 };
 
-// Reads the folder, the headers of all images and masks, and hashes every file, on a few threads.
+// Reads the folder, decodes all images, reads the headers of all masks, and hashes every file, on a few threads.
 // "auto" takes the first of meta (meta.json is there), visa, mvtec, folder that fits, and table where options.table is
 // given. The result has no name.
 // Throws DatasetError with every problem at once: missing image or mask, unreadable header, mask of another size, empty

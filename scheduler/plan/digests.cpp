@@ -126,13 +126,15 @@ DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
     info.test_images += info.images[class_name].test;
   }
   const Json images = json.value("images", Json::array());
-  info.paths.reserve(images.size());
+  info.paths.reserve(2 * images.size());
   for (const Json& image : images) {
     const Json sha256 = image.is_object() ? image.value("sha256", Json()) : Json();
     const Json image_path = image.is_object() ? image.value("path", Json()) : Json();
     if (!sha256.is_string() || !image_path.is_string())
       refuse("images: found " + printable(image.dump().substr(0, 80)) + ", expected an image's path and sha256");
     info.paths.emplace(sha256, image_path);
+    if (const std::string pixels = text_of(image, "pixels_sha256"); !pixels.empty())
+      info.paths.emplace(pixels, image_path);
   }
   return info;
 }

@@ -27,7 +27,8 @@ struct DatasetInfo {
   std::vector<std::string> classes;
   std::map<std::string, ImageCounts> images;  // by class
   int test_images = 0;
-  std::unordered_map<std::string, std::string> paths;  // of the images, below the data set's root, by SHA-256
+  // Of the images, below the data set's root, by the SHA-256 of each one's file and by that of its pixels.
+  std::unordered_map<std::string, std::string> paths;
 };
 
 // From WORKSPACE/datasets/NAME.json. Throws UsageError that says which command adds the data set.

@@ -1,6 +1,8 @@
 #include "scheduler/plan/plan.hpp"
 
 #include <algorithm>
+#include <map>
+#include <ranges>
 #include <unordered_map>
 
 #include "base/error.hpp"
@@ -67,16 +69,15 @@ class Planner {
   // Data sets that differ may still hold the same photos, in another layout or under other names.
   void check_shared_images(const Fold& fold, const std::string& train) {
     const auto& trained = parts_.dataset(train).paths;
-    std::vector<std::pair<std::string, std::string>> shared;  // paths in the tested data set and in `train`
+    std::map<std::string, std::string> shared;  // path in the tested data set: path in `train`
     for (const auto& [sha256, path] : parts_.dataset(fold.test).paths)
-      if (const auto found = trained.find(sha256); found != trained.end()) shared.emplace_back(path, found->second);
+      if (const auto found = trained.find(sha256); found != trained.end()) shared.emplace(path, found->second);
     if (shared.empty()) return;
     const auto images = static_cast<int>(shared.size());
     if (images > allow_shared_) {
-      std::sort(shared.begin(), shared.end());
       std::string first;
-      for (std::size_t i = 0; i < std::min(shared.size(), most_shared_told); ++i)
-        first += (i == 0 ? "" : ", ") + shared[i].first + " is " + shared[i].second;
+      for (const auto& [path, trained_path] : shared | std::views::take(most_shared_told))
+        first += (first.empty() ? "" : ", ") + path + " is " + trained_path;
       throw UsageError(experiment_->place("folds"),
                        "found images of " + fold.test + " in " + train + " too in fold " + fold.name + ", " +
                            std::to_string(images) + " in all (" + first +

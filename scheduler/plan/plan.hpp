@@ -35,7 +35,7 @@ struct PlannedTrial {
 // Images that a fold both trains on and tests: what is tested is then not unseen.
 struct SharedImages {
   std::string fold, train, test;  // names: of the fold and of the data sets
-  int images = 0;                 // of `test` that `train` has too, by their files' SHA-256
+  int images = 0;                 // of `test` that `train` has too, by the SHA-256 of their files or pixels
 };
 
 struct Plan {

@@ -305,5 +305,22 @@ TEST(BoxesTest, FileIsReadBackAndBadBoxesNameTheirIndex) {
   }
 }
 
+// Guards finding the same photo in another file: its pixels have one digest; data sets without it are read.
+TEST_F(DatasetTest, PixelsHaveADigestOfTheirOwn) {
+  image("bottle/good/grey.png", 9);
+  write_png(root_ / "bottle/good/colour.png", Image(8, 6, 3, 9));
+  write_png(root_ / "bottle/good/turned.png", Image(6, 8, 3, 9));
+  const Dataset dataset = scan_dataset(root_, {});
+  ASSERT_EQ(dataset.images.size(), 3u);
+  const auto& [colour, grey, turned] = std::tie(dataset.images[0], dataset.images[1], dataset.images[2]);
+  EXPECT_NE(colour.sha256, grey.sha256);
+  EXPECT_EQ(colour.pixels_sha256, grey.pixels_sha256);
+  EXPECT_NE(colour.pixels_sha256, turned.pixels_sha256);
+  Json json = to_json(dataset);
+  EXPECT_EQ(dataset_from_json(json, "test").images[1].pixels_sha256, grey.pixels_sha256);
+  json["images"][1].erase("pixels_sha256");
+  EXPECT_EQ(dataset_from_json(json, "test").images[1].pixels_sha256, "");
+}
+
 }  // namespace
 }  // namespace filo

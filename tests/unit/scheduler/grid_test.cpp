@@ -93,6 +93,20 @@ TEST(Folds, RefuseImagesThatAreTrainedOnAndTested) {
             Json({{"fold", "a->b"}, {"train", "parts"}, {"test", "boards"}, {"images", 4}}));
 }
 
+// Guards the same photo in another file format, as conversions leave it.
+TEST(Folds, RefuseImagesWhosePixelsAreTheSame) {
+  const Scratch scratch;
+  scratch.add_all();
+  const Workspace workspace = scratch.workspace();
+  for (const char* name : {"parts", "boards"}) {
+    Json dataset = read_json(workspace.dataset_file(name));
+    dataset["images"] = {{{"path", std::string(name) + ".png"}, {"sha256", name}, {"pixels_sha256", "picture"}}};
+    write_json(workspace.dataset_file(name), dataset);
+  }
+  EXPECT_THAT(error_of([&] { make_plan(scratch.experiment(), workspace); }),
+              HasSubstr("1 in all (boards.png is parts.png)"));
+}
+
 // Guards: one stage of boxes per data set, by content; only trainings that look at boxes depend on it.
 TEST(Boxes, AreAStageThatTrainingAndEvaluationNeed) {
   const Scratch scratch;

@@ -132,7 +132,7 @@ TEST(Report, ShowsIntervalsAndReasons) {
               HasSubstr("zero-shot & 93.1 {\\scriptsize [91.8, 94.2]} & 70.0 {\\scriptsize [65.0, 75.0]} \\\\"));
   EXPECT_THAT(results.report(ReportFormat::csv),
               HasSubstr("name,a->b image AUROC,a->b image AUROC standard deviation,a->b image AUROC 95% low,"));
-  EXPECT_THAT(results.report(ReportFormat::csv), HasSubstr("4-shot,95.0,,94.0,96.0,,,,\r\n"));
+  EXPECT_THAT(results.report(ReportFormat::csv), HasSubstr("4-shot,95.0,,94.0,96.0,,,,,,undefined in every class\r\n"));
   const Json cells = report_json(results.workspace, results.plan)["tables"][0]["rows"][1]["cells"];
   EXPECT_EQ(cells[0]["interval"], Json({94.0, 96.0}));
   EXPECT_EQ(cells[0]["reason"], Json());
