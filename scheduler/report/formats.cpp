@@ -212,12 +212,13 @@ std::string to_markdown(const TextTable& table) {
 }
 
 std::string to_csv(const ResultTable& table) {
-  const bool paper = table.has_paper(), intervals = table.has_intervals();
+  const bool paper = table.has_paper(), intervals = table.has_intervals(), reasons = table.has_reasons();
   std::vector<Row> rows = {{table.row_heading.empty() ? "row" : table.row_heading}};
   for (const auto& column : table.columns) {
     rows[0].insert(rows[0].end(), {column.title(), column.title() + " standard deviation"});
     if (intervals) rows[0].insert(rows[0].end(), {column.title() + " 95% low", column.title() + " 95% high"});
     if (paper) rows[0].push_back(column.title() + " paper");
+    if (reasons) rows[0].push_back(column.title() + " reason");
   }
   const auto value = [](const std::optional<double>& number) { return number ? Json(*number).dump() : ""; };
   for (const auto& row : table.rows) {
@@ -229,6 +230,7 @@ std::string to_csv(const ResultTable& table) {
       else if (intervals)
         rows.back().insert(rows.back().end(), 2, "");
       if (paper) rows.back().push_back(value(cell.paper));
+      if (reasons) rows.back().push_back(cell.reason);
     }
   }
   return csv_table(rows);

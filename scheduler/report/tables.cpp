@@ -293,6 +293,10 @@ bool ResultTable::has_intervals() const {
   return has_any(*this, [](const Cell& cell) { return cell.interval.has_value(); });
 }
 
+bool ResultTable::has_reasons() const {
+  return has_any(*this, [](const Cell& cell) { return !cell.reason.empty(); });
+}
+
 void ResultTable::add_reasons() {
   std::vector<std::pair<std::string, std::vector<std::string>>> reasons;  // and where
   for (const TableRow& row : rows)

@@ -58,6 +58,7 @@ struct ResultTable {
   std::vector<std::string> notes{};  // "a: ...", one a line
   bool has_paper() const;            // some cell has the paper's value
   bool has_intervals() const;        // likewise
+  bool has_reasons() const;          // some cell says why it has no value
   void add_reasons();                // notes that say why cells have no value, each reason once
 };
 

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
+import yaml
 
 import stages
-from demo import EXPERIMENT, FILO, HOME, SCRATCH, check, new_home, outcome
+from demo import EXPERIMENT, FILO, SOURCE, check, new_home, outcome
 from stages import UNDISTURBED, Lab
 
 SMALL = ("--shard-size", "400K")  # some samples of the demo each
@@ -181,6 +181,53 @@ def a_damaged_shard_is_made_anew_and_its_reader_goes_on():
     check(features in told["caches"] and not told["removed"] and cache.exists(), f"gc says {told}")
     filo(home, "features", "gc", "--yes")
     check(not cache.exists() and not (workspace / "stages" / features / "result.json").exists(), "the cache is still there")
+
+
+def labels_without_masks_come_to_a_report():
+    """Guards data sets as factories have them: defects without masks train and test; what is undefined is null, with the number of images
+    and the reason in every format, and what is made of fewer images says so."""
+    home = new_home("labels-home")
+    for name, family in ("some", "parts"), ("none", "boards"):
+        filo_here = [FILO, "dataset", "generate", "--family", family, "--seed", "7", "--size", "112", "--train", "1", "--good", "3", "--defective", "4"]
+        subprocess.run([*filo_here, "--out", name], cwd=home, check=True, stdout=subprocess.DEVNULL)
+    rows = (home / "none/split_csv/1cls.csv").read_text().splitlines()
+    (home / "none/split_csv/1cls.csv").write_text("\n".join([rows[0]] + [row.rsplit(",", 1)[0] + "," for row in rows[1:]]) + "\n")
+    masks = sorted((home / "some").glob("*/ground_truth/*/*"))
+    for mask in masks[::2]:
+        mask.unlink()
+    told = filo(home, "dataset", "add", "some", "--name", "some-masks", code=2)
+    check("--masks optional" in told, told)
+    filo(home, "dataset", "add", "some", "--name", "some-masks", "--masks", "optional")
+    told = filo(home, "dataset", "add", "none", "--name", "labels")
+    check("16 " in told and "mask" in told, told)
+    experiment = yaml.safe_load((SOURCE / EXPERIMENT).read_text())
+    experiment.update(name="labels", data={"some": "some-masks", "none": "labels"})
+    experiment["folds"] = [{"train": "some", "test": "none"}]
+    (home / "labels.yaml").write_text(yaml.safe_dump(experiment))
+    filo(home, "run", "labels.yaml")
+    metrics = json.loads(filo(home, "report", "labels", "--format", "json"))["trials"][0]["metrics"]
+    check(0 <= metrics["image_auroc"] <= 1 and metrics["pixel_auroc"] is None and metrics["without_mask"] == 16, f"metrics: {metrics}")
+    reason = "no mask with a defect: 16 anomalous images have no mask"
+    check(metrics["reasons"]["pixel_auroc"] == reason, f"reasons: {metrics['reasons']}")
+    for form in ("md", "tex", "csv", "json", "html"):
+        check(reason in filo(home, "report", "labels", "--format", form), f"{form} does not say why")
+
+    trained, steps = next((key, spec) for key, (spec, _) in stages.stages(home / "demo/workspace").items() if spec["kind"] == "train")
+    events = [json.loads(line) for line in (home / "demo/workspace/stages" / trained / "attempts/1/events.jsonl").read_text().splitlines()]
+    images = {phase: max(e["steps"] for e in events if e["event"] == "step" and e["phase"] == phase) for phase in ("main", "adapter")}
+    all_images, masked = 28, 28 - len(masks[::2])
+    check(images == {"main": -(-masked // 4), "adapter": all_images // 4}, f"steps an epoch: {images}, of {masked} and {all_images} images")
+
+    experiment.update(name="turned", folds=[{"train": "none", "test": "some"}])
+    (home / "turned.yaml").write_text(yaml.safe_dump(experiment))
+    told = filo(home, "plan", "turned.yaml", code=2)
+    check("found no mask of the 16 anomalous images of data set labels" in told, told)
+    experiment.update(name="tested", data={"some": "some-masks", "parts": "generated-boards"}, folds=[{"train": "parts", "test": "some"}])
+    (home / "tested.yaml").write_text(yaml.safe_dump(experiment))
+    filo(home, "run", "tested.yaml")
+    told = filo(home, "report", "tested")
+    check(f"pixel metrics leave out {len(masks[::2])} anomalous images that have no mask" in told, told)
+
 
 
 if __name__ == "__main__":
