@@ -108,7 +108,7 @@ class Install(unittest.TestCase):
 
     def test_bash_completes_commands_and_options(self):
         self.assertEqual(self.complete("filo", "re"), {"reconcile", "retry", "report"})
-        self.assertEqual(self.complete("filo", "dataset", ""), {"add", "verify", "list", "generate"})
+        self.assertEqual(self.complete("filo", "dataset", ""), {"add", "show", "verify", "list", "remove", "generate"})
         self.assertEqual(self.complete("filo", "run", "--js"), {"--json"})
         self.assertEqual(self.complete("filo", "run", ""), set())  # the names of files
 
