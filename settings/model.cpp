@@ -8,6 +8,11 @@
 #include "settings/yaml.hpp"
 
 namespace filo {
+
+const EnumNames<FeatureType> feature_type_names = {{FeatureType::f16, "f16"},
+                                                   {FeatureType::bf16, "bf16"},
+                                                   {FeatureType::f32, "f32"},
+                                                   {FeatureType::int8, "int8"}};
 namespace {
 
 const EnumNames<Profile> profiles = {{Profile::paper, "paper"}, {Profile::filo_release, "filo-release"}};
@@ -106,6 +111,7 @@ Schema model_schema(Profile profile) {
       {"image_size", Schema::integer(fallback.image_size, 1, 16384)},
       {"layers", layers_schema()},
       {"vv_from", Schema::integer(fallback.vv_from, 1, 1000)},
+      {"feature_type", feature_type_names.schema(fallback.feature_type)},
       {"prompts", prompt_schema(release)},
       {"mdci", mdci_schema(release)},
       {"boxes", Schema::record({{"source", box_source_names.schema(fallback.boxes.source)},
@@ -129,6 +135,7 @@ ModelSettings model_settings_of(const Json& json) {
       .image_size = json.at("image_size"),
       .layers = json.at("layers").get<std::vector<int>>(),
       .vv_from = json.at("vv_from"),
+      .feature_type = feature_type_names.value(json.at("feature_type")),
       .prompts = {.method = methods.value(prompts.at("method")),
                   .vectors = prompts.at("vectors"),
                   .class_names = prompts.at("class_names"),
@@ -161,6 +168,7 @@ Json to_json(const ModelSettings& settings) {
           {"image_size", settings.image_size},
           {"layers", settings.layers},
           {"vv_from", settings.vv_from},
+          {"feature_type", feature_type_names.name(settings.feature_type)},
           {"prompts",
            {{"method", methods.name(settings.prompts.method)},
             {"vectors", settings.prompts.vectors},

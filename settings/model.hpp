@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "base/json.hpp"
+#include "settings/feature_type.hpp"
 
 namespace filo {
 
-struct Schema;
 struct SourceValue;
 
 enum class Profile { paper, filo_release };
@@ -54,6 +54,7 @@ struct ModelSettings {
   int image_size = 518;  // pixels, a multiple of the patch
   std::vector<int> layers = {6, 12, 18, 24};
   int vv_from = 7;
+  FeatureType feature_type = FeatureType::f16;  // of what features stages store
   PromptSettings prompts;
   MdciSettings mdci;
   BoxSettings boxes;

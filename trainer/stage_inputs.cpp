@@ -110,6 +110,7 @@ FeatureLayout feature_layout(const ClipConfig& clip, const FeaturesSpec& spec) {
   for (const int layer : spec.model.layers)
     if (layer >= spec.model.vv_from) layout.vv_layers.push_back(layer);
   layout.mask_size = spec.model.image_size;
+  layout.type = spec.model.feature_type;
   if (wanted_features(spec.model).aliased) layout.same_as = aliases_of(layout, spec.model.vv_from);
   return layout;
 }

@@ -50,12 +50,13 @@ class SpecReader {
 };
 
 constexpr const char* boxes_source = "file";
-constexpr const char* of_features[] = {"profile", "image_size", "layers", "vv_from", "clip_activation"};
+constexpr const char* of_features[] = {"profile", "image_size", "layers", "vv_from", "clip_activation", "feature_type"};
 
-// The weights' own activation is left out.
+// The weights' own activation is left out, and the usual type of features.
 Json model_json(const ModelSettings& model) {
   Json json = to_json(model);
   if (model.clip_activation == ClipActivation::weights) json.erase("clip_activation");
+  if (model.feature_type == FeatureType::f16) json.erase("feature_type");
   return json;
 }
 

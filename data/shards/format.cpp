@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -43,17 +42,12 @@ std::vector<int> checked_layers(const Json& json, const std::string& where, cons
   return layers;
 }
 
-constexpr std::array<std::pair<FeatureType, const char*>, 4> type_names = {
-    {{FeatureType::f16, "f16"}, {FeatureType::bf16, "bf16"}, {FeatureType::f32, "f32"}, {FeatureType::int8, "int8"}}};
-
-std::string to_string(FeatureType type) {
-  return std::ranges::find(type_names, type, &std::pair<FeatureType, const char*>::first)->second;
-}
-
 FeatureType checked_type(const Json& json, const std::string& where) {
-  for (const auto& [type, name] : type_names)
-    if (json == name) return type;
-  throw Error(where, "type: found " + json.dump() + ", expected f16, bf16, f32 or int8");
+  try {
+    return feature_type_names.value(json);
+  } catch (const UsageError&) {
+    throw Error(where, "type: found " + json.dump() + ", expected f16, bf16, f32 or int8");
+  }
 }
 
 // Of a map's values, and the bytes of one.
@@ -183,7 +177,7 @@ void find_chunks(hid_t file, const ShardTensor& tensor, ShardContent& content, c
 Json to_json(const FeatureLayout& layout) {
   Json json = {{"global_size", layout.global_size}, {"patches", layout.patches},     {"width", layout.width},
                {"qkv_layers", layout.qkv_layers},   {"vv_layers", layout.vv_layers}, {"mask_size", layout.mask_size}};
-  if (layout.format > 1) json["type"] = to_string(layout.type);
+  if (layout.format > 1) json["type"] = feature_type_names.name(layout.type);
   if (!layout.same_as.empty()) json["same_as"] = layout.same_as;
   return json;
 }

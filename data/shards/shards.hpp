@@ -27,10 +27,9 @@
 
 #include "base/error.hpp"
 #include "base/json.hpp"
+#include "settings/feature_type.hpp"
 
 namespace filo {
-
-enum class FeatureType { f16, bf16, f32, int8 };
 
 struct FeatureLayout {
   int global_size = 768;        // C

@@ -25,6 +25,28 @@ double vv_stages(const ModelSettings& model) {
       std::count_if(model.layers.begin(), model.layers.end(), [&](int layer) { return layer >= model.vv_from; }));
 }
 
+// filo-release keeps every V-V map, and the one of the layer before the first, as one.
+double stored_maps(const ModelSettings& model) {
+  const auto layers = static_cast<double>(model.layers.size());
+  if (model.profile != Profile::filo_release || vv_stages(model) == 0) return layers + vv_stages(model);
+  const bool before = std::ranges::find(model.layers, model.vv_from - 1) != model.layers.end();
+  return layers + (before ? 0 : 1);
+}
+
+double map_bytes(const ModelSettings& model, const ClipSizes& clip) {
+  const double values = patches(model, clip) * clip.width;
+  switch (model.feature_type) {
+    case FeatureType::f32:
+      return 4 * values;
+    case FeatureType::int8:
+      return values + 4 * patches(model, clip);
+    case FeatureType::f16:
+    case FeatureType::bf16:
+      break;
+  }
+  return 2 * values;
+}
+
 // Linear maps of a transformer's layer over `tokens` tokens.
 double layer_flop(double tokens, double width, double mlp) {
   return 2 * tokens * (4 * width * width + 2 * width * mlp);
@@ -104,10 +126,9 @@ StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, do
   if (kind == StageKind::exported) return {.flop = 0, .bytes = weight_bytes(clip)};
   if (kind == StageKind::features) {
     const ModelSettings model = features_spec_from_json(spec, "spec").model;
-    const double stages = static_cast<double>(model.layers.size()) + vv_stages(model);
     const double size = model.image_size;
     return {.flop = images * vision_flop(model, clip),
-            .bytes = images * (stages * patches(model, clip) * clip.width * 2 + size * size + clip.projection * 4.0)};
+            .bytes = images * (stored_maps(model) * map_bytes(model, clip) + size * size / 8 + clip.projection * 4.0)};
   }
   const ModelSettings model = model_settings_from_json(spec.at(spec_member::model), "spec");
   if (kind == StageKind::train && spec.contains(spec_member::checkpoint))

@@ -3,6 +3,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -120,6 +121,65 @@ def a_build_that_was_disturbed_goes_on():
     check((lab.cache / (whole[0] + ".damaged")).exists() and not (lab.cache / whole[0]).exists(), "the damaged shard was not set aside")
     check(whole[-1] in [shard["file"] for shard in manifest_of(lab.cache)["shards"]], "what was whole was made again")
     check_same_content(lab.cache, content(UNDISTURBED / "features" / lab.key))
+
+
+def every_type_of_feature_is_what_its_name_says():
+    """Guards conversions: float16, bfloat16 and int8 are NumPy's roundings of float32, the scale of int8 is a patch's largest value over 127,
+    and what filo-release has under several names is stored once, with the same numbers."""
+    found = {}
+    for kind in ("f32", "f16", "bf16", "int8"):
+        lab = Building(f"type-{kind}")
+        lab.spec["feature_type"] = kind
+        lab.write_spec(lab.spec)
+        lab.run()
+        found[kind] = content(lab.cache)
+    for image, exact in found["f32"].items():
+        for name, value in exact.items():
+            if not name.startswith(("qkv/", "vv/")):
+                continue
+            check(value.dtype == np.float32, f"{name}: {value.dtype}")
+            check(np.array_equal(found["f16"][image][name], value.astype(np.float16)), f"{image}: {name} as float16")
+            bits = value.view(np.uint32)
+            rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # to nearest, ties to even
+            check(np.array_equal(found["bf16"][image][name], rounded), f"{image}: {name} as bfloat16")
+            scale = found["int8"][image][name.replace("/", "_scale/")]
+            check(np.allclose(scale, np.abs(value).max(axis=1) / 127, rtol=1e-6), f"{image}: the scale of {name}")
+            back = found["int8"][image][name] * scale[:, None]
+            check(np.abs(back - value).max(axis=1).max() <= 0.5001 * scale.max(), f"{image}: {name} as int8")
+    lab = Building("aliased")
+    lab.spec["profile"] = "filo-release"
+    lab.write_spec(lab.spec)
+    lab.run()
+    manifest = manifest_of(lab.cache)
+    check(manifest["layout"]["same_as"] == {"vv/12": "qkv/6", "vv/18": "qkv/6", "vv/24": "qkv/6"}, f"layout: {manifest['layout']}")
+    check(manifest["tensors"] == ["global", "qkv/6", "qkv/12", "qkv/18", "qkv/24", "mask"], f"tensors: {manifest['tensors']}")
+
+
+def a_full_disk_ends_a_build_and_the_next_one_goes_on():
+    """Guards a shard for which there is no room: the stage names the file, what was whole stays, and where there is room again the next
+    attempt goes on. By a limit on files, and on a small disk of its own where this user may mount one."""
+    lab = Building("full-disk")
+    process = lab.start()
+    lab.wait_for("progress", 2, process)
+    for rank in lab.ranks(process).values():
+        resource.prlimit(rank, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    told = lab.finish(process, 1)
+    check(".shard." in lab.events("failed")[0]["message"] if lab.events("failed") else ".shard." in told, told)
+    check(list(lab.cache.glob("shard-*.h5")) and not (lab.cache / "manifest.json").exists(), "what was whole is gone, or it is called finished")
+    lab.run()
+    check_same_content(lab.cache, content(UNDISTURBED / "features" / lab.key))
+
+    lab = Building("small-disk")
+    lab.cache.mkdir(parents=True)
+    (lab.stage / "attempts/1").mkdir(parents=True)
+    lab.attempt = 1
+    inside = f"mount -t tmpfs -o size=1m none {lab.cache} || exit 77; {' '.join(lab.command(lab.workspace))} --shard-size 400K; code=$?; ls {lab.cache}; exit $code"
+    done = subprocess.run(["unshare", "-r", "-m", "sh", "-c", inside], cwd=lab.home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        print("no small disk: this user may not mount one")
+        return
+    check(done.returncode == 1 and ".shard." in done.stderr and "No space left on device" in done.stderr, f"ended with {done.returncode}: {done.stderr}")
+    check("shard-00000.h5" in done.stdout and "manifest.json" not in done.stdout, done.stdout)
 
 
 def of_two_builders_the_later_one_goes_on():

@@ -398,6 +398,20 @@ TEST_F(ShardTest, TruncatedAndDamagedShardsAreErrors) {
   EXPECT_THAT(verify_features(folder).at(0).reason, HasSubstr("cannot be opened"));
 }
 
+// Guards looking at a cache while it is built: what is finished is read, and stays as it is.
+TEST_F(ShardTest, AReaderGoesOnWhileABuilderRuns) {
+  write_finished(7);
+  const ShardReader reader(folder);
+  const std::jthread builder([&] { write(7, 40); });
+  for (int round = 0; round < 20; ++round) {
+    const ShardReader another(folder);
+    for (std::size_t i = 0; i < 7; ++i) {
+      expect_equal(reader.read(i), sample_of(i));
+      expect_equal(another.read(i), sample_of(i));
+    }
+  }
+}
+
 // Guards mending: a shard that was set aside is made anew under another number, and the cache is whole again.
 TEST_F(ShardTest, AShardThatWasSetAsideIsMadeAnew) {
   write_finished(7);
@@ -416,26 +430,42 @@ TEST_F(ShardTest, AShardThatWasSetAsideIsMadeAnew) {
   for (std::size_t i = 0; i < 7; ++i) expect_equal(reader.read(i), sample_of(i));
 }
 
-// Guards data sets of any size where a process may have few files open.
+// Guards data sets of any size where a process may have few files open: 70,000 samples in 1,094 shards.
 TEST_F(ShardTest, ManyShardsNeedFewDescriptors) {
-  constexpr std::size_t samples = 400;
-  {
-    ShardWriter writer(folder, layout, key, "0", sample_bytes);
-    for (std::size_t i = 0; i < samples; ++i) writer.append(sample_of(i));
-    writer.close();
-    finish_features(folder, layout, key, names(samples), writer.finished());
+  constexpr std::size_t samples = 70'000;
+  const FeatureLayout tiny{
+      .global_size = 2, .patches = 1, .width = 1, .qkv_layers = {1}, .vv_layers = {}, .mask_size = 1};
+  FeatureSample sample;
+  sample.class_name = "bottle";
+  sample.mask = {1};
+  std::vector<std::string> images;
+  ShardWriter writer(folder, tiny, key, "0", 64 * 11);
+  for (std::size_t i = 0; i < samples; ++i) {
+    images.push_back(std::to_string(i));
+    sample.image = images.back();
+    sample.global = {static_cast<float>(i), static_cast<float>(i / 2)};
+    sample.qkv[1].values = {static_cast<std::byte>(i), static_cast<std::byte>(i >> 8)};
+    writer.append(sample);
   }
+  writer.close();
+  EXPECT_EQ(writer.finished().size(), 1094u);
+
   rlimit before{};
   getrlimit(RLIMIT_NOFILE, &before);
-  const rlimit few{100, before.rlim_max};
+  const rlimit few{256, before.rlim_max};
   setrlimit(RLIMIT_NOFILE, &few);
+  finish_features(folder, tiny, key, images, writer.finished());
   const ShardReader reader(folder);
+  ASSERT_EQ(reader.size(), samples);
   std::vector<std::vector<std::size_t>> batches;
-  for (std::size_t i = 0; i < 2 * samples; i += 4) batches.push_back({i * 7 % samples, i * 11 % samples});
+  for (std::size_t i = 0; i < samples; i += 4) batches.push_back({i * 7919 % samples, (i + 1) * 7919 % samples});
   Prefetcher prefetcher(reader, batches, {.threads = 3});
   for (const auto& batch : batches) {
     const FeatureBlock block = prefetcher.next().value();
-    for (std::size_t i = 0; i < batch.size(); ++i) expect_equal(block, i, sample_of(batch[i]));
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      ASSERT_EQ(block.global()[2 * i], static_cast<float>(batch[i]));
+      ASSERT_EQ(block.map(false, 1)[2 * i], static_cast<std::byte>(batch[i]));
+    }
   }
   setrlimit(RLIMIT_NOFILE, &before);
 }
