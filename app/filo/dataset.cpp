@@ -165,6 +165,7 @@ void print_groups(const Dataset& dataset, const std::vector<DatasetGroup>& group
   std::printf("%s: %zu images, %zu masks, layout %s\n  in %s\n  digest %s\n", dataset.name.c_str(),
               dataset.images.size(), masks, to_string(dataset.format).c_str(), dataset.root.c_str(),
               dataset.digest.c_str());
+  if (dataset.grey16) std::printf("  16-bit grey from %d to %d\n", dataset.grey16->low, dataset.grey16->high);
   std::printf("  %-20s %-6s %-24s %7s %7s   %s\n", "class", "split", "defect", "images", "masks", "pixels");
   for (const DatasetGroup& group : groups)
     std::printf("  %-20s %-6s %-24s %7zu %7zu   %s\n", group.class_name.c_str(), group.split.c_str(),
@@ -195,7 +196,7 @@ Command define_show(CLI::App& command) {
       print_groups(dataset, groups);
     }
     if (options->sheet.empty()) return 0;
-    write_png(options->sheet, contact_sheet(groups, dataset.root, terminal_progress("drawing")));
+    write_png(options->sheet, contact_sheet(groups, dataset, terminal_progress("drawing")));
     if (!options->json)
       std::printf("wrote %s: a row for each line above, up to eight images each\n", options->sheet.c_str());
     return 0;

@@ -1,6 +1,7 @@
 #include "data/datasets/dataset.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <mutex>
 #include <set>
@@ -99,6 +100,7 @@ class ProblemCollector {
 
 struct FileFacts {
   ImageSize size;
+  bool grey16 = false;
   std::string sha256;
   std::string pixels_sha256;  // where it was decoded
 };
@@ -117,8 +119,9 @@ std::optional<FileFacts> examine(const fs::path& root, const std::string& path, 
   const std::string file = (root / path).string();
   try {
     const std::string bytes = read_image_bytes(file);
-    FileFacts facts{read_image_size(bytes, file), sha256_hex(bytes), {}};
-    if (decodes) facts.pixels_sha256 = sha256_of_pixels(decode_image(bytes, file));
+    FileFacts facts{read_image_size(bytes, file), has_grey16(bytes, file), sha256_hex(bytes), {}};
+    // What 8 bits leave of dark 16-bit grey may be alike where the images are not.
+    if (decodes && !facts.grey16) facts.pixels_sha256 = sha256_of_pixels(decode_image(bytes, file));
     return facts;
   } catch (const Error& error) {
     problems->add(order, path, reason_of(error, file));
@@ -126,7 +129,8 @@ std::optional<FileFacts> examine(const fs::path& root, const std::string& path, 
   }
 }
 
-void examine_image(const fs::path& root, std::size_t order, DatasetImage* image, ProblemCollector* problems) {
+// Whether the image is of 16-bit grey.
+bool examine_image(const fs::path& root, std::size_t order, DatasetImage* image, ProblemCollector* problems) {
   const auto facts = examine(root, image->path, true, order, problems);
   if (facts) {
     image->width = facts->size.width;
@@ -134,13 +138,15 @@ void examine_image(const fs::path& root, std::size_t order, DatasetImage* image,
     image->sha256 = facts->sha256;
     image->pixels_sha256 = facts->pixels_sha256;
   }
-  if (!image->mask) return;
+  const bool grey16 = facts && facts->grey16;
+  if (!image->mask) return grey16;
   const auto mask_facts = examine(root, *image->mask, false, order, problems);
-  if (!mask_facts) return;
+  if (!mask_facts) return grey16;
   image->mask_sha256 = mask_facts->sha256;
   if (facts && mask_facts->size != facts->size)
     problems->add(order, *image->mask,
                   "is " + size_text(mask_facts->size) + " pixels, expected its image's " + size_text(facts->size));
+  return grey16;
 }
 
 std::map<std::string, ClassCounts> count_classes(const std::vector<DatasetImage>& images) {
@@ -276,21 +282,28 @@ Dataset scan_dataset(const fs::path& root, const ScanOptions& options, const Pro
       problems.push_back({image.path, "is listed twice"});
 
   ProblemCollector collector;
+  std::atomic<bool> grey16 = false;
   parallel_for(
-      dataset.images.size(), 0, [&](std::size_t i) { examine_image(absolute, i, &dataset.images[i], &collector); },
+      dataset.images.size(), 0,
+      [&](std::size_t i) {
+        if (examine_image(absolute, i, &dataset.images[i], &collector)) grey16 = true;
+      },
       progress);
   for (DatasetProblem& problem : collector.take()) problems.push_back(std::move(problem));
   if (dataset.images.empty() && problems.empty())
     problems.push_back({root.string(), "holds no images in the layout '" + to_string(dataset.format) + "', expected " +
                                            shape_of(dataset.format)});
+  if (options.grey16 && !grey16 && problems.empty())
+    problems.push_back({root.string(), "holds no image of 16-bit grey, expected some: their range is given", ""});
   if (!problems.empty())
     throw DatasetError(where, std::move(problems), ExitCode::usage, masks_are_missing ? advice_on_masks : "");
   dataset.classes = count_classes(dataset.images);
-  dataset.digest = dataset_digest(dataset.images);
+  dataset.grey16 = options.grey16;
+  dataset.digest = dataset_digest(dataset.images, dataset.grey16);
   return dataset;
 }
 
-std::string dataset_digest(const std::vector<DatasetImage>& images) {
+std::string dataset_digest(const std::vector<DatasetImage>& images, const std::optional<Grey16Range>& grey16) {
   Json content = Json::array();
   for (const DatasetImage& image : images)
     content.push_back({{"path", image.path},
@@ -299,6 +312,7 @@ std::string dataset_digest(const std::vector<DatasetImage>& images) {
                        {"label", image.label},
                        {"sha256", image.sha256},
                        {"mask_sha256", image.mask_sha256 ? Json(*image.mask_sha256) : Json()}});
+  if (grey16) content.push_back({{"grey16", {grey16->low, grey16->high}}});
   return sha256_hex(canonical_json(content));
 }
 
@@ -307,6 +321,7 @@ Json to_json(const Dataset& dataset) {
                {"root", dataset.root},
                {"format", to_string(dataset.format)},
                {"digest", dataset.digest}};
+  if (dataset.grey16) json["grey16"] = {dataset.grey16->low, dataset.grey16->high};
   json["classes"] = Json::object();
   for (const auto& [name, counts] : dataset.classes) {
     json["classes"][name] = {{"train", counts.train}, {"test", counts.test}, {"anomalous", counts.anomalous}};
@@ -366,6 +381,17 @@ class KeyReader {
   std::string where_;
 };
 
+Grey16Range grey16_from_json(const KeyReader& keys) {
+  const Json& range = keys.at("grey16");
+  const auto sample = [&](std::size_t i) {
+    return range.is_array() && range.size() == 2 && range[i].is_number_integer() && range[i] >= 0 && range[i] <= 65535
+               ? range[i].get<int>()
+               : -1;
+  };
+  if (sample(0) < 0 || sample(0) >= sample(1)) keys.fail("grey16", "[LOW, HIGH] with 0 <= LOW < HIGH <= 65535");
+  return {.low = sample(0), .high = sample(1)};
+}
+
 DatasetImage image_from_json(const Json& json, const std::string& where) {
   const KeyReader keys(json, where);
   DatasetImage image;
@@ -399,12 +425,13 @@ Dataset dataset_from_json(const Json& json, const std::string& where) {
   const std::string format = keys.text("format");
   if (!format_names().contains(format) || format == "auto") keys.fail("format", "mvtec, visa, meta, folder or table");
   dataset.format = dataset_format_from(format);
+  if (json.contains("grey16")) dataset.grey16 = grey16_from_json(keys);
   const Json& images = keys.at("images");
   if (!images.is_array()) keys.fail("images", "a list");
   for (std::size_t i = 0; i < images.size(); ++i)
     dataset.images.push_back(image_from_json(images[i], where + ": images[" + std::to_string(i) + "]"));
   dataset.classes = count_classes(dataset.images);
-  if (dataset_digest(dataset.images) != dataset.digest)
+  if (dataset_digest(dataset.images, dataset.grey16) != dataset.digest)
     throw Error(where + ": digest", "does not fit the images listed: the file was changed; add the data set again");
   return dataset;
 }

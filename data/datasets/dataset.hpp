@@ -23,6 +23,7 @@
 
 #include "base/error.hpp"
 #include "base/json.hpp"
+#include "data/images/image.hpp"
 #include "data/parallel.hpp"
 
 namespace filo {
@@ -73,7 +74,8 @@ struct Dataset {
   DatasetFormat format = DatasetFormat::mvtec;
   std::string digest;  // dataset_digest(images)
   std::map<std::string, ClassCounts> classes;
-  std::vector<DatasetImage> images;  // sorted by class, split, path
+  std::vector<DatasetImage> images;   // sorted by class, split, path
+  std::optional<Grey16Range> grey16;  // how to decode its images (decode_image()); unset: the high byte
 };
 
 struct DatasetProblem {
@@ -98,18 +100,21 @@ struct ScanOptions {
   DatasetFormat format = DatasetFormat::automatic;  // that is table where there is one
   std::filesystem::path table = "";                 // of the layout table; "": the only *.csv or *.jsonl in the root
   MaskRule masks = MaskRule::automatic;
+  std::optional<Grey16Range> grey16 = std::nullopt;
 };
 
 // Reads the folder, decodes all images, reads the headers of all masks, and hashes every file, on a few threads.
 // "auto" takes the first of meta (meta.json is there), visa, mvtec, folder that fits, and table where options.table is
 // given. The result has no name.
 // Throws DatasetError with every problem at once: missing image or mask, unreadable header, mask of another size, empty
-// class, a line of the listing that cannot be understood, an image listed twice, a path that leads outside the root.
+// class, a range of 16-bit grey without such an image, a line of the listing that cannot be understood, an image listed
+// twice, a path that leads outside the root.
 Dataset scan_dataset(const std::filesystem::path& root, const ScanOptions& options, const Progress& progress = nullptr);
 
-// SHA-256 over the canonical JSON of (path, class, split, label, sha256, mask's sha256) of all images: independent of
-// the data set's root and name and of the masks' paths.
-std::string dataset_digest(const std::vector<DatasetImage>& images);
+// SHA-256 over the canonical JSON of (path, class, split, label, sha256, mask's sha256) of all images, and of `grey16`
+// where it is set: independent of the data set's root and name and of the masks' paths.
+std::string dataset_digest(const std::vector<DatasetImage>& images,
+                           const std::optional<Grey16Range>& grey16 = std::nullopt);
 
 // docs/architecture.md, "Datasets". The inverse checks every key, path and the digest; throws Error naming `where` and
 // the key.

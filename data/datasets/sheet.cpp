@@ -13,8 +13,9 @@ constexpr std::uint8_t background = 32;
 constexpr Color outline = {.red = 0, .green = 230, .blue = 118};
 
 // The image within tile_size x tile_size, its mask outlined. A mask is shrunk so that no defect vanishes.
-Image tile_of(const DatasetImage& entry, const std::filesystem::path& root) {
-  const Image photo = to_rgb(decode_image(root / entry.path));
+Image tile_of(const DatasetImage& entry, const Dataset& dataset) {
+  const std::filesystem::path root = dataset.root;
+  const Image photo = to_rgb(decode_image(root / entry.path, dataset.grey16));
   const double scale = static_cast<double>(tile_size) / std::max(photo.width, photo.height);
   const int width = std::max(1, static_cast<int>(photo.width * scale)),
             height = std::max(1, static_cast<int>(photo.height * scale));
@@ -48,8 +49,7 @@ std::vector<DatasetGroup> groups_of(const Dataset& dataset) {
   return result;
 }
 
-Image contact_sheet(const std::vector<DatasetGroup>& groups, const std::filesystem::path& root,
-                    const Progress& progress) {
+Image contact_sheet(const std::vector<DatasetGroup>& groups, const Dataset& dataset, const Progress& progress) {
   if (groups.empty() || groups.size() > most_groups)
     throw Error("dataset: sheet", "found " + std::to_string(groups.size()) +
                                       " kinds of images, a row for each, expected 1 to " + std::to_string(most_groups));
@@ -61,7 +61,7 @@ Image contact_sheet(const std::vector<DatasetGroup>& groups, const std::filesyst
         const auto& images = groups[i / columns].images;
         const std::size_t column = i % columns, shown = std::min(columns, images.size());
         if (column >= shown) return;
-        const Image tile = tile_of(*images[column * images.size() / shown], root);
+        const Image tile = tile_of(*images[column * images.size() / shown], dataset);
         paste(tile, gap + static_cast<int>(column) * step + (tile_size - tile.width) / 2,
               gap + static_cast<int>(i / columns) * step + (tile_size - tile.height) / 2, &sheet);
       },

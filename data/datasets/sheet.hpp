@@ -25,9 +25,9 @@ struct DatasetGroup {
 // By class, split (test before train), label and defect.
 std::vector<DatasetGroup> groups_of(const Dataset& dataset);
 
-// A row for each group, in their order: up to eight images, evenly chosen, scaled to fit into 160 x 160 pixels, masks
-// outlined. Throws Error where a file cannot be read, or where there are more than 10,000 groups.
-Image contact_sheet(const std::vector<DatasetGroup>& groups, const std::filesystem::path& root,
+// A row for each group of the data set, in their order: up to eight images, evenly chosen, scaled to fit into 160 x 160
+// pixels, masks outlined. Throws Error where a file cannot be read, or where there are more than 10,000 groups.
+Image contact_sheet(const std::vector<DatasetGroup>& groups, const Dataset& dataset,
                     const Progress& progress = nullptr);
 
 }  // namespace filo

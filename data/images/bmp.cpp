@@ -132,7 +132,9 @@ std::uint8_t masked_channel(std::uint32_t pixel, std::uint32_t mask) {
 
 bool is_bmp(std::string_view bytes) { return bytes.substr(0, 2) == "BM"; }
 
-Header read_bmp_header(std::string_view bytes, const std::string& name) { return {read_header(bytes, name).size, 1}; }
+Header read_bmp_header(std::string_view bytes, const std::string& name) {
+  return {read_header(bytes, name).size, 1, false};
+}
 
 Image decode_bmp(std::string_view bytes, const std::string& name) {
   const BmpHeader header = read_header(bytes, name);

@@ -1,6 +1,7 @@
 // The decoders behind data/images/image.hpp; not for use elsewhere. `name` stands for the file in errors.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -8,11 +9,31 @@
 
 namespace filo::image_formats {
 
-enum class Depth16 { high_byte, any_bit };  // what one 16-bit sample becomes: its high byte, or (high | low)
+// What one 16-bit sample becomes: its high byte; (high | low); or, of grey, what `range` says (others: the high byte).
+struct Depth16 {
+  enum class Rule { high_byte, any_bit, scaled };
+  Rule rule = Rule::high_byte;
+  Grey16Range range;
+
+  std::uint8_t reduced(std::uint32_t value) const {
+    const auto sample = static_cast<int>(value);
+    switch (rule) {
+      case Rule::any_bit:
+        return static_cast<std::uint8_t>((sample >> 8) | (sample & 255));
+      case Rule::scaled: {
+        const int span = range.high - range.low, above = std::clamp(sample, range.low, range.high) - range.low;
+        return static_cast<std::uint8_t>((2 * 255 * std::int64_t{above} + span) / (2 * span));
+      }
+      default:
+        return static_cast<std::uint8_t>(sample >> 8);
+    }
+  }
+};
 
 struct Header {
   ImageSize size;       // as stored
   int orientation = 1;  // EXIF, 1..8
+  bool grey16 = false;  // 16-bit samples of grey
 };
 
 // True when the bytes start as the format does.

@@ -147,9 +147,30 @@ std::string read_image_bytes(const std::filesystem::path& path) {
   return read_file(path);
 }
 
-Image decode_image(std::string_view bytes, const std::string& name) { return decode(bytes, name, Depth16::high_byte); }
+Grey16Range grey16_range_from(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  const auto number = [&](const std::string& digits) {
+    const bool good =
+        !digits.empty() && digits.size() <= 5 && digits.find_first_not_of("0123456789") == std::string::npos;
+    return good ? std::stoi(digits) : -1;
+  };
+  const Grey16Range range = {.low = number(text.substr(0, colon)),
+                             .high = colon == std::string::npos ? -1 : number(text.substr(colon + 1))};
+  if (range.low < 0 || range.high > 65535 || range.low >= range.high)
+    throw UsageError("image: grey16",
+                     "is '" + text + "', expected LOW:HIGH with 0 <= LOW < HIGH <= 65535, such as 0:4095 of 12 bits");
+  return range;
+}
 
-Image decode_image(const std::filesystem::path& path) { return decode_image(read_image_bytes(path), path.string()); }
+Image decode_image(std::string_view bytes, const std::string& name, const std::optional<Grey16Range>& grey16) {
+  return decode(bytes, name, grey16 ? Depth16{Depth16::Rule::scaled, *grey16} : Depth16{});
+}
+
+Image decode_image(const std::filesystem::path& path, const std::optional<Grey16Range>& grey16) {
+  return decode_image(read_image_bytes(path), path.string(), grey16);
+}
+
+bool has_grey16(std::string_view bytes, const std::string& name) { return read_header(bytes, name).grey16; }
 
 ImageSize read_image_size(std::string_view bytes, const std::string& name) {
   const Header header = read_header(bytes, name);
@@ -162,7 +183,7 @@ ImageSize read_image_size(const std::filesystem::path& path) {
 }
 
 Image decode_mask(const std::filesystem::path& path) {
-  Image mask = to_grey(decode(read_image_bytes(path), path.string(), Depth16::any_bit));
+  Image mask = to_grey(decode(read_image_bytes(path), path.string(), {Depth16::Rule::any_bit, {}}));
   for (auto& pixel : mask.pixels) pixel = pixel > 0 ? 255 : 0;
   return mask;
 }

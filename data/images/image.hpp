@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,17 +40,29 @@ struct ImageSize {
   bool operator==(const ImageSize&) const = default;
 };
 
+// Of 16-bit grey: the samples that become 0 and 255, 0 <= low < high <= 65535. Those between are scaled linearly and
+// rounded, those outside are clamped.
+struct Grey16Range {
+  int low = 0, high = 65535;
+  bool operator==(const Grey16Range&) const = default;
+};
+
+// "LOW:HIGH"; throws UsageError.
+Grey16Range grey16_range_from(const std::string& text);
+
 // Decodes by content, whatever the suffix. Equal, bit for bit, to Pillow's
 // `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` (grey stays one channel here; to_rgb() repeats it), but for:
-//   - 16-bit grey keeps its high byte, as 16-bit RGB does in both (Pillow clips 16-bit grey at 255: nearly all white);
+//   - 16-bit grey is scaled by `grey16`; without it it keeps its high byte, as 16-bit RGB does in both (Pillow clips
+//     16-bit grey at 255: nearly all white);
 //   - corrupt entropy-coded JPEG data is an error (Pillow shows it as grey blocks);
 //   - an orientation that stands only in XMP is not looked for.
 // Alpha is dropped. JPEG: grey, YCbCr, RGB, CMYK and YCCK. BMP: 1, 4, 8, 16, 24 and 32 bit, top-down too; RLE is
 // refused. TIFF: the first image of the file; 8 and 16 bit grey and RGB, 8-bit palettes and 1 bit, strips and tiles,
 // any compression of libtiff's. Throws Error "image: FILE: ...".
-Image decode_image(const std::filesystem::path& path);
+Image decode_image(const std::filesystem::path& path, const std::optional<Grey16Range>& grey16 = std::nullopt);
 // The same from memory; `name` stands for the file in errors.
-Image decode_image(std::string_view bytes, const std::string& name);
+Image decode_image(std::string_view bytes, const std::string& name,
+                   const std::optional<Grey16Range>& grey16 = std::nullopt);
 
 // The bytes of a regular file of at most max_image_bytes; throws Error.
 std::string read_image_bytes(const std::filesystem::path& path);
@@ -57,6 +70,8 @@ std::string read_image_bytes(const std::filesystem::path& path);
 // Width and height after the EXIF orientation, from the headers alone: the pixels may still turn out to be broken.
 ImageSize read_image_size(const std::filesystem::path& path);
 ImageSize read_image_size(std::string_view bytes, const std::string& name);
+// Whether Grey16Range matters to it, from the headers.
+bool has_grey16(std::string_view bytes, const std::string& name);
 
 // A mask file as 1 channel, 255 where Pillow's `convert("L")` is above 0, else 0. Of 16-bit pixels either byte counts,
 // so that label images (1, 2, ...) keep their regions.

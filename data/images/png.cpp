@@ -51,7 +51,9 @@ bool read_pixels(png_structp png, png_infop info, Image* image, Depth16 depth, s
                  std::vector<png_bytep>* rows) {
   if (setjmp(png_jmpbuf(png)) != 0) return false;
   png_read_info(png, info);
-  const bool folded = png_get_bit_depth(png, info) == 16 && depth == Depth16::any_bit;
+  const bool grey = (png_get_color_type(png, info) & PNG_COLOR_MASK_COLOR) == 0;
+  const bool folded = png_get_bit_depth(png, info) == 16 &&
+                      (depth.rule == Depth16::Rule::any_bit || (depth.rule == Depth16::Rule::scaled && grey));
   png_set_expand(png);  // palette to RGB, 1, 2 and 4 bit to 8; a tRNS chunk to alpha, which goes below
   if (!folded) png_set_strip_16(png);
   png_set_strip_alpha(png);
@@ -74,7 +76,7 @@ bool read_pixels(png_structp png, png_infop info, Image* image, Depth16 depth, s
   if (folded) {
     image->pixels.resize(samples);
     for (std::size_t i = 0; i < samples; ++i)
-      image->pixels[i] = static_cast<std::uint8_t>((*wide)[2 * i] | (*wide)[2 * i + 1]);
+      image->pixels[i] = depth.reduced(static_cast<std::uint32_t>((*wide)[2 * i] << 8 | (*wide)[2 * i + 1]));
   }
   return true;
 }
@@ -134,6 +136,7 @@ Header read_png_header(std::string_view bytes, const std::string& name) {
   const std::int64_t width = big_endian_32(bytes, 16), height = big_endian_32(bytes, 20);
   check_size(width, height, name);
   header.size = {static_cast<int>(width), static_cast<int>(height)};
+  header.grey16 = bytes[24] == 16 && (bytes[25] & PNG_COLOR_MASK_COLOR) == 0;
   for (std::size_t at = signature.size(); bytes.size() - at >= 12;) {
     const std::size_t length = big_endian_32(bytes, at);
     if (bytes.size() - at - 12 < length) break;

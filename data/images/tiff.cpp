@@ -113,7 +113,11 @@ Header header_of(const TiffFile& file, const std::string& name) {
                      height = file.tag<std::uint32_t>(TIFFTAG_IMAGELENGTH, 0);
   check_size(width, height, name);
   const int orientation = file.tag<std::uint16_t>(TIFFTAG_ORIENTATION, 1);
-  return {{static_cast<int>(width), static_cast<int>(height)}, orientation >= 1 && orientation <= 8 ? orientation : 1};
+  const int photometric = file.tag<std::uint16_t>(TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_MINISBLACK);
+  return {{static_cast<int>(width), static_cast<int>(height)},
+          orientation >= 1 && orientation <= 8 ? orientation : 1,
+          file.tag<std::uint16_t>(TIFFTAG_BITSPERSAMPLE, 1) == 16 &&
+              (photometric == PHOTOMETRIC_MINISBLACK || photometric == PHOTOMETRIC_MINISWHITE)};
 }
 
 // How the samples of a file become pixels.
@@ -123,7 +127,7 @@ struct Samples {
   std::size_t kept = 1;     // of them: the first 1 or 3
   bool separate = false;    // each sample has a plane of its own
   bool white_is_0 = false;  // grey
-  Depth16 depth = Depth16::high_byte;
+  Depth16 depth;
   std::array<const std::uint16_t*, 3> palette{};  // 256 entries each; null where there is none
 
   std::size_t channels() const { return palette[0] != nullptr ? 3 : kept; }
@@ -143,7 +147,7 @@ struct Samples {
     }
     if (white_is_0) value = most - value;
     if (bits < 16) return static_cast<std::uint8_t>(value);
-    return static_cast<std::uint8_t>(depth == Depth16::high_byte ? value >> 8 : (value >> 8) | (value & 255));
+    return depth.reduced(value);
   }
 
   // `pixels` of a row or of a tile's row, to [pixels, channels of this plane].
@@ -184,6 +188,7 @@ Samples samples_of(const TiffFile& file, Depth16 depth) {
                 "grey, RGB or an 8-bit palette");
   samples.white_is_0 = photometric == PHOTOMETRIC_MINISWHITE;
   samples.kept = rgb ? 3 : 1;
+  if (rgb && depth.rule == Depth16::Rule::scaled) samples.depth = {};
   if (photometric == PHOTOMETRIC_YCBCR) TIFFSetField(file.get(), TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
   if (palette) {
     std::array<std::uint16_t*, 3> colors{};

@@ -213,10 +213,30 @@ def check_tiff(folder, pixels, rgb, grey):
                 write_tiff(path, wide, order, tile, separate)
                 check_decode(path, (wide >> 8).astype(np.uint8))
     # Ours by decision: the high byte of 16-bit grey.
+    check_grey16(folder)
     grey16 = random.integers(0, 65536, (40, 51)).astype(np.uint16)
     for compression in (None, "tiff_lzw"):
         Image.fromarray(grey16).save(folder / "grey16.tif", compression=compression)
         check_decode(folder / "grey16.tif", np.repeat((grey16 >> 8).astype(np.uint8)[:, :, None], 3, 2))
+
+
+def check_grey16(folder):
+    """A range of 16-bit grey, against NumPy; colours keep their high byte."""
+    grey16 = random.integers(0, 65536, (40, 51)).astype(np.uint16)
+    grey16[:2, :5] = [[0, 1, 99, 100, 101], [4094, 4095, 4096, 65534, 65535]]
+    for name in ("range.png", "range.tif"):
+        Image.fromarray(grey16).save(folder / name)
+        for low, high in ((0, 4095), (100, 60000), (0, 65535), (5, 6), (100, 4096)):
+            # Halves are rounded up.
+            wanted = np.floor(np.clip((grey16.astype(np.float64) - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+            found = np.frombuffer(probe("rgb", folder / name, f"{low}:{high}")[8:], np.uint8).reshape(40, 51, 3)
+            expect_equal(found, np.repeat(wanted[:, :, None], 3, 2), f"{name} from {low} to {high}")
+    colors = random.integers(0, 65536, (31, 17, 3)).astype(np.uint16)
+    write_png16(folder / "range_rgb.png", colors)
+    write_tiff(folder / "range_rgb.tif", colors)
+    for name in ("range_rgb.png", "range_rgb.tif"):
+        found = np.frombuffer(probe("rgb", folder / name, "0:4095")[8:], np.uint8).reshape(colors.shape)
+        expect_equal(found, (colors >> 8).astype(np.uint8), f"{name}, of colours")
 
 
 def check_damaged_tiff(folder, pixels):

@@ -190,6 +190,45 @@ TEST_F(DatasetTest, DigestOfAMaskedDataSetIsAsItAlwaysWas) {
   EXPECT_EQ(dataset_digest({good, bad}), "ae9e6e290c9b7199a04ce1e80a968a1bb0b3752d0e62e698458f162aa14faf77");
 }
 
+// Guards features of other numbers under the same key: the range is part of what the data set is.
+TEST_F(DatasetTest, TheRangeOfGreyIsPartOfTheDataSet) {
+  image("cup/good/a.png");
+  const ScanOptions ranged = {.grey16 = Grey16Range{.low = 0, .high = 4095}};
+  EXPECT_THAT(problems_of(ranged), testing::ElementsAre(HasSubstr("holds no image of 16-bit grey")));
+  // A grey TIFF of one pixel and 16 bits.
+  text("cup/good/b.tif", std::string("II*\0\x08\0\0\0\x08\0"
+                                     "\0\x01\x04\0\x01\0\0\0\x01\0\0\0\x01\x01\x04\0\x01\0\0\0\x01\0\0\0"
+                                     "\x02\x01\x03\0\x01\0\0\0\x10\0\0\0\x03\x01\x03\0\x01\0\0\0\x01\0\0\0"
+                                     "\x06\x01\x03\0\x01\0\0\0\x01\0\0\0\x11\x01\x04\0\x01\0\0\0\x6e\0\0\0"
+                                     "\x16\x01\x04\0\x01\0\0\0\x01\0\0\0\x17\x01\x04\0\x01\0\0\0\x02\0\0\0"
+                                     "\0\0\0\0\xff\x0f",
+                                     112));
+  EXPECT_EQ(decode_image(root_ / "cup/good/b.tif").pixels[0], 15);
+  EXPECT_EQ(decode_image(root_ / "cup/good/b.tif", ranged.grey16).pixels[0], 255);
+
+  const fs::path workspace = folder_ / "workspace";
+  const Dataset plain = add_dataset(workspace, "plain", root_, {}).dataset;
+  EXPECT_EQ(plain.digest, dataset_digest(plain.images));
+  EXPECT_FALSE(to_json(plain).contains("grey16"));
+  const Dataset dataset = add_dataset(workspace, "ranged", root_, ranged).dataset;
+  EXPECT_NE(dataset.digest, plain.digest);
+  EXPECT_EQ(load_dataset(workspace, "ranged").grey16, ranged.grey16);
+  EXPECT_THROW(add_dataset(workspace, "ranged", root_, {}), UsageError);
+
+  Json changed = to_json(dataset);
+  changed["grey16"] = {0, 4094};
+  EXPECT_THROW(dataset_from_json(changed, "ranged.json"), Error);
+  for (const Json& bad : {Json{4095, 0}, Json{0}, Json("0:4095"), Json{-1, 5}, Json{0, 65536}}) {
+    changed["grey16"] = bad;
+    try {
+      dataset_from_json(changed, "ranged.json");
+      ADD_FAILURE() << bad;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("ranged.json: grey16: is "));
+    }
+  }
+}
+
 TEST_F(DatasetTest, NamesThatAreNoFileNamesAreRefused) {
   write_mvtec();
   for (const char* name : {"", "a/b", "..", ".hidden", "a b", "\xc3\xa4"})

@@ -1,5 +1,5 @@
 // Prints what data/images/image.hpp makes of a file, for tests/parity/images.py:
-//   image_probe rgb FILE          width, height as int32, then [H, W, 3] bytes
+//   image_probe rgb FILE [LOW:HIGH]  width, height as int32, then [H, W, 3] bytes
 //   image_probe size FILE         width, height as int32
 //   image_probe clip FILE SIZE    [3, SIZE, SIZE] float32
 //   image_probe mask FILE SIZE    [SIZE, SIZE] bytes of 0 or 1
@@ -33,7 +33,8 @@ int main(int argc, char** argv) {
   const std::string last = arguments.size() > 2 ? arguments[2] : "";
   try {
     if (what == "rgb") {
-      const filo::Image image = filo::to_rgb(filo::decode_image(file));
+      const filo::Image image = filo::to_rgb(
+          filo::decode_image(file, last.empty() ? std::nullopt : std::optional(filo::grey16_range_from(last))));
       print_size({image.width, image.height});
       print<std::uint8_t>(image.pixels);
     } else if (what == "size") {

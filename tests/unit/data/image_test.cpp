@@ -170,6 +170,12 @@ TEST_F(ImageTest, DamagedFilesNeverCrash) {
     }
 }
 
+TEST_F(ImageTest, RangesOfGreyAreTwoNumbersInOrder) {
+  EXPECT_EQ(grey16_range_from("16:4095"), (Grey16Range{16, 4095}));
+  for (const char* bad : {"", "4095", "4095:0", "5:5", "0:65536", "-1:5", "0:", ":5", "0:4095:", "a:b", "0:999999"})
+    EXPECT_THAT(error_of([&] { grey16_range_from(bad); }), testing::HasSubstr("expected LOW:HIGH")) << bad;
+}
+
 TEST_F(ImageTest, PreprocessNormalisesWithClipsMeanAndDeviation) {
   const std::vector<float> white = preprocess_clip(Image(30, 50, 1, 255), 14);
   ASSERT_EQ(white.size(), 3u * 14 * 14);

@@ -37,7 +37,7 @@ TEST_F(SheetTest, ImagesAreCountedByClassSplitAndDefect) {
 }
 
 TEST_F(SheetTest, SamplesLieInRowsWithTheirMasksOutlined) {
-  const Image sheet = contact_sheet(groups_of(dataset_), dataset_.root);
+  const Image sheet = contact_sheet(groups_of(dataset_), dataset_);
   EXPECT_EQ(sheet.width, 8 * 164 + 4);
   EXPECT_EQ(sheet.height, 2 * 164 + 4);
   const auto red = [&](int x, int y) { return static_cast<int>(sheet.pixels[sheet.offset(x, y)]); };
@@ -52,7 +52,7 @@ TEST_F(SheetTest, SamplesLieInRowsWithTheirMasksOutlined) {
 TEST_F(SheetTest, AFileThatIsGoneIsNamed) {
   fs::remove(root_ / "cup/chipped/d.png");
   try {
-    contact_sheet(groups_of(dataset_), dataset_.root);
+    contact_sheet(groups_of(dataset_), dataset_);
     FAIL();
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr("cup/chipped/d.png"));
