@@ -327,8 +327,8 @@ MetricsNeed need_of_largest(const std::vector<std::size_t>& images_of_classes, i
   return need;
 }
 
-std::map<std::string, std::string> heat_maps_of(const ClassResult& result, const std::filesystem::path& root,
-                                                int count) {
+std::map<std::string, std::string> heat_maps_of(const ClassResult& result, const std::filesystem::path& root, int count,
+                                                const std::optional<Grey16Range>& grey16) {
   std::map<std::string, std::string> files;
   if (result.images.empty()) return files;
   const float low = result.maps.lowest(), range = std::max(result.maps.highest() - low, 1e-12f);
@@ -337,7 +337,7 @@ std::map<std::string, std::string> heat_maps_of(const ClassResult& result, const
     const auto [map, mask] = result.maps.read(i, buffer);
     std::vector<float> scaled(map.size());
     std::transform(map.begin(), map.end(), scaled.begin(), [&](float value) { return (value - low) / range; });
-    const Image photo = decode_image(root / result.images[i]);
+    const Image photo = decode_image(root / result.images[i], grey16);
     std::string file = result.images[i];
     std::replace(file.begin(), file.end(), '/', '_');
     files[why + "-" + std::filesystem::path(file).stem().string() + ".png"] =

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.hpp"
+#include "data/images/image.hpp"
 #include "trainer/anomaly_maps.hpp"
 
 namespace filo {
@@ -83,8 +85,8 @@ MetricsNeed need_of_largest(const std::vector<std::size_t>& images_of_classes, i
 
 // PNG files by name, "worst-1-CLASS_test_crack_000.png", of the images that choose_heat_maps() (heat_map_choice.hpp)
 // takes: the photo with the true defect outlined, beside it the photo under its anomaly map, all maps of the class on
-// one scale. `root`: of the data set.
-std::map<std::string, std::string> heat_maps_of(const ClassResult& result, const std::filesystem::path& root,
-                                                int count);
+// one scale. `root`, `grey16`: of the data set.
+std::map<std::string, std::string> heat_maps_of(const ClassResult& result, const std::filesystem::path& root, int count,
+                                                const std::optional<Grey16Range>& grey16 = std::nullopt);
 
 }  // namespace filo

@@ -275,7 +275,7 @@ class Evaluation {
         return ClassReport{.metrics = std::move(metrics.values),
                            .resamples = std::move(metrics.resamples),
                            .interpretations = whole.interpretations,
-                           .heat_maps = heat_maps_of(whole, dataset_.root, heat_maps)};
+                           .heat_maps = heat_maps_of(whole, dataset_.root, heat_maps, dataset_.grey16)};
       });
   }
 

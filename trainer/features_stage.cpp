@@ -36,7 +36,7 @@ struct PreparedImage {
 
 PreparedImage prepare(const Dataset& dataset, const DatasetImage& entry, int image_size) {
   const std::filesystem::path root = dataset.root;
-  PreparedImage prepared{&entry, preprocess_clip(decode_image(root / entry.path), image_size), {}};
+  PreparedImage prepared{&entry, preprocess_clip(decode_image(root / entry.path, dataset.grey16), image_size), {}};
   prepared.mask = entry.mask ? preprocess_mask(decode_mask(root / *entry.mask), image_size)
                              : std::vector<std::uint8_t>(static_cast<std::size_t>(image_size) * image_size);
   return prepared;

@@ -25,8 +25,8 @@ FewShotMemory few_shot_memory(const ClipModel& clip, const ModelSettings& settin
   for (std::size_t i = 0; i < static_cast<std::size_t>(shots);
        ++i) {  // Fisher-Yates: the k-shot sets of one seed are nested
     std::swap(normal[i], normal[i + random.below(normal.size() - i)]);
-    const std::vector<float> pixels =
-        preprocess_clip(decode_image(std::filesystem::path(dataset.root) / normal[i]->path), settings.image_size);
+    const std::vector<float> pixels = preprocess_clip(
+        decode_image(std::filesystem::path(dataset.root) / normal[i]->path, dataset.grey16), settings.image_size);
     const torch::Tensor image =
         torch::tensor(pixels).view({1, 3, settings.image_size, settings.image_size}).to(clip.device());
     memory.add(class_name, clip.encode_images(image, wanted_features(settings)).qkv);

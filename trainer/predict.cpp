@@ -19,14 +19,14 @@ namespace {
 
 constexpr std::size_t descriptions_kept = 5;
 
-torch::Tensor load_pixels(const std::filesystem::path& path, int image_size) {
-  const std::vector<float> pixels = preprocess_clip(decode_image(path), image_size);
+torch::Tensor load_pixels(const PredictOptions& options, const std::filesystem::path& path, int image_size) {
+  const std::vector<float> pixels = preprocess_clip(decode_image(path, options.grey16), image_size);
   return torch::tensor(pixels).view({1, 3, image_size, image_size}).to(compute_device());
 }
 
 // `output`: without an extension.
 Json write_outputs(const std::filesystem::path& output, const std::filesystem::path& image, const torch::Tensor& map,
-                   int size) {
+                   int size, const std::optional<Grey16Range>& grey16) {
   const std::string picture = output.string() + ".png", tensors = output.string() + ".safetensors";
   std::error_code error;
   if (std::filesystem::equivalent(picture, image, error))
@@ -35,7 +35,7 @@ Json write_outputs(const std::filesystem::path& output, const std::filesystem::p
   std::filesystem::create_directories(output.parent_path());
   // One image has no class to scale by: the map's own range is [0, 1] by construction (equation 4).
   const torch::Tensor shown = map.clamp(0, 1).contiguous();
-  const Image photo = to_rgb(decode_image(image));
+  const Image photo = to_rgb(decode_image(image, grey16));
   write_png(picture, join_horizontally({photo, overlay_heat_map(photo, shown.data_ptr<float>(), size, size)}));
   save_tensors(tensors, {{"map", map}});
   return {{"heat_map", picture}, {"map", tensors}};
@@ -134,7 +134,8 @@ Json predict(const PredictOptions& options) {
   const VisionOptions vision = wanted_features(model_settings);
   FewShotMemory memory;
   for (const auto& path : options.normal_images)
-    memory.add(options.class_name, clip->encode_images(load_pixels(path, model_settings.image_size), vision).qkv);
+    memory.add(options.class_name,
+               clip->encode_images(load_pixels(options, path, model_settings.image_size), vision).qkv);
   TestingOptions testing;
   testing.memory = memory.empty() ? nullptr : &memory;
   const ImageBoxes boxes = boxes_of_predict(options);
@@ -142,7 +143,7 @@ Json predict(const PredictOptions& options) {
   Json results = Json::array();
   for (std::size_t i = 0; i < options.images.size(); ++i) {
     const std::filesystem::path& path = options.images[i];
-    const VisionFeatures features = clip->encode_images(load_pixels(path, model_settings.image_size), vision);
+    const VisionFeatures features = clip->encode_images(load_pixels(options, path, model_settings.image_size), vision);
     ImageBatch batch;
     batch.global = features.global;
     batch.qkv = features.qkv;
@@ -155,7 +156,8 @@ Json predict(const PredictOptions& options) {
                    {"score", output.score[0].item<float>()},
                    {"max", map.max().item<float>()},
                    {"descriptions", interpretation(output.prompts[0])}};
-    if (options.out) result.update(write_outputs(*options.out / names[i], path, map, model_settings.image_size));
+    if (options.out)
+      result.update(write_outputs(*options.out / names[i], path, map, model_settings.image_size, options.grey16));
     results.push_back(result);
   }
   return results;

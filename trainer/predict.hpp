@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/json.hpp"
+#include "data/images/image.hpp"
 
 namespace filo {
 
@@ -22,6 +23,7 @@ struct PredictOptions {
   std::optional<std::filesystem::path> boxes;        // a file as data/boxes.hpp reads it; keys: paths as in `images`
   // Folder for NAME.png (photo beside its anomaly map) and NAME.safetensors (map [S, S]); NAME: see output_names().
   std::optional<std::filesystem::path> out;
+  std::optional<Grey16Range> grey16;  // of the images; unset: the high byte (data/images/image.hpp)
   int threads = 1;
 };
 

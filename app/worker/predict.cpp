@@ -32,6 +32,9 @@ void add_predict_command(CLI::App& program) {
                 "image: pick the positions in prompts, and what lies outside is suppressed")
             ->check(existing_file());
         command.add_option("--out", options->out, "folder for heat maps (PNG) and maps (safetensors)");
+        command.add_option_function<std::string>(
+            "--grey16", [options](const std::string& text) { options->grey16 = grey16_range_from(text); },
+            "LOW:HIGH, the samples of 16-bit grey images that become black and white, as the data set was added with");
         add_number(command, "--threads", options->threads, "threads", 1);
         command.add_flag("--json", *json, "print the results as JSON");
         return [options, json] {
