@@ -40,7 +40,7 @@ void print_summary(const Dataset& dataset) {
 
 Command define_add(CLI::App& command) {
   struct Options {
-    std::string path, name, format = "auto", table, masks = "auto";
+    std::string path, name, format = "auto", table, masks = "auto", grey16;
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
@@ -61,13 +61,18 @@ Command define_add(CLI::App& command) {
                   "and those that are there are passed over), auto (all where any has one).\n"
                   "Those without count for image metrics only")
       ->capture_default_str();
+  command.add_option("--grey16", options->grey16,
+                     "LOW:HIGH, the samples of 16-bit grey images that become black and white, such as 0:4095 of a\n"
+                     "12-bit camera (default: each sample's high byte is taken)");
   const auto workspace = workspace_option(command);
   command.add_flag("--json", options->json, "Print the result as JSON");
   return [options, workspace] {
     const bool makes_workspace = !std::filesystem::exists(*workspace);
-    const ScanOptions scan = {.format = dataset_format_from(options->format),
-                              .table = options->table,
-                              .masks = mask_rule_from(options->masks)};
+    const ScanOptions scan = {
+        .format = dataset_format_from(options->format),
+        .table = options->table,
+        .masks = mask_rule_from(options->masks),
+        .grey16 = options->grey16.empty() ? std::nullopt : std::optional(grey16_range_from(options->grey16))};
     const AddedDataset added =
         add_dataset(*workspace, options->name, options->path, scan, terminal_progress("reading"));
     if (options->json) {
