@@ -9,10 +9,8 @@
 
 namespace filo {
 
-const EnumNames<FeatureType> feature_type_names = {{FeatureType::f16, "f16"},
-                                                   {FeatureType::bf16, "bf16"},
-                                                   {FeatureType::f32, "f32"},
-                                                   {FeatureType::int8, "int8"}};
+const EnumNames<FeatureType> feature_type_names = {
+    {FeatureType::f16, "f16"}, {FeatureType::bf16, "bf16"}, {FeatureType::f32, "f32"}, {FeatureType::int8, "int8"}};
 namespace {
 
 const EnumNames<Profile> profiles = {{Profile::paper, "paper"}, {Profile::filo_release, "filo-release"}};

@@ -51,6 +51,7 @@ Schema resource_schema() {
                              .where([](const Json& seconds) { return seconds == 0 || seconds >= 2; }, "0 or from 2")},
       {"prefetch_memory", memory_schema(fallback.prefetch_memory)},
       {"shard_size", memory_schema(fallback.shard_size)},
+      {"local_copy", Schema::text(fallback.local_copy)},
       {"attempts", Schema::record({{"failures", Schema::integer(fallback.attempts.failures, 1)},
                                    {"timeouts", Schema::integer(fallback.attempts.timeouts, 1)},
                                    {"out_of_memory", Schema::integer(fallback.attempts.out_of_memory, 1)},
@@ -68,6 +69,7 @@ ResourceSettings resource_settings_of(const Json& json) {
           .hang_timeout_s = json.at("hang_timeout_s"),
           .prefetch_memory = json.at("prefetch_memory"),
           .shard_size = json.at("shard_size"),
+          .local_copy = json.at("local_copy"),
           .attempts = {.failures = attempts.at("failures"),
                        .timeouts = attempts.at("timeouts"),
                        .out_of_memory = attempts.at("out_of_memory"),
@@ -81,6 +83,7 @@ Json to_json(const ResourceSettings& settings) {
   if (settings.hang_timeout_s != usual.hang_timeout_s) json["hang_timeout_s"] = settings.hang_timeout_s;
   if (settings.prefetch_memory != usual.prefetch_memory) json["prefetch_memory"] = settings.prefetch_memory;
   if (settings.shard_size != usual.shard_size) json["shard_size"] = settings.shard_size;
+  if (!settings.local_copy.empty()) json["local_copy"] = settings.local_copy;
   return json;
 }
 

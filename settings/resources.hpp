@@ -29,11 +29,14 @@ struct ResourceSettings {
   int hang_timeout_s = 1800;             // after which a job whose ranks do not get on is ended; 0: never
   std::string prefetch_memory = "512M";  // of each rank: for batches that are read ahead; digits and K, M, G or T
   std::string shard_size = "1G";         // of a feature cache's files
+  // A folder of each node's own disk that gets copies of the feature caches that are read; may begin with $VARIABLE of
+  // the job's environment. "": they are read where they lie.
+  std::string local_copy{};
   AttemptLimits attempts{};
 };
 
-// In the shape of the YAML; hang_timeout_s, prefetch_memory and shard_size only where they are not as usual; the
-// inverse throws UsageError naming `where` and the key.
+// In the shape of the YAML; hang_timeout_s, prefetch_memory, shard_size and local_copy only where they are not as
+// usual; the inverse throws UsageError naming `where` and the key.
 Json to_json(const ResourceSettings& settings);
 Json to_json(const AttemptLimits& limits);
 ResourceSettings resource_settings_from_json(const Json& json, const std::string& where);

@@ -147,7 +147,8 @@ class Evaluation {
         rank_(static_cast<std::size_t>(communicator_.rank())),
         ranks_(static_cast<std::size_t>(communicator_.world_size())),
         dataset_(load_dataset_of(stage, spec.dataset)),
-        reader_(stage.workspace().features_folder(stage.input(spec_input::features))),
+        folders_(stage),
+        reader_(folders_.paths()),
         boxes_(load_boxes_of(stage, spec.model)),
         clip_(
             load_clip_of(stage, spec.clip, spec.model, spec.evaluate.shots > 0 ? ClipTowers::both : ClipTowers::text)),
@@ -323,6 +324,7 @@ class Evaluation {
   Communicator& communicator_;
   std::size_t rank_, ranks_;
   Dataset dataset_;
+  FeatureFolders folders_;
   ShardReader reader_;
   std::vector<ImageBoxes> boxes_;  // of the reader's one folder
   std::shared_ptr<const ClipModel> clip_;

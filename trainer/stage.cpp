@@ -140,10 +140,17 @@ constexpr double nccl_waits_longer_s = 4;
 // this stage goes on. By whichever rank has met it; returns what it tells.
 std::string hand_back(const Stage& stage, const ShardDamage& damage) {
   const fs::path shard = damage.shard();
-  const std::string key = shard.parent_path().filename().string();
-  if (set_aside_if_named(shard)) stage.workspace().withdraw_result(key);
-  const std::string message = std::string(damage.what()) + "; the shard was set aside, features stage " + key +
-                              " makes it anew (by hand: filo features repair " + key + "), and then this stage goes on";
+  std::string key = shard.parent_path().filename().string(), message = damage.what();
+  if (shard.parent_path() == stage.workspace().features_folder(key)) {
+    if (set_aside_if_named(shard)) stage.workspace().withdraw_result(key);
+    message += "; the shard was set aside, features stage " + key + " makes it anew (by hand: filo features repair " +
+               key + "), and then this stage goes on";
+  } else {
+    std::error_code ignored;
+    fs::remove(shard, ignored);
+    key = "";
+    message += "; this was a local copy, which is made again";
+  }
   EventLog(stage.workspace().events_file(stage.key(), stage.arguments().attempt))
       .write("damaged", {{"features", key}, {"shard", shard.filename().string()}, {"message", message}});
   return message;

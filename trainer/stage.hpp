@@ -30,6 +30,7 @@ struct StageArguments {
   int hang_timeout_s = ResourceSettings().hang_timeout_s;            // 0: a job that hangs is left alone
   std::string prefetch_memory = ResourceSettings().prefetch_memory;  // of this rank, for batches that are read ahead
   std::string shard_size = ResourceSettings().shard_size;
+  std::string local_copy{};  // as ResourceSettings has it
 };
 
 class Stage {

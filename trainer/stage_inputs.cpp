@@ -3,14 +3,59 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <future>
 
 #include "base/error.hpp"
+#include "base/host.hpp"
+#include "cluster/agreement.hpp"
+#include "data/shards/local_copy.hpp"
 #include "model/systems/system.hpp"
 #include "settings/clip_digest.hpp"
 #include "trainer/device.hpp"
+#include "workspace/layout.hpp"
 
 namespace filo {
 namespace {
+
+// "$NAME/more" with the environment's NAME.
+std::filesystem::path with_variable(const std::string& text) {
+  if (!text.starts_with('$')) return text;
+  const std::size_t end = std::min(text.find('/'), text.size());
+  const std::string name = text.substr(1, end - 1);
+  const char* value = std::getenv(name.c_str());
+  if (value == nullptr || *value == '\0')
+    throw UsageError("worker: resources.local_copy",
+                     "found " + text + ", but the environment of this job has no " + name);
+  return value + text.substr(end);
+}
+
+// Whether no lower rank runs on this host. Collective.
+bool is_first_of_host(Communicator& communicator) {
+  const auto hosts = communicator.gather_bytes(host_name());
+  std::vector<bool> first;
+  for (auto host = hosts.begin(); host != hosts.end(); ++host)
+    first.push_back(std::find(hosts.begin(), host, *host) == host);
+  const Json all = Json::parse(broadcast_text(communicator, Json(first).dump()));
+  return all.at(static_cast<std::size_t>(communicator.rank()));
+}
+
+// The copy is made by threads of its own, while this one tells the watchdog how far it is.
+void copy_and_tell(Stage& stage, const std::filesystem::path& folder, const std::filesystem::path& disk) {
+  std::atomic<std::size_t> copied{0}, all{0};
+  auto copy = std::async(std::launch::async, [&] {
+    make_local_copy(folder, disk, [&](std::size_t done, std::size_t total) {
+      all = total;
+      copied = done;
+    });
+  });
+  do {
+    stage.at("copying " + folder.filename().string() + " to " + disk.string() + ": " + std::to_string(copied) + " of " +
+             std::to_string(all) + " shards");
+  } while (copy.wait_for(std::chrono::seconds(1)) != std::future_status::ready);
+  copy.get();
+}
 
 std::shared_ptr<std::byte> allocate_pinned(std::size_t bytes) {
   const torch::Tensor memory =
@@ -70,6 +115,22 @@ std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& m
                      "found " + std::to_string(boxes.size()) + " boxes stages, expected one for each of " +
                          std::to_string(folders) + " features stages");
   return boxes;
+}
+
+FeatureFolders::FeatureFolders(Stage& stage) {
+  for (const std::string& key : stage.all_inputs(spec_input::features))
+    paths_.push_back(stage.workspace().features_folder(key));
+  const std::filesystem::path disk = with_variable(stage.arguments().local_copy);
+  if (disk.empty()) return;
+  if (is_first_of_host(stage.communicator()))
+    for (const auto& folder : paths_) copy_and_tell(stage, folder, disk);
+  stage.communicator().barrier();
+  for (auto& folder : paths_) {
+    const std::filesystem::path copy = local_copy_folder(folder, disk);
+    if (!std::filesystem::exists(features_manifest(copy))) continue;
+    heartbeat_.add(local_copy_in_use(copy));
+    folder = copy;
+  }
 }
 
 PrefetchOptions prefetch_options(const Stage& stage) {

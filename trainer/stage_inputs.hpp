@@ -1,6 +1,8 @@
 // What a stage's spec names (workspace/spec.hpp), loaded, and checked to be what the stage was planned with.
 #pragma once
 
+#include <chrono>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -13,6 +15,7 @@
 #include "data/shards/shards.hpp"
 #include "model/clip/clip.hpp"
 #include "trainer/stage.hpp"
+#include "workspace/claim.hpp"
 #include "workspace/spec.hpp"
 
 namespace filo {
@@ -37,6 +40,19 @@ using ImageBoxes = std::optional<std::map<std::string, std::vector<Box>>>;
 // What the boxes stages among the inputs found, one for each features stage. Throws UsageError when `model` names a
 // source of boxes and the spec no such stage, or the other way round.
 std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& model);
+
+// The feature caches that the stage reads, in the order of its inputs: where they lie, or their copies on this
+// machine's disk (StageArguments::local_copy), which are in use while this lives. Collective.
+class FeatureFolders {
+ public:
+  // Throws UsageError on a variable that the environment does not have.
+  explicit FeatureFolders(Stage& stage);
+  const std::vector<std::filesystem::path>& paths() const { return paths_; }
+
+ private:
+  std::vector<std::filesystem::path> paths_;
+  Heartbeat heartbeat_{std::chrono::minutes(2)};
+};
 
 // How the stage's batches are read ahead: as much as its arguments allow, into memory that a GPU copies from directly.
 PrefetchOptions prefetch_options(const Stage& stage);

@@ -10,13 +10,6 @@
 namespace filo {
 namespace {
 
-std::vector<std::filesystem::path> feature_folders(const Stage& stage) {
-  std::vector<std::filesystem::path> folders;
-  for (const std::string& key : stage.all_inputs(spec_input::features))
-    folders.push_back(stage.workspace().features_folder(key));
-  return folders;
-}
-
 void write_checkpoint(const Stage& stage, const System& system, const Json& settings) {
   if (stage.is_root()) {
     AtomicFolder folder(stage.output(artifact_name::checkpoint));
@@ -49,7 +42,8 @@ void run_import(Stage& stage) {
 void run_train(Stage& stage) {
   if (stage.spec().contains(spec_member::checkpoint)) return run_import(stage);
   const TrainSpec spec = train_spec_from_json(stage.spec(), stage.spec_file());
-  const ShardReader reader(feature_folders(stage));
+  const FeatureFolders folders(stage);
+  const ShardReader reader(folders.paths());
   const std::vector<ImageBoxes> boxes = load_boxes_of(stage, spec.model);
   const auto clip = load_clip_of(stage, spec.clip, spec.model, ClipTowers::text);
   const auto system = make_system(spec.model, spec.descriptions, clip, spec.train.seed);

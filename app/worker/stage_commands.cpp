@@ -41,6 +41,9 @@ void add_stage_commands(CLI::App& program) {
       add_size("--prefetch-memory", arguments->prefetch_memory,
                "memory of each rank for batches that are read ahead: digits and K, M, G or T");
       add_size("--shard-size", arguments->shard_size, "size of a feature cache's files, likewise");
+      command.add_option("--local-copy", arguments->local_copy,
+                         "folder on this machine's disk that gets copies of the feature caches that are read; may "
+                         "begin with $VARIABLE");
       return [arguments, kind, body] { return run_stage(*arguments, kind, body); };
     });
   }

@@ -35,6 +35,7 @@ std::vector<std::string> worker_options(const ResourceSettings& resources) {
   if (resources.prefetch_memory != usual.prefetch_memory)
     options.insert(options.end(), {"--prefetch-memory", resources.prefetch_memory});
   if (resources.shard_size != usual.shard_size) options.insert(options.end(), {"--shard-size", resources.shard_size});
+  if (!resources.local_copy.empty()) options.insert(options.end(), {"--local-copy", resources.local_copy});
   return options;
 }
 

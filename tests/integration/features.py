@@ -243,6 +243,26 @@ def a_damaged_shard_is_made_anew_and_its_reader_goes_on():
     check(not cache.exists() and not (workspace / "stages" / features / "result.json").exists(), "the cache is still there")
 
 
+def a_local_copy_is_read_and_mended():
+    """Guards resources.local_copy: ranks read the copy and train to the same parameters; damage of the copy is no damage of the cache."""
+    lab = Lab("local-copy", "train")
+    disk = lab.home / "disk"
+    disk.mkdir()
+    os.environ["LOCAL_DISK"] = str(disk)
+    options = ["--local-copy", "$LOCAL_DISK/caches"]
+    stages.stop_after(lab, "step", 1, options=options)
+    (copy,) = disk.glob("caches/filo-features/*")
+    damage(copy, 3)
+    told = lab.run(code=75, options=options)
+    check("this was a local copy, which is made again" in told and "caches/filo-features" in told, told)
+    check((UNDISTURBED / "features" / lab.spec["inputs"]["features"] / "manifest.json").exists(), "the cache itself was touched")
+    lab.run(options=options)
+    lab.check_same_checkpoint()
+    lab = Lab("no-variable", "train")
+    told = lab.run(code=2, options=["--local-copy", "$NOT_THERE"])
+    check("the environment of this job has no NOT_THERE" in told, told)
+
+
 def labels_without_masks_come_to_a_report():
     """Guards data sets as factories have them: defects without masks train and test; what is undefined is null, with the number of images
     and the reason in every format, and what is made of fewer images says so."""

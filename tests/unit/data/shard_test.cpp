@@ -17,6 +17,7 @@
 #include "base/files.hpp"
 #include "base/random.hpp"
 #include "data/shards/cache_care.hpp"
+#include "data/shards/local_copy.hpp"
 #include "data/shards/prefetcher.hpp"
 #include "data/shards/shard_writer.hpp"
 
@@ -396,6 +397,27 @@ TEST_F(ShardTest, TruncatedAndDamagedShardsAreErrors) {
   EXPECT_THAT(error_of([&] { ShardReader reader(folder); }),
               testing::AllOf(HasSubstr("cannot be opened"), HasSubstr("filo features repair features")));
   EXPECT_THAT(verify_features(folder).at(0).reason, HasSubstr("cannot be opened"));
+}
+
+// Guards copies on a node's own disk: checked as they are made, whole or not used.
+TEST_F(ShardTest, LocalCopiesAreWhole) {
+  write_finished(7);
+  const fs::path disk = folder.parent_path() / "disk", copy = local_copy_folder(folder, disk);
+  EXPECT_EQ(copy.parent_path(), disk / "filo-features");
+  EXPECT_TRUE(make_local_copy(folder, disk));
+  EXPECT_TRUE(verify_features(copy).empty());
+  overwrite(copy / "shard-00001.h5", "cut short");  // as a full disk or a crash leaves it
+  fs::remove(copy / "shard-00002.h5");
+  EXPECT_TRUE(make_local_copy(folder, disk));
+  EXPECT_TRUE(verify_features(copy).empty());
+  const ShardReader reader(copy);
+  for (std::size_t i = 0; i < 7; ++i) expect_equal(reader.read(i), sample_of(i));
+
+  fs::remove(copy / "shard-00000.h5");
+  flip_byte(folder / "shard-00000.h5", 5000);
+  EXPECT_THROW(make_local_copy(folder, disk), ShardDamage);
+  EXPECT_FALSE(fs::exists(copy / "shard-00000.h5"));
+  for (const auto& entry : fs::directory_iterator(copy)) EXPECT_NE(entry.path().extension(), ".tmp");
 }
 
 // Guards looking at a cache while it is built: what is finished is read, and stays as it is.
