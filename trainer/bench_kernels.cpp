@@ -4,12 +4,15 @@
 #include <array>
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "model/clip/clip.hpp"
 #include "model/kernels/row_kernels.hpp"
 #include "model/layers/deform_conv.hpp"
 #include "model/layers/summed_conv.hpp"
+#include "model/products.hpp"
 #include "settings/model.hpp"
 #include "settings/train_names.hpp"
 #include "trainer/benchmarks.hpp"
@@ -123,7 +126,65 @@ void add_summed(const BenchKernelsOptions& options, const torch::Tensor& input, 
   result["summed_relative_error"] = ((found - exact).norm() / exact.norm()).item<double>();
 }
 
+// One way to run the image tower, and what it came to.
+struct TowerRun {
+  std::string name;
+  std::shared_ptr<const ClipModel> clip;
+  Precision precision = Precision::fp32;
+  double seconds = 0;                // the best
+  torch::Tensor features = {};       // of the last layer
+  double operations_per_second = 0;  // of the largest product
+
+  void encode(const torch::Tensor& pixels) {
+    VisionOptions wanted;
+    wanted.precision = precision;
+    const auto start = std::chrono::steady_clock::now();
+    features = clip->encode_images(pixels, wanted).qkv.at(wanted.layers.back());
+    const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    seconds = seconds == 0 ? taken : std::min(seconds, taken);
+  }
+
+  void multiply(std::int64_t rows) {
+    const TowerConfig& tower = clip->vision().config;
+    const torch::Tensor x = torch::randn({rows, tower.width});
+    const double best = best_seconds([&] { clip->vision().layers.back().fc1(x, precision); });
+    operations_per_second = 2.0 * static_cast<double>(rows) * tower.width * tower.mlp / best;
+  }
+};
+
 }  // namespace
+
+Json bench_tower(const BenchTowerOptions& options) {
+  const torch::NoGradGuard no_grad;
+  if (options.threads > 0) torch::set_num_threads(options.threads);
+  at::globalContext().setFlushDenormal(true);  // as the features stage (trainer/device.cpp)
+  const auto clip = ClipModel::load(options.clip);
+  const auto plain = ClipModel::load(options.clip, torch::kCPU, ClipTowers::both, Products::libtorch);
+  std::vector<TowerRun> runs = {{"libtorch", plain}, {"fp32", clip}, {"bf16", clip, Precision::bf16}};
+  torch::manual_seed(0);
+  const torch::Tensor pixels = torch::randn({options.batch, 3, options.image_size, options.image_size});
+  for (int step = 0; step <= options.steps; ++step) {
+    for (TowerRun& run : runs) {
+      if (step == 1) run.seconds = 0;
+      run.encode(pixels);
+    }
+  }
+  Json result = {{"threads", torch::get_num_threads()},
+                 {"batch", options.batch},
+                 {"image_size", options.image_size},
+                 {"products", products_name(products())}};
+  const TowerRun& reference = runs.front();
+  for (TowerRun& run : runs) {
+    run.multiply(options.batch * (reference.features.size(1) + 1));
+    result["seconds_per_image"][run.name] = run.seconds / options.batch;
+    result["operations_per_second"][run.name] = run.operations_per_second;
+    if (run.name == reference.name) continue;
+    result["ratio"][run.name] = reference.seconds / run.seconds;
+    result["largest_difference"][run.name] =
+        ((run.features - reference.features).abs().max() / reference.features.abs().max()).item<double>();
+  }
+  return result;
+}
 
 Json bench_kernels(const BenchKernelsOptions& options) {
   if (options.threads > 0) torch::set_num_threads(options.threads);

@@ -8,6 +8,7 @@
 #include "cluster/resource_use.hpp"
 #include "cluster/session.hpp"
 #include "data/sampler.hpp"
+#include "model/products.hpp"
 #include "model/systems/system.hpp"
 #include "settings/descriptions.hpp"
 #include "settings/train_names.hpp"
@@ -145,6 +146,7 @@ Json bench_step(const BenchStepOptions& options) {
           {"gradients", precision_names.name(options.gradients)},
           {"gradient_bytes", gradient_bytes},
           {"threads", torch::get_num_threads()},
+          {"products", products_name(products())},
           {"prompts", system->learnable_prompts(options.class_name)},
           {"seconds_per_image", seconds},
           {"peak_rss_bytes", peak},

@@ -1,5 +1,5 @@
-// What `filo-worker bench` measures: one training step by part, the convolution kernels alone, the metrics of a
-// class, reading a feature cache.
+// What `filo-worker bench` measures: one training step by part, the image tower, the convolution kernels alone, the
+// metrics of a class, reading a feature cache.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,7 @@ struct BenchStepOptions {
 // that weights and settings say, an image of a random mask each. Under mpirun the ranks share the batch and exchange
 // their gradients. Returns, of this rank,
 //   {"profile", "class", "batch", "ranks", "rank", "dtype", "gradients", "gradient_bytes" (float32), "threads",
-//    "prompts" (learnable ones per image),
+//    "products" (who computes them, model/products.hpp), "prompts" (learnable ones per image),
 //    "seconds_per_image": {"zero_gradients", "text_forward", "decoder_forward", "backward", "all_reduce" (what of it
 //    the backward pass does not hide, and waiting for slower ranks), "gradient_norm", "optimizer", "total"} (best of
 //    the timed steps, by total; time of the step / batch), "peak_rss_bytes" (of the process, its weights with it),
@@ -49,6 +49,22 @@ struct BenchKernelsOptions {
 //  (share: of its pass's time over the kernels of a stage, same dtype), "summed": [{"pass", "seconds",
 //  "direct_operations_per_second"}], "summed_relative_error" (float32 against float64)}
 Json bench_kernels(const BenchKernelsOptions& options);
+
+struct BenchTowerOptions {
+  std::filesystem::path clip;  // Hugging Face folder
+  int image_size = 518;        // pixels, a multiple of the patch
+  int batch = 1;               // images at once
+  int steps = 3;               // timed ones, after one that is not; the best counts
+  int threads = 0;             // 0: LibTorch's default
+};
+
+// The image tower with both paths, as the features stage runs it: {"threads", "batch", "image_size", "products" (who
+// computes them here), "seconds_per_image": {"libtorch" (products and attention in float32 by LibTorch's default),
+// "fp32", "bf16"}, "ratio": {"fp32", "bf16"} (libtorch's seconds / theirs), "operations_per_second": the same three of
+// the tower's largest product alone, "largest_difference": {"fp32", "bf16"} (of any feature of the last layer to
+// libtorch's, of the largest of those)}. The three take turns, so that a busy machine is busy for all. Throws
+// UsageError as ClipModel does.
+Json bench_tower(const BenchTowerOptions& options);
 
 struct BenchMetricsOptions {
   std::size_t images = 200;

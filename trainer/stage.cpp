@@ -13,6 +13,7 @@
 #include "base/signals.hpp"
 #include "cluster/session.hpp"
 #include "data/shards/cache_care.hpp"
+#include "model/products.hpp"
 #include "trainer/device.hpp"
 #include "workspace/server_file.hpp"
 #include "workspace/spec.hpp"
@@ -167,6 +168,7 @@ int run_attempt(const StageArguments& arguments, const std::string& kind, void (
     stage.events().write("started", {{"world_size", device.host->world_size()},
                                      {"threads", arguments.threads},
                                      {"device", compute_device().str()},
+                                     {"products", products_name(products())},
                                      {"spec", stage.spec()}});
     stage.at("its inputs");
     body(stage);

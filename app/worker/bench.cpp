@@ -1,5 +1,5 @@
-// bench step, bench scaling, bench kernels, bench metrics, bench cache: how long one training step, its convolutions, a
-// class's metrics and reading a feature cache take on this machine.
+// bench step, bench scaling, bench tower, bench kernels, bench metrics, bench cache: how long one training step, the
+// image tower, the convolutions, a class's metrics and reading a feature cache take on this machine.
 #include <unistd.h>
 
 #include <cstdio>
@@ -41,31 +41,38 @@ class TemporaryFolder {
 
 const std::map<std::string, Precision> precisions = {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}};
 
+const std::string default_vocabulary = ".deps/bpe/bpe_simple_vocab_16e6.txt.gz";
+
 struct StepOptions {
   BenchStepOptions bench;
-  std::string profile = "filo-release", model, vocabulary = ".deps/bpe/bpe_simple_vocab_16e6.txt.gz";
+  std::string profile = "filo-release", model, vocabulary = default_vocabulary;
   bool json = false;
 };
 
 void print_step(const Json& result) {
   std::cout << result["profile"].get<std::string>() << ", class " << result["class"].get<std::string>() << ", "
             << result["prompts"] << " learnable prompts, batch " << result["batch"] << ", "
-            << result["dtype"].get<std::string>() << ", " << result["threads"] << " threads\n";
+            << result["dtype"].get<std::string>() << ", " << result["threads"] << " threads, products by "
+            << result["products"].get<std::string>() << "\n";
   for (const char* part : {"zero_gradients", "text_forward", "decoder_forward", "backward", "all_reduce",
                            "gradient_norm", "optimizer", "total"})
     std::printf("  %-16s %8.3f s per image\n", part, result["seconds_per_image"].value(part, 0.0));
   std::printf("  %-16s %8.2f GB\n", "peak memory", result["peak_rss_bytes"].get<double>() / 1e9);
 }
 
-// Fills in what the user left out. What is returned holds the random weights, if any.
+// Random weights where the user named none. What is returned holds them, if any.
+std::unique_ptr<TemporaryFolder> complete(std::string& model, const std::string& vocabulary) {
+  if (!model.empty()) return nullptr;
+  auto temporary = std::make_unique<TemporaryFolder>();
+  model = temporary->path().string();
+  log_info("writing random weights to " + model + " (--model takes existing ones)");
+  write_random_clip(model, clip_config(ClipSize::large), 0, vocabulary);
+  return temporary;
+}
+
+// Fills in what the user left out.
 std::unique_ptr<TemporaryFolder> complete(StepOptions& options) {
-  std::unique_ptr<TemporaryFolder> temporary;
-  if (options.model.empty()) {
-    temporary = std::make_unique<TemporaryFolder>();
-    options.model = temporary->path().string();
-    log_info("writing random weights to " + options.model + " (--model takes existing ones)");
-    write_random_clip(options.model, clip_config(ClipSize::large), 0, options.vocabulary);
-  }
+  auto temporary = complete(options.model, options.vocabulary);
   options.bench.clip = options.model;
   if (options.bench.spec.empty())
     options.bench.spec = shipped_file("configs/models/" + options.profile + ".yaml").string();
@@ -170,6 +177,11 @@ void print_kernels(const Json& result) {
   std::printf("summed: relative error of float32 %.1e\n", result["summed_relative_error"].get<double>());
 }
 
+void add_model_options(CLI::App& command, std::string& model, std::string& vocabulary) {
+  command.add_option("--model", model, "Hugging Face folder; without it random weights of ViT-L/14@336");
+  command.add_option("--vocabulary", vocabulary, "CLIP's BPE vocabulary, for random weights")->capture_default_str();
+}
+
 void add_step_options(CLI::App& command, StepOptions& options) {
   command.add_option("--profile", options.profile, "Settings of configs/models/PROFILE.yaml")
       ->check(one_of({"paper", "filo-release"}))
@@ -183,9 +195,7 @@ void add_step_options(CLI::App& command, StepOptions& options) {
   add_choice<Precision>(command, "--gradients", options.bench.gradients, precisions,
                         "fp32 or bf16: of the gradients on their way between ranks");
   add_number(command, "--threads", options.bench.threads, "Of each rank; 0: all cores", 0, 1024);
-  command.add_option("--model", options.model, "Hugging Face folder; without it random weights of ViT-L/14@336");
-  command.add_option("--vocabulary", options.vocabulary, "CLIP's BPE vocabulary, for random weights")
-      ->capture_default_str();
+  add_model_options(command, options.model, options.vocabulary);
   command.add_flag("--json", options.json, "Print JSON");
 }
 
@@ -209,6 +219,45 @@ void define_scaling(CLI::App& bench) {
                 add_number(command, "--ranks", options->ranks, "How many; compared with one", 2, 1024);
                 command.add_option("--mpirun", options->mpirun, "The launcher")->capture_default_str();
                 return [options] { return run_scaling(*options); };
+              });
+}
+
+struct TowerOptions {
+  BenchTowerOptions bench;
+  std::string model, vocabulary = default_vocabulary;
+  bool json = false;
+};
+
+int run_tower(TowerOptions options) {
+  const auto temporary = complete(options.model, options.vocabulary);
+  options.bench.clip = options.model;
+  const Json result = bench_tower(options.bench);
+  if (options.json) {
+    std::cout << result.dump(2) << "\n";
+    return 0;
+  }
+  std::printf("%d x %d pixels, %d at once, %d threads, products by %s\n", result["image_size"].get<int>(),
+              result["image_size"].get<int>(), result["batch"].get<int>(), result["threads"].get<int>(),
+              result["products"].get<std::string>().c_str());
+  std::printf("%-9s %10s %7s %20s %18s\n", "", "s an image", "ratio", "product, GFLOP/s", "largest difference");
+  for (const auto& [name, seconds] : result["seconds_per_image"].items())
+    std::printf("%-9s %10.3f %6.2fx %20.0f %18.1e\n", name.c_str(), seconds.get<double>(),
+                result["ratio"].value(name, 1.0), result["operations_per_second"][name].get<double>() / 1e9,
+                result["largest_difference"].value(name, 0.0));
+  return 0;
+}
+
+void define_tower(CLI::App& bench) {
+  add_command(bench, "tower", "The image tower as the features stage runs it, beside LibTorch's default",
+              [](CLI::App& command) -> Command {
+                const auto options = std::make_shared<TowerOptions>();
+                add_number(command, "--image-size", options->bench.image_size, "Pixels per side", 1, 4096);
+                add_number(command, "--batch", options->bench.batch, "Images at once", 1, 1024);
+                add_number(command, "--steps", options->bench.steps, "Passes timed; the best counts", 1, 1000);
+                add_number(command, "--threads", options->bench.threads, "0: all cores", 0, 1024);
+                add_model_options(command, options->model, options->vocabulary);
+                command.add_flag("--json", options->json, "Print JSON");
+                return [options] { return run_tower(*options); };
               });
 }
 
@@ -323,10 +372,12 @@ void define_cache(CLI::App& bench) {
 }  // namespace
 
 void add_bench_command(CLI::App& program) {
-  CLI::App& bench = add_command_family(program, "bench",
-                                       "Measure a training step, its kernels, a class's metrics, or reading a cache");
+  CLI::App& bench =
+      add_command_family(program, "bench",
+                         "Measure a training step, the image tower, kernels, a class's metrics, or reading a cache");
   define_step(bench);
   define_scaling(bench);
+  define_tower(bench);
   define_kernels(bench);
   define_metrics(bench);
   define_cache(bench);

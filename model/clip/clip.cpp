@@ -16,7 +16,8 @@ using Shape = std::vector<std::int64_t>;
 // Hands out tensors in float32, checked, and knows afterwards which were never asked for.
 class WeightReader {
  public:
-  WeightReader(SafetensorsFile file, torch::Device device) : file_(std::move(file)), device_(device) {}
+  WeightReader(SafetensorsFile file, torch::Device device, Products by)
+      : file_(std::move(file)), device_(device), by_(by) {}
 
   torch::Tensor read(const std::string& name, const Shape& shape) {
     const std::string where = "clip: " + file_.path().string() + ": " + name;
@@ -38,6 +39,7 @@ class WeightReader {
   bool contains(const std::string& name) const { return file_.contains(name); }
   Shape shape_of(const std::string& name) const { return file_.at(name).shape; }
   void ignore(const std::string& name) { read_.insert(name); }
+  Products products() const { return by_; }
 
   // Throws when the file holds tensors that this model has no place for (a deeper model under a shallower config, say).
   void expect_all_read() const {
@@ -52,6 +54,7 @@ class WeightReader {
  private:
   SafetensorsFile file_;
   torch::Device device_;
+  Products by_;
   std::set<std::string> read_;
 };
 
@@ -66,6 +69,12 @@ void read_pair(WeightReader& reader, const std::string& name, const Shape& weigh
   bias = reader.read(name + ".bias", {weight_shape[0]});
 }
 
+FrozenLinear read_linear(WeightReader& reader, const std::string& name, const Shape& weight_shape) {
+  torch::Tensor weight, bias;
+  read_pair(reader, name, weight_shape, weight, bias);
+  return {weight, bias, reader.products()};
+}
+
 LayerWeights read_hugging_face_layer(WeightReader& reader, const std::string& prefix, const TowerConfig& tower) {
   const std::int64_t width = tower.width, mlp = tower.mlp;
   LayerWeights layer;
@@ -78,11 +87,10 @@ LayerWeights read_hugging_face_layer(WeightReader& reader, const std::string& pr
     weights.push_back(weight);
     biases.push_back(bias);
   }
-  layer.qkv_weight = torch::cat(weights);
-  layer.qkv_bias = torch::cat(biases);
-  read_pair(reader, prefix + "self_attn.out_proj", {width, width}, layer.out_weight, layer.out_bias);
-  read_pair(reader, prefix + "mlp.fc1", {mlp, width}, layer.fc1_weight, layer.fc1_bias);
-  read_pair(reader, prefix + "mlp.fc2", {width, mlp}, layer.fc2_weight, layer.fc2_bias);
+  layer.qkv = FrozenLinear(torch::cat(weights), torch::cat(biases), reader.products());
+  layer.out = read_linear(reader, prefix + "self_attn.out_proj", {width, width});
+  layer.fc1 = read_linear(reader, prefix + "mlp.fc1", {mlp, width});
+  layer.fc2 = read_linear(reader, prefix + "mlp.fc2", {width, mlp});
   return layer;
 }
 
@@ -91,11 +99,11 @@ LayerWeights read_open_clip_layer(WeightReader& reader, const std::string& prefi
   LayerWeights layer;
   read_pair(reader, prefix + "ln_1", {width}, layer.ln1_weight, layer.ln1_bias);
   read_pair(reader, prefix + "ln_2", {width}, layer.ln2_weight, layer.ln2_bias);
-  layer.qkv_weight = reader.read(prefix + "attn.in_proj_weight", {3 * width, width});
-  layer.qkv_bias = reader.read(prefix + "attn.in_proj_bias", {3 * width});
-  read_pair(reader, prefix + "attn.out_proj", {width, width}, layer.out_weight, layer.out_bias);
-  read_pair(reader, prefix + "mlp.c_fc", {mlp, width}, layer.fc1_weight, layer.fc1_bias);
-  read_pair(reader, prefix + "mlp.c_proj", {width, mlp}, layer.fc2_weight, layer.fc2_bias);
+  layer.qkv = FrozenLinear(reader.read(prefix + "attn.in_proj_weight", {3 * width, width}),
+                           reader.read(prefix + "attn.in_proj_bias", {3 * width}), reader.products());
+  layer.out = read_linear(reader, prefix + "attn.out_proj", {width, width});
+  layer.fc1 = read_linear(reader, prefix + "mlp.c_fc", {mlp, width});
+  layer.fc2 = read_linear(reader, prefix + "mlp.c_proj", {width, mlp});
   return layer;
 }
 
@@ -118,6 +126,7 @@ Towers read_hugging_face(WeightReader& reader, const ClipConfig& config) {
   Towers towers;
   towers.text.config = config.text;
   towers.vision.config = config.vision;
+  towers.vision.products = reader.products();
   TextTower& text = towers.text;
   text.token_embedding = reader.read("text_model.embeddings.token_embedding.weight", {config.vocabulary, text_width});
   text.position_embedding =
@@ -154,6 +163,7 @@ Towers read_open_clip(WeightReader& reader, const ClipConfig& config) {
   Towers towers;
   towers.text.config = config.text;
   towers.vision.config = config.vision;
+  towers.vision.products = reader.products();
   TextTower& text = towers.text;
   text.token_embedding = reader.read(prefix + "token_embedding.weight", {config.vocabulary, text_width});
   text.position_embedding = reader.read(prefix + "positional_embedding", {config.context_length, text_width});
@@ -242,10 +252,11 @@ fs::path weights_path(const fs::path& folder) {
 
 }  // namespace
 
-std::shared_ptr<const ClipModel> ClipModel::load(const fs::path& folder, torch::Device device, ClipTowers wanted) {
+std::shared_ptr<const ClipModel> ClipModel::load(const fs::path& folder, torch::Device device, ClipTowers wanted,
+                                                 Products by) {
   const torch::NoGradGuard no_grad;
   const fs::path path = weights_path(folder);
-  WeightReader reader(SafetensorsFile::open(path), device);
+  WeightReader reader(SafetensorsFile::open(path), device, by);
   const bool open_clip = reader.contains("visual.conv1.weight");
   const bool has_config = fs::exists(folder / "open_clip_config.json") || fs::exists(folder / "config.json");
   const auto model = std::shared_ptr<ClipModel>(new ClipModel());

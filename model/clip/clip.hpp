@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "model/clip/tokenizer.hpp"
+#include "model/products.hpp"
 #include "settings/model.hpp"
 
 namespace filo {
@@ -44,15 +45,13 @@ struct ClipConfig {
 // ClipModel::load.
 ClipConfig load_clip_config(const std::filesystem::path& folder);
 
-// Weights of one pre-norm transformer layer. Linear weights are [out, in], as F::linear takes them.
+// Weights of one pre-norm transformer layer.
 struct LayerWeights {
   torch::Tensor ln1_weight, ln1_bias;  // [D]
-  torch::Tensor qkv_weight,
-      qkv_bias;  // [3 D, D], [3 D]: rows of q, k, v in this order; each D rows are heads x head width
-  torch::Tensor out_weight, out_bias;  // [D, D], [D]
+  FrozenLinear qkv;                    // D -> 3 D: q, k, v in this order; each D are heads x head width
+  FrozenLinear out;                    // D -> D
   torch::Tensor ln2_weight, ln2_bias;  // [D]
-  torch::Tensor fc1_weight, fc1_bias;  // [mlp, D], [mlp]
-  torch::Tensor fc2_weight, fc2_bias;  // [D, mlp], [D]
+  FrozenLinear fc1, fc2;               // D -> mlp, mlp -> D
 };
 
 // A layer: x += out(attention(ln1(x))); x += fc2(activation(fc1(ln2(x)))). Attention scale: 1 / sqrt(D / heads).
@@ -74,7 +73,8 @@ struct VisionTower {
   torch::Tensor ln_pre_weight, ln_pre_bias;
   std::vector<LayerWeights> layers;
   torch::Tensor ln_post_weight, ln_post_bias;
-  torch::Tensor projection;  // [C, C_v]
+  torch::Tensor projection;                // [C, C_v]
+  Products products = Products::libtorch;  // of its attention
 };
 
 // Applied to [..., D]; differentiable.
@@ -85,6 +85,7 @@ struct VisionOptions {
   std::vector<int> layers = {6, 12, 18, 24};  // 1-based: the state after that many layers
   int vv_from = 7;                            // first layer of the V-V path
   bool aliased = false;                       // what FiLo's published code keeps, which aliases its streams
+  Precision precision = Precision::fp32;      // of products and attention; norms, softmax and both streams are float32
 };
 
 // Patch tokens are the residual stream (no ln_post), without the class token, row by row from the top left.
@@ -101,9 +102,9 @@ enum class ClipTowers { both, text };
 class ClipModel {
  public:
   // Throws UsageError naming file and tensor: missing or extra tensors, a shape other than the config's (found,
-  // expected), NaN.
+  // expected), NaN. `by`: who computes the towers' products on the CPU.
   static std::shared_ptr<const ClipModel> load(const std::filesystem::path& folder, torch::Device device = torch::kCPU,
-                                               ClipTowers towers = ClipTowers::both);
+                                               ClipTowers towers = ClipTowers::both, Products by = products());
   // The same weights under another activation, of both towers. `weights`: this model's own.
   std::shared_ptr<const ClipModel> with_activation(ClipActivation activation) const;
 

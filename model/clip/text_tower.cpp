@@ -9,11 +9,10 @@ namespace {
 // Causal self-attention of [N, L, D] (normalised) tokens, through the output projection.
 torch::Tensor causal_attention(const torch::Tensor& x, const LayerWeights& layer, int heads) {
   const auto count = x.size(0), length = x.size(1), width = x.size(2);
-  const auto qkv = torch::linear(x, layer.qkv_weight, layer.qkv_bias)
-                       .view({count, length, 3, heads, width / heads})
-                       .permute({2, 0, 3, 1, 4});  // [3, N, heads, L, d]
+  const auto qkv =
+      layer.qkv(x).view({count, length, 3, heads, width / heads}).permute({2, 0, 3, 1, 4});  // [3, N, heads, L, d]
   const auto mixed = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, /*is_causal=*/true);
-  return torch::linear(mixed.transpose(1, 2).reshape({count, length, width}), layer.out_weight, layer.out_bias);
+  return layer.out(mixed.transpose(1, 2).reshape({count, length, width}));
 }
 
 }  // namespace
@@ -30,9 +29,8 @@ torch::Tensor ClipModel::encode_embeddings(const torch::Tensor& embeddings, cons
   torch::Tensor x = embeddings + text_.position_embedding.slice(0, 0, length);
   for (const LayerWeights& layer : text_.layers) {
     x = x + causal_attention(layer_norm(x, layer.ln1_weight, layer.ln1_bias, tower.layer_norm_eps), layer, tower.heads);
-    const auto hidden = torch::linear(layer_norm(x, layer.ln2_weight, layer.ln2_bias, tower.layer_norm_eps),
-                                      layer.fc1_weight, layer.fc1_bias);
-    x = x + torch::linear(activate(hidden, tower.activation), layer.fc2_weight, layer.fc2_bias);
+    const auto hidden = layer.fc1(layer_norm(x, layer.ln2_weight, layer.ln2_bias, tower.layer_norm_eps));
+    x = x + layer.fc2(activate(hidden, tower.activation));
   }
   const auto rows = torch::arange(x.size(0), end_index.options());
   const auto ends = x.index({rows, end_index});

@@ -1,5 +1,9 @@
+#include <ATen/Parallel.h>
+#include <ATen/native/CPUBlas.h>
+
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "base/error.hpp"
 #include "checkpoint/safetensors.hpp"
@@ -56,11 +60,91 @@ torch::Tensor embed(const torch::Tensor& pixels, const VisionTower& tower) {
   return layer_norm(x, tower.ln_pre_weight, tower.ln_pre_bias, tower.config.layer_norm_eps);
 }
 
+// A product of small blocks by oneDNN. In bfloat16 the right side
+// lies in pairs of rows.
+template <typename T>
+void block_product(std::int64_t rows, std::int64_t columns, std::int64_t inner, const T* left, std::int64_t left_stride,
+                   const T* right, float* out, std::int64_t out_stride) {
+  at::native::cpublas::brgemm(rows, columns, inner, left_stride, columns, out_stride, /*add_C=*/false, left, right,
+                              out);
+}
+
+// Whether oneDNN has it for this CPU.
+template <typename T>
+bool has_block_product() {
+  static const bool has = [] {
+    const std::vector<T> ones(4, T(1.0F));
+    std::vector<float> out(4);
+    try {
+      block_product<T>(2, 2, 2, ones.data(), 2, ones.data(), out.data(), 2);
+      return true;
+    } catch (const c10::Error&) {
+      return false;
+    }
+  }();
+  return has;
+}
+
+constexpr std::int64_t queries_at_once = 64;  // their float32 scores of 1370 keys fill a third of a core's L2 cache
+
+// softmax(Q K^T / sqrt(d)) V of [B, heads, N, d] float32 -> [B, N, heads x d] float32; products of T, sums and softmax
+// float32. The scores of a block of queries never leave the cache.
+template <typename T>
+torch::Tensor attention_by_blocks(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v) {
+  constexpr bool in_pairs = sizeof(T) == 2;
+  const auto type = c10::CppTypeToScalarType<T>::value;
+  const auto batch = q.size(0), heads = q.size(1), keys = q.size(2), depth = q.size(3);
+  const auto rows = in_pairs ? (keys + 1) / 2 * 2 : keys;  // of V
+  const torch::Tensor queries = (q * (1 / std::sqrt(static_cast<double>(depth)))).to(type).contiguous();
+  torch::Tensor transposed_keys, values;
+  if constexpr (in_pairs) {
+    transposed_keys = k.to(type).reshape({batch, heads, keys, depth / 2, 2}).transpose(2, 3).contiguous();
+    const torch::Tensor padded = torch::constant_pad_nd(v.to(type), {0, 0, 0, rows - keys});
+    values = padded.reshape({batch, heads, rows / 2, 2, depth}).transpose(3, 4).contiguous();
+  } else {
+    transposed_keys = k.transpose(2, 3).contiguous();
+    values = v.contiguous();
+  }
+  const auto data = [](const torch::Tensor& tensor) { return static_cast<const T*>(tensor.const_data_ptr()); };
+  torch::Tensor out = torch::empty({batch, keys, heads, depth}, torch::kFloat32);
+  const auto blocks = (keys + queries_at_once - 1) / queries_at_once;
+  at::parallel_for(0, batch * heads * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    const torch::Tensor scores = torch::empty({queries_at_once, keys}, torch::kFloat32);
+    const torch::Tensor weights = in_pairs ? torch::zeros({queries_at_once, rows}, type) : scores;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto head = i / blocks, first = i % blocks * queries_at_once;
+      const auto count = std::min(queries_at_once, keys - first);
+      block_product<T>(count, keys, depth, data(queries) + (head * keys + first) * depth, depth,
+                       data(transposed_keys) + head * depth * keys, scores.data_ptr<float>(), keys);
+      torch::Tensor softmax = scores.narrow(0, 0, count);
+      at::_softmax_out(softmax, softmax, 1, /*half_to_float=*/false);
+      if (in_pairs) weights.narrow(0, 0, count).narrow(1, 0, keys).copy_(softmax);
+      float* mixed = out.data_ptr<float>() + ((head / heads * keys + first) * heads + head % heads) * depth;
+      block_product<T>(count, depth, rows, data(weights), rows, data(values) + head * rows * depth, mixed,
+                       heads * depth);
+    }
+    at::native::cpublas::brgemm_release(in_pairs);
+  });
+  return out.flatten(2);
+}
+
 // softmax(Q K^T / sqrt(d)) V of [B, heads, N, d], through the output projection.
 torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                        const LayerWeights& layer) {
-  const auto mixed = at::scaled_dot_product_attention(q, k, v);
-  return torch::linear(mixed.transpose(1, 2).flatten(2), layer.out_weight, layer.out_bias);
+                        const LayerWeights& layer, Precision precision, Products by) {
+  const bool by_blocks = by == Products::onednn && q.device().is_cpu();
+  torch::Tensor mixed;
+  if (precision == Precision::fp32 && by_blocks && has_block_product<float>()) {
+    mixed = attention_by_blocks<float>(q, k, v);
+  } else if (precision == Precision::bf16 && by_blocks && q.size(3) % 2 == 0 && has_block_product<at::BFloat16>()) {
+    mixed = attention_by_blocks<at::BFloat16>(q, k, v);
+  } else {
+    const auto type = precision == Precision::bf16 ? torch::kBFloat16 : torch::kFloat32;
+    mixed = at::scaled_dot_product_attention(q.to(type), k.to(type), v.to(type))
+                .to(torch::kFloat32)
+                .transpose(1, 2)
+                .flatten(2);
+  }
+  return layer.out(mixed, precision);
 }
 
 torch::Tensor patch_tokens(const torch::Tensor& x) { return x.slice(1, 1).clone(at::MemoryFormat::Contiguous); }
@@ -103,22 +187,22 @@ VisionFeatures ClipModel::encode_images(const torch::Tensor& pixels, const Visio
   for (int number = 1; number <= tower.layers; ++number) {
     const LayerWeights& layer = vision_.layers[static_cast<std::size_t>(number - 1)];
     const auto normalized = layer_norm(x, layer.ln1_weight, layer.ln1_bias, tower.layer_norm_eps);
-    const auto qkv = torch::linear(normalized, layer.qkv_weight, layer.qkv_bias)
+    const auto qkv = layer.qkv(normalized, options.precision)
                          .view({batch, tokens, 3, tower.heads, width / tower.heads})
                          .permute({2, 0, 3, 1, 4});  // [3, B, heads, N, d]
     if (number >= options.vv_from && number <= vv_until) {
       if (number == options.vv_from) vv_state = x;
-      vv_state = vv_state + attention(qkv[2], qkv[2], qkv[2], layer);
+      vv_state = vv_state + attention(qkv[2], qkv[2], qkv[2], layer, options.precision, vision_.products);
       if (!options.aliased && contains(options.layers, number)) features.vv[number] = patch_tokens(vv_state);
     }
-    x = x + attention(qkv[0], qkv[1], qkv[2], layer);
+    x = x + attention(qkv[0], qkv[1], qkv[2], layer, options.precision, vision_.products);
     if (options.aliased && number > options.vv_from && contains(options.layers, number - 1)) {
       features.qkv[number - 1] =
           patch_tokens(x);  // the kept tensor is the one that this layer's attention was added to
     }
-    const auto hidden = torch::linear(layer_norm(x, layer.ln2_weight, layer.ln2_bias, tower.layer_norm_eps),
-                                      layer.fc1_weight, layer.fc1_bias);
-    x = x + torch::linear(activate(hidden, tower.activation), layer.fc2_weight, layer.fc2_bias);
+    const auto hidden =
+        layer.fc1(layer_norm(x, layer.ln2_weight, layer.ln2_bias, tower.layer_norm_eps), options.precision);
+    x = x + layer.fc2(activate(hidden, tower.activation), options.precision);
     if (contains(options.layers, number)) features.qkv[number] = patch_tokens(x);
   }
   if (options.aliased && vv_until > 0) keep_aliases(features, vv_state, options);

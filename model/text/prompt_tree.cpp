@@ -8,7 +8,6 @@
 #include <string>
 
 #include "base/error.hpp"
-#include "model/linear.hpp"
 #include "model/text/tree_attention.hpp"
 
 namespace filo {
@@ -145,29 +144,27 @@ torch::Tensor encode_prompt_tree(const TextTower& tower, const PromptTree& tree,
   for (std::size_t i = 0; i < tower.layers.size(); ++i) {
     const LayerWeights& layer = tower.layers[i];
     const bool last = i + 1 == tower.layers.size();
+    const auto qkv_of = [layer, eps, precision](const torch::Tensor& tokens) {
+      return layer.qkv(layer_norm(tokens, layer.ln1_weight, layer.ln1_bias, eps), precision);
+    };
     torch::Tensor mixed;
     if (last) {
-      const torch::Tensor normed = layer_norm(x, layer.ln1_weight, layer.ln1_bias, eps);
-      const torch::Tensor key_value = linear(normed, layer.qkv_weight.narrow(0, width, 2 * width),
-                                             layer.qkv_bias.narrow(0, width, 2 * width), precision);
-      const torch::Tensor query = linear(normed.index_select(0, ends), layer.qkv_weight.narrow(0, 0, width),
-                                         layer.qkv_bias.narrow(0, 0, width), precision);
-      mixed = tree_attention(query, key_value, end_nodes, heads);
+      const torch::Tensor qkv = qkv_of(x);
+      mixed = tree_attention(qkv.narrow(1, 0, width).index_select(0, ends), qkv.narrow(1, width, 2 * width), end_nodes,
+                             heads);
       x = x.index_select(0, ends);
     } else {
-      mixed = recomputed(x, [layer, heads, all_nodes, width, eps, precision](const torch::Tensor& tokens) {
-        const torch::Tensor qkv = linear(layer_norm(tokens, layer.ln1_weight, layer.ln1_bias, eps), layer.qkv_weight,
-                                         layer.qkv_bias, precision);
+      mixed = recomputed(x, [qkv_of, heads, all_nodes, width](const torch::Tensor& tokens) {
+        const torch::Tensor qkv = qkv_of(tokens);
         return tree_attention(qkv.narrow(1, 0, width), qkv.narrow(1, width, 2 * width), all_nodes, heads);
       });
     }
-    x = x + linear(mixed, layer.out_weight, layer.out_bias, precision);
+    x = x + layer.out(mixed, precision);
     const torch::Tensor hidden = recomputed(x, [layer, activation, eps, precision](const torch::Tensor& tokens) {
-      return activate_with_little_memory(linear(layer_norm(tokens, layer.ln2_weight, layer.ln2_bias, eps),
-                                                layer.fc1_weight, layer.fc1_bias, precision),
-                                         activation);
+      return activate_with_little_memory(
+          layer.fc1(layer_norm(tokens, layer.ln2_weight, layer.ln2_bias, eps), precision), activation);
     });
-    x = x + linear(hidden, layer.fc2_weight, layer.fc2_bias, precision);
+    x = x + layer.fc2(hidden, precision);
   }
   if (tower.layers.empty()) x = x.index_select(0, ends);
   return torch::linear(layer_norm(x, tower.ln_final_weight, tower.ln_final_bias, eps), tower.projection);

@@ -7,7 +7,7 @@
 #include "model/layers/equations.hpp"
 #include "model/layers/losses.hpp"
 #include "model/layers/mdci.hpp"
-#include "model/linear.hpp"
+#include "model/products.hpp"
 #include "model/systems/clip_stages.hpp"
 #include "model/systems/prompt_encoder.hpp"
 

@@ -8,7 +8,7 @@
 #include "model/layers/equations.hpp"
 #include "model/layers/losses.hpp"
 #include "model/layers/summed_conv.hpp"
-#include "model/linear.hpp"
+#include "model/products.hpp"
 #include "model/systems/clip_stages.hpp"
 #include "model/systems/filo_release/boxes.hpp"
 #include "model/systems/prompt_encoder.hpp"

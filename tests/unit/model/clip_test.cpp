@@ -57,6 +57,50 @@ TEST_F(ClipTest, FeaturesAreReproducible) {
   EXPECT_TRUE(torch::allclose(alone.qkv.at(4)[0], first.qkv.at(4)[1], 1e-4, 1e-5));
 }
 
+// Largest difference of two tensors, of the second one's largest value.
+double difference(const torch::Tensor& found, const torch::Tensor& expected) {
+  return ((found - expected).abs().max() / expected.abs().max()).item<double>();
+}
+
+// Guards: whoever computes products and attention, features are the same but for rounding; in bfloat16 near by, and
+// with the same bits each time. 26 tokens and 5 x 5 patches, a batch of 2, no size that vectors divide.
+TEST_F(ClipTest, ImageFeaturesDependLittleOnWhoMultiplies) {
+  if (!at::hasMKLDNN()) GTEST_SKIP() << "this LibTorch comes without oneDNN";
+  const auto libtorch = ClipModel::load(folder_->path(), torch::kCPU, ClipTowers::both, Products::libtorch);
+  const auto onednn = ClipModel::load(folder_->path(), torch::kCPU, ClipTowers::both, Products::onednn);
+  torch::manual_seed(4);
+  const auto pixels = torch::randn({2, 3, 30, 30});
+  VisionOptions options{{2, 4}, 3};
+  const auto expected = libtorch->encode_images(pixels, options);
+  const auto check = [&](const ClipModel& clip, double tolerance) {
+    const auto found = clip.encode_images(pixels, options);
+    EXPECT_LT(difference(found.global, expected.global), tolerance);
+    EXPECT_LT(difference(found.qkv.at(4), expected.qkv.at(4)), tolerance);
+    EXPECT_LT(difference(found.vv.at(4), expected.vv.at(4)), tolerance);
+    EXPECT_TRUE(torch::equal(clip.encode_images(pixels, options).vv.at(4), found.vv.at(4)));
+  };
+  check(*onednn, 1e-5);
+  options.precision = Precision::bf16;
+  check(*onednn, 2e-2);
+  check(*libtorch, 2e-2);
+}
+
+// Guards: likewise the text tower's features and their gradient.
+TEST_F(ClipTest, TextFeaturesDependLittleOnWhoMultiplies) {
+  if (!at::hasMKLDNN()) GTEST_SKIP() << "this LibTorch comes without oneDNN";
+  torch::manual_seed(5);
+  const auto embeddings = torch::randn({2, 9, 24}), direction = torch::randn({2, 20});
+  const auto run = [&](Products by) {
+    const auto clip = ClipModel::load(folder_->path(), torch::kCPU, ClipTowers::text, by);
+    const auto x = embeddings.clone().requires_grad_();
+    const auto features = clip->encode_embeddings(x, torch::tensor({8, 5}));
+    return std::pair(features.detach(), torch::autograd::grad({features}, {x}, {direction})[0]);
+  };
+  const auto expected = run(Products::libtorch), found = run(Products::onednn);
+  EXPECT_LT(difference(found.first, expected.first), 1e-5);
+  EXPECT_LT(difference(found.second, expected.second), 1e-5);
+}
+
 // Guards: learnable vectors get their gradient through the frozen text tower, as finite differences say.
 TEST_F(ClipTest, TextTowerIsDifferentiable) {
   const auto clip = model();
