@@ -54,10 +54,11 @@ torch::Tensor rounded(const torch::Tensor& x, Precision precision) {
   return precision == Precision::bf16 ? x.to(torch::kBFloat16) : x;
 }
 
-// x weight^T + bias, the weight in the precision's dtype. Differentiable by LibTorch alone.
+// x weight^T + bias, the weight in the precision's dtype, float32 or in the precision's dtype. Differentiable by
+// LibTorch alone.
 torch::Tensor product(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
                       Precision precision, Products by) {
-  if (by == Products::onednn) return onednn_product(rounded(x, precision), weight, bias).to(torch::kFloat32);
+  if (by == Products::onednn) return onednn_product(rounded(x, precision), weight, bias);
   if (precision == Precision::fp32) return torch::linear(x, weight, bias);
   const torch::Tensor y = torch::linear(rounded(x, precision), weight).to(torch::kFloat32);
   return bias.defined() ? y + bias : y;
@@ -73,7 +74,7 @@ class TrainedProduct : public torch::autograd::Function<TrainedProduct> {
     context->save_for_backward({x, weight});
     context->saved_data["precision"] = precision;
     const auto wanted = static_cast<Precision>(precision);
-    return product(x, rounded(weight, wanted), bias, wanted, Products::onednn);
+    return product(x, rounded(weight, wanted), bias, wanted, Products::onednn).to(torch::kFloat32);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -81,7 +82,8 @@ class TrainedProduct : public torch::autograd::Function<TrainedProduct> {
     const auto saved = context->get_saved_variables();
     const auto precision = static_cast<Precision>(context->saved_data["precision"].toInt());
     const auto of = [precision](const torch::Tensor& rows, const torch::Tensor& columns) {
-      return product(rows, rounded(columns, precision).t().contiguous(), {}, precision, Products::onednn);
+      return product(rows, rounded(columns, precision).t().contiguous(), {}, precision, Products::onednn)
+          .to(torch::kFloat32);
     };
     const torch::Tensor& gradient = gradients[0];
     torch::Tensor of_x, of_weight, of_bias;
@@ -119,7 +121,7 @@ class FrozenLinear::Weights {
 
   Products by() const { return by_; }
 
-  // Forward x weight^T + bias, backward x weight.
+  // Forward x weight^T + bias, backward x weight; as product() has it.
   torch::Tensor times(const torch::Tensor& x, Precision precision, Direction direction) {
     const bool forward = direction == Direction::forward;
     return product(x, form(precision, direction), forward ? bias_ : torch::Tensor(), precision, by_);
@@ -166,7 +168,7 @@ class FrozenProduct : public torch::autograd::Function<FrozenProduct> {
                                std::shared_ptr<Weights> weights, std::int64_t precision) {
     context->saved_data["precision"] = precision;
     context->saved_data["weights"] = c10::IValue::make_capsule(c10::make_intrusive<Held<Weights>>(weights));
-    return weights->times(x, static_cast<Precision>(precision), Direction::forward);
+    return weights->times(x, static_cast<Precision>(precision), Direction::forward).to(torch::kFloat32);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -174,7 +176,8 @@ class FrozenProduct : public torch::autograd::Function<FrozenProduct> {
     const auto weights =
         c10::static_intrusive_pointer_cast<Held<Weights>>(context->saved_data["weights"].toCapsule())->value;
     const auto precision = static_cast<Precision>(context->saved_data["precision"].toInt());
-    return {weights->times(gradients[0], precision, Direction::backward), torch::Tensor(), torch::Tensor()};
+    return {weights->times(gradients[0], precision, Direction::backward).to(torch::kFloat32), torch::Tensor(),
+            torch::Tensor()};
   }
 };
 
@@ -184,7 +187,12 @@ FrozenLinear::FrozenLinear(torch::Tensor weight, torch::Tensor bias, Products by
 torch::Tensor FrozenLinear::operator()(const torch::Tensor& x, Precision precision) const {
   if (weights_->by() == Products::onednn && c10::GradMode::is_enabled() && x.requires_grad())
     return FrozenProduct::apply(x, weights_, static_cast<std::int64_t>(precision));
-  return weights_->times(x, precision, Direction::forward);
+  return weights_->times(x, precision, Direction::forward).to(torch::kFloat32);
+}
+
+torch::Tensor FrozenLinear::in_bfloat16(const torch::Tensor& x) const {
+  const torch::NoGradGuard no_grad;
+  return weights_->times(x, Precision::bf16, Direction::forward).to(torch::kBFloat16);
 }
 
 }  // namespace filo

@@ -37,8 +37,11 @@ class FrozenLinear {
   // weight [out, in], bias [out] or undefined, float32 of any device.
   FrozenLinear(torch::Tensor weight, torch::Tensor bias, Products by = products());
 
-  // x [..., in] float32 -> [..., out] float32. Differentiable in x.
+  // x [..., in] float32, or bfloat16 where that is the precision -> [..., out] float32. Differentiable in x.
   torch::Tensor operator()(const torch::Tensor& x, Precision precision = Precision::fp32) const;
+  // x [..., in] float32 or bfloat16 -> [..., out] bfloat16: the result of Precision::bf16 as it is before it becomes
+  // float32 again. Without gradient.
+  torch::Tensor in_bfloat16(const torch::Tensor& x) const;
 
  private:
   friend class FrozenProduct;

@@ -2,12 +2,14 @@
 #include <ATen/native/CPUBlas.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
 #include "base/error.hpp"
 #include "checkpoint/safetensors.hpp"
 #include "model/clip/clip.hpp"
+#include "model/kernels/tower_rows.hpp"
 #include "model/tensors.hpp"
 
 namespace filo {
@@ -87,43 +89,55 @@ bool has_block_product() {
 
 constexpr std::int64_t queries_at_once = 64;  // their float32 scores of 1370 keys fill a third of a core's L2 cache
 
-// softmax(Q K^T / sqrt(d)) V of [B, heads, N, d] float32 -> [B, N, heads x d] float32; products of T, sums and softmax
-// float32. The scores of a block of queries never leave the cache.
+// What attention_by_blocks() multiplies, of T: queries [B, heads, N, d], scaled, keys [B, heads, d, N] and values
+// [B, heads, N, d], these two in pairs of rows in bfloat16, an odd last one with a row of zeros.
+struct AttentionBlocks {
+  torch::Tensor queries, keys, values;
+};
+
 template <typename T>
-torch::Tensor attention_by_blocks(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v) {
-  constexpr bool in_pairs = sizeof(T) == 2;
+AttentionBlocks attention_blocks(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v) {
   const auto type = c10::CppTypeToScalarType<T>::value;
-  const auto batch = q.size(0), heads = q.size(1), keys = q.size(2), depth = q.size(3);
-  const auto rows = in_pairs ? (keys + 1) / 2 * 2 : keys;  // of V
+  const auto batch = q.size(0), heads = q.size(1), count = q.size(2), depth = q.size(3);
   const torch::Tensor queries = (q * (1 / std::sqrt(static_cast<double>(depth)))).to(type).contiguous();
-  torch::Tensor transposed_keys, values;
-  if constexpr (in_pairs) {
-    transposed_keys = k.to(type).reshape({batch, heads, keys, depth / 2, 2}).transpose(2, 3).contiguous();
-    const torch::Tensor padded = torch::constant_pad_nd(v.to(type), {0, 0, 0, rows - keys});
-    values = padded.reshape({batch, heads, rows / 2, 2, depth}).transpose(3, 4).contiguous();
-  } else {
-    transposed_keys = k.transpose(2, 3).contiguous();
-    values = v.contiguous();
-  }
+  if constexpr (sizeof(T) == sizeof(float)) return {queries, k.transpose(2, 3).contiguous(), v.contiguous()};
+  const torch::Tensor keys = k.to(type).reshape({batch, heads, count, depth / 2, 2}).transpose(2, 3).contiguous();
+  const torch::Tensor padded = torch::constant_pad_nd(v.to(type), {0, 0, 0, count % 2});
+  return {queries, keys, padded.reshape({batch, heads, (count + 1) / 2, 2, depth}).transpose(3, 4).contiguous()};
+}
+
+// softmax(Q K^T / sqrt(d)) V of [B, heads, N, d] float32 or T -> [B, N, heads x d] float32; products of T, sums and
+// softmax float32. The scores of a block of queries never leave the cache. Bits: the same kernels type for bfloat16.
+template <typename T, typename Bits>
+torch::Tensor attention_by_blocks(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v) {
+  const auto batch = q.size(0), heads = q.size(1), keys = q.size(2), depth = q.size(3);
+  const auto rows = sizeof(T) == sizeof(float) ? keys : (keys + 1) / 2 * 2;  // of V
+  const AttentionBlocks of = attention_blocks<T>(q, k, v);
   const auto data = [](const torch::Tensor& tensor) { return static_cast<const T*>(tensor.const_data_ptr()); };
   torch::Tensor out = torch::empty({batch, keys, heads, depth}, torch::kFloat32);
+  const auto exponentials = kernels::tower_rows<Bits>().exponentials;
   const auto blocks = (keys + queries_at_once - 1) / queries_at_once;
   at::parallel_for(0, batch * heads * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    const torch::Tensor scores = torch::empty({queries_at_once, keys}, torch::kFloat32);
-    const torch::Tensor weights = in_pairs ? torch::zeros({queries_at_once, rows}, type) : scores;
+    std::vector<float> scores(static_cast<std::size_t>(queries_at_once * keys));
+    std::vector<Bits> weights(static_cast<std::size_t>(queries_at_once * rows));
     for (std::int64_t i = begin; i < end; ++i) {
       const auto head = i / blocks, first = i % blocks * queries_at_once;
       const auto count = std::min(queries_at_once, keys - first);
-      block_product<T>(count, keys, depth, data(queries) + (head * keys + first) * depth, depth,
-                       data(transposed_keys) + head * depth * keys, scores.data_ptr<float>(), keys);
-      torch::Tensor softmax = scores.narrow(0, 0, count);
-      at::_softmax_out(softmax, softmax, 1, /*half_to_float=*/false);
-      if (in_pairs) weights.narrow(0, 0, count).narrow(1, 0, keys).copy_(softmax);
+      block_product<T>(count, keys, depth, data(of.queries) + (head * keys + first) * depth, depth,
+                       data(of.keys) + head * depth * keys, scores.data(), keys);
+      std::array<float, queries_at_once> sums;
+      for (std::int64_t row = 0; row < count; ++row)
+        sums[static_cast<std::size_t>(row)] =
+            exponentials(scores.data() + row * keys, keys, weights.data() + row * rows);
       float* mixed = out.data_ptr<float>() + ((head / heads * keys + first) * heads + head % heads) * depth;
-      block_product<T>(count, depth, rows, data(weights), rows, data(values) + head * rows * depth, mixed,
-                       heads * depth);
+      block_product<T>(count, depth, rows, reinterpret_cast<const T*>(weights.data()), rows,
+                       data(of.values) + head * rows * depth, mixed, heads * depth);
+      for (std::int64_t row = 0; row < count; ++row) {
+        const float scale = 1 / sums[static_cast<std::size_t>(row)];
+        for (std::int64_t c = 0; c < depth; ++c) mixed[row * heads * depth + c] *= scale;
+      }
     }
-    at::native::cpublas::brgemm_release(in_pairs);
+    at::native::cpublas::brgemm_release(sizeof(T) != sizeof(float));
   });
   return out.flatten(2);
 }
@@ -134,17 +148,38 @@ torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const to
   const bool by_blocks = by == Products::onednn && q.device().is_cpu();
   torch::Tensor mixed;
   if (precision == Precision::fp32 && by_blocks && has_block_product<float>()) {
-    mixed = attention_by_blocks<float>(q, k, v);
+    mixed = attention_by_blocks<float, float>(q, k, v);
   } else if (precision == Precision::bf16 && by_blocks && q.size(3) % 2 == 0 && has_block_product<at::BFloat16>()) {
-    mixed = attention_by_blocks<at::BFloat16>(q, k, v);
+    mixed = attention_by_blocks<at::BFloat16, kernels::Bfloat16>(q, k, v);
   } else {
-    const auto type = precision == Precision::bf16 ? torch::kBFloat16 : torch::kFloat32;
-    mixed = at::scaled_dot_product_attention(q.to(type), k.to(type), v.to(type))
-                .to(torch::kFloat32)
-                .transpose(1, 2)
-                .flatten(2);
+    mixed = at::scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2);
   }
   return layer.out(mixed, precision);
+}
+
+// The products' results in the tower: float32, or bfloat16 where that is the precision.
+torch::Tensor project(const FrozenLinear& linear, const torch::Tensor& x, Precision precision) {
+  return precision == Precision::bf16 ? linear.in_bfloat16(x) : linear(x);
+}
+
+template <typename T>
+void quick_gelu_(torch::Tensor& x) {
+  T* data = static_cast<T*>(x.data_ptr());
+  at::parallel_for(0, x.numel(), 1 << 15, [data](std::int64_t begin, std::int64_t end) {
+    kernels::tower_rows<T>().quick_gelu(data + begin, end - begin);
+  });
+}
+
+// As activate(), of float32 or bfloat16; takes x's memory where it can.
+torch::Tensor activated(torch::Tensor x, Activation activation) {
+  const bool in_place = activation == Activation::quick_gelu && x.device().is_cpu() && x.is_contiguous();
+  if (!in_place) return activate(x.to(torch::kFloat32), activation);
+  if (x.scalar_type() == torch::kFloat32) {
+    quick_gelu_<float>(x);
+  } else {
+    quick_gelu_<kernels::Bfloat16>(x);
+  }
+  return x;
 }
 
 torch::Tensor patch_tokens(const torch::Tensor& x) { return x.slice(1, 1).clone(at::MemoryFormat::Contiguous); }
@@ -187,7 +222,7 @@ VisionFeatures ClipModel::encode_images(const torch::Tensor& pixels, const Visio
   for (int number = 1; number <= tower.layers; ++number) {
     const LayerWeights& layer = vision_.layers[static_cast<std::size_t>(number - 1)];
     const auto normalized = layer_norm(x, layer.ln1_weight, layer.ln1_bias, tower.layer_norm_eps);
-    const auto qkv = layer.qkv(normalized, options.precision)
+    const auto qkv = project(layer.qkv, normalized, options.precision)
                          .view({batch, tokens, 3, tower.heads, width / tower.heads})
                          .permute({2, 0, 3, 1, 4});  // [3, B, heads, N, d]
     if (number >= options.vv_from && number <= vv_until) {
@@ -200,9 +235,9 @@ VisionFeatures ClipModel::encode_images(const torch::Tensor& pixels, const Visio
       features.qkv[number - 1] =
           patch_tokens(x);  // the kept tensor is the one that this layer's attention was added to
     }
-    const auto hidden =
-        layer.fc1(layer_norm(x, layer.ln2_weight, layer.ln2_bias, tower.layer_norm_eps), options.precision);
-    x = x + layer.fc2(activate(hidden, tower.activation), options.precision);
+    const auto normalized_again = layer_norm(x, layer.ln2_weight, layer.ln2_bias, tower.layer_norm_eps);
+    const auto hidden = activated(project(layer.fc1, normalized_again, options.precision), tower.activation);
+    x = x + layer.fc2(hidden, options.precision);
     if (contains(options.layers, number)) features.qkv[number] = patch_tokens(x);
   }
   if (options.aliased && vv_until > 0) keep_aliases(features, vv_state, options);

@@ -1,5 +1,6 @@
 #include "model/kernels/row_kernels.hpp"
 #include "model/kernels/tile_transform.hpp"
+#include "model/kernels/tower_rows.hpp"
 
 namespace filo::kernels {
 
@@ -9,6 +10,8 @@ namespace filo::kernels {
   extern const RowKernels<double> double_kernels;           \
   extern const TileTransform<float> float_tile_transform;   \
   extern const TileTransform<double> double_tile_transform; \
+  extern const TowerRows<float> float_tower_rows;           \
+  extern const TowerRows<Bfloat16> bfloat16_tower_rows;     \
   }
 FILO_DECLARE_ISA(baseline)
 FILO_DECLARE_ISA(avx2)
@@ -63,6 +66,16 @@ const TileTransform<float>& tile_transform<float>() {
 template <>
 const TileTransform<double>& tile_transform<double>() {
   return best_of(baseline::double_tile_transform, avx2::double_tile_transform, avx512::double_tile_transform);
+}
+
+template <>
+const TowerRows<float>& tower_rows<float>() {
+  return best_of(baseline::float_tower_rows, avx2::float_tower_rows, avx512::float_tower_rows);
+}
+
+template <>
+const TowerRows<Bfloat16>& tower_rows<Bfloat16>() {
+  return best_of(baseline::bfloat16_tower_rows, avx2::bfloat16_tower_rows, avx512::bfloat16_tower_rows);
 }
 
 const char* instruction_set() {
