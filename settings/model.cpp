@@ -5,6 +5,7 @@
 
 #include "base/installed.hpp"
 #include "settings/model_names.hpp"
+#include "settings/train_names.hpp"
 #include "settings/yaml.hpp"
 
 namespace filo {
@@ -110,6 +111,7 @@ Schema model_schema(Profile profile) {
       {"layers", layers_schema()},
       {"vv_from", Schema::integer(fallback.vv_from, 1, 1000)},
       {"feature_type", feature_type_names.schema(fallback.feature_type)},
+      {"precision", precision_names.schema(fallback.precision)},
       {"prompts", prompt_schema(release)},
       {"mdci", mdci_schema(release)},
       {"boxes", Schema::record({{"source", box_source_names.schema(fallback.boxes.source)},
@@ -134,6 +136,7 @@ ModelSettings model_settings_of(const Json& json) {
       .layers = json.at("layers").get<std::vector<int>>(),
       .vv_from = json.at("vv_from"),
       .feature_type = feature_type_names.value(json.at("feature_type")),
+      .precision = precision_names.value(json.at("precision")),
       .prompts = {.method = methods.value(prompts.at("method")),
                   .vectors = prompts.at("vectors"),
                   .class_names = prompts.at("class_names"),
@@ -167,6 +170,7 @@ Json to_json(const ModelSettings& settings) {
           {"layers", settings.layers},
           {"vv_from", settings.vv_from},
           {"feature_type", feature_type_names.name(settings.feature_type)},
+          {"precision", precision_names.name(settings.precision)},
           {"prompts",
            {{"method", methods.name(settings.prompts.method)},
             {"vectors", settings.prompts.vectors},

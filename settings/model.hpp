@@ -10,6 +10,7 @@
 
 #include "base/json.hpp"
 #include "settings/feature_type.hpp"
+#include "settings/train.hpp"
 
 namespace filo {
 
@@ -55,6 +56,7 @@ struct ModelSettings {
   std::vector<int> layers = {6, 12, 18, 24};
   int vv_from = 7;
   FeatureType feature_type = FeatureType::f16;  // of what features stages store
+  Precision precision = Precision::fp32;  // of the image tower's products
   PromptSettings prompts;
   MdciSettings mdci;
   BoxSettings boxes;
@@ -70,7 +72,7 @@ Json to_json(const ModelSettings& settings);
 
 // The inverse. Checked against the same schema as YAML: throws UsageError naming `where` and the key. Without
 // clip_activation it is `weights`: versions that did not know it ran on that, and specs leave it out
-// (workspace/spec.hpp).
+// (workspace/spec.hpp), as they do with a precision of fp32.
 ModelSettings model_settings_from_json(const Json& json, const std::string& where);
 
 // A YAML file that holds the `model:` part of an experiment: either its keys at top level or under `model:` (the

@@ -50,13 +50,15 @@ class SpecReader {
 };
 
 constexpr const char* boxes_source = "file";
-constexpr const char* of_features[] = {"profile", "image_size", "layers", "vv_from", "clip_activation", "feature_type"};
+constexpr const char* of_features[] = {"profile",         "image_size",   "layers",   "vv_from",
+                                       "clip_activation", "feature_type", "precision"};
 
-// The weights' own activation is left out, and the usual type of features.
+// The weights' own activation is left out, the usual type of features, and float32.
 Json model_json(const ModelSettings& model) {
   Json json = to_json(model);
   if (model.clip_activation == ClipActivation::weights) json.erase("clip_activation");
   if (model.feature_type == FeatureType::f16) json.erase("feature_type");
+  if (model.precision == Precision::fp32) json.erase("precision");
   return json;
 }
 

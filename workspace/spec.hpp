@@ -3,7 +3,7 @@
 // renamed or written differently has everybody's finished stages run again.
 //
 //   all       kind, format (1), inputs {NAME: key of the stage that is needed}
-//   features  dataset, clip, profile, image_size, layers, vv_from, clip_activation, feature_type
+//   features  dataset, clip, profile, image_size, layers, vv_from, clip_activation, feature_type, precision
 //   boxes     dataset, boxes {source: "file", path, digest}
 //   train     dataset or datasets, clip, model, train, descriptions    inputs: features, boxes; of the second data set
 //                                                                      features.2, boxes.2, and so on
@@ -12,7 +12,8 @@
 //                                                                      inputs: features, train, boxes
 //   export    clip, formats ["bundle"]                                 inputs: train
 //
-// clip_activation, here and in model, is left out where it is the weights' own, feature_type where it is f16: stages of
+// clip_activation, here and in model, is left out where it is the weights' own, feature_type where it is f16, precision
+// where it is fp32: stages of
 // versions that did not know them keep their keys.
 #pragma once
 

@@ -40,7 +40,9 @@ VisionOptions wanted_features(Profile profile, const std::vector<int>& layers, i
 }
 
 VisionOptions wanted_features(const ModelSettings& settings) {
-  return wanted_features(settings.profile, settings.layers, settings.vv_from);
+  VisionOptions wanted = wanted_features(settings.profile, settings.layers, settings.vv_from);
+  wanted.precision = settings.precision;
+  return wanted;
 }
 
 System::System(ModelSettings settings, TensorMap parameters)

@@ -55,6 +55,14 @@ TEST(Spec, OfFeaturesAndBoxesIsReadBack) {
   json["profile"] = "filo-release";
   EXPECT_EQ(features_spec_from_json(json, where).model.clip_activation, ClipActivation::weights);
 
+  // A precision is there where it is another than the one before there was a choice.
+  EXPECT_FALSE(json.contains("precision"));
+  EXPECT_EQ(features_spec_from_json(json, where).model.precision, Precision::fp32);
+  ModelSettings rounded;
+  rounded.precision = Precision::bf16;
+  json.update(model_of_features(rounded));
+  EXPECT_EQ(features_spec_from_json(json, where).model.precision, Precision::bf16);
+
   json["boxes"] = to_json(BoxesReference{"/boxes.json", "b"});
   EXPECT_EQ(boxes_spec_from_json(json, where).boxes.path, "/boxes.json");
   json["boxes"]["source"] = "detector";
