@@ -56,7 +56,7 @@ struct ModelSettings {
   std::vector<int> layers = {6, 12, 18, 24};
   int vv_from = 7;
   FeatureType feature_type = FeatureType::f16;  // of what features stages store
-  Precision precision = Precision::fp32;  // of the image tower's products
+  Precision precision = Precision::fp32;        // of the image tower's products
   PromptSettings prompts;
   MdciSettings mdci;
   BoxSettings boxes;

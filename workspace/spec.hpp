@@ -13,8 +13,7 @@
 //   export    clip, formats ["bundle"]                                 inputs: train
 //
 // clip_activation, here and in model, is left out where it is the weights' own, feature_type where it is f16, precision
-// where it is fp32: stages of
-// versions that did not know them keep their keys.
+// where it is fp32: stages of versions that did not know them keep their keys.
 #pragma once
 
 #include <cstdint>

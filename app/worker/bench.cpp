@@ -372,9 +372,8 @@ void define_cache(CLI::App& bench) {
 }  // namespace
 
 void add_bench_command(CLI::App& program) {
-  CLI::App& bench =
-      add_command_family(program, "bench",
-                         "Measure a training step, the image tower, kernels, a class's metrics, or reading a cache");
+  CLI::App& bench = add_command_family(
+      program, "bench", "Measure a training step, the image tower, kernels, a class's metrics, or reading a cache");
   define_step(bench);
   define_scaling(bench);
   define_tower(bench);
