@@ -114,11 +114,9 @@ Json bench_step(const BenchStepOptions& options) {
   const TrainingPhase phase = system->training_phases({}).front();
 
   torch::manual_seed(static_cast<std::uint64_t>(host->rank()));
-  const std::int64_t images = static_cast<std::int64_t>(EpochSampler(static_cast<std::size_t>(options.batch),
-                                                                     static_cast<std::size_t>(options.batch),
-                                                                     host->rank(), host->world_size(), 0)
-                                                            .local_batch(0, 0)
-                                                            .size());
+  const auto all_images = static_cast<std::size_t>(options.batch);
+  const EpochSampler sampler({.count = all_images}, all_images, host->rank(), host->world_size(), 0);
+  const auto images = static_cast<std::int64_t>(sampler.local_batch(0, 0).size());
   const ImageBatch batch = random_features(settings, clip->config(), options.class_name, images);
   const torch::Tensor masks =
       (torch::rand({images, settings.image_size, settings.image_size}) < 0.05).to(torch::kFloat32);
