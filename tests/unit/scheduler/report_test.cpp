@@ -229,10 +229,16 @@ TEST(PlanSummary, EstimatesFromPastStages) {
 TEST(PlanSummary, BytesOfFeaturesAreThoseOfTheShards) {
   const Scratch scratch;
   scratch.add_all();
-  const Json summary = plan_summary(
-      scratch.workspace(), make_plan(scratch.experiment("axes: {model.image_size: [518]}\n"), scratch.workspace()));
-  const double image = 7 * 1369 * 1024 * 2 + 518 * 518 + 768 * 4;
-  EXPECT_EQ(summary["kinds"][0]["bytes"].get<double>(), 4 * image);
+  const auto bytes_with = [&](const std::string& axes) {
+    const Json summary =
+        plan_summary(scratch.workspace(),
+                     make_plan(scratch.experiment("axes: {model.image_size: [518]" + axes + "}\n"), scratch.workspace()));
+    return summary["kinds"][0]["bytes"].get<double>();
+  };
+  const double map = 1369 * 1024, rest = 518.0 * 518 / 8 + 768 * 4;
+  EXPECT_EQ(bytes_with(""), 4 * (7 * 2 * map + rest));
+  EXPECT_EQ(bytes_with(", model.feature_type: [f32]"), 4 * (7 * 4 * map + rest));
+  EXPECT_EQ(bytes_with(", model.feature_type: [int8]"), 4 * (7 * (map + 4 * 1369) + rest));
 }
 
 // Guards people who compare with FiLo's published numbers from results of versions that ran it on quick_gelu.
