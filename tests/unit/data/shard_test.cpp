@@ -2,24 +2,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
-#include <fstream>
 #include <functional>
 #include <thread>
 
 #include "base/error.hpp"
 #include "base/files.hpp"
-#include "base/random.hpp"
 #include "data/shards/cache_care.hpp"
 #include "data/shards/local_copy.hpp"
-#include "data/shards/prefetcher.hpp"
 #include "data/shards/shard_writer.hpp"
+#include "tests/unit/data/shard_fixture.hpp"
 
 namespace {
 bool without_locks = false;
@@ -39,130 +35,7 @@ extern "C" int flock(int descriptor, int operation) noexcept {
 namespace filo {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::HasSubstr;
-
-const FeatureLayout layout{
-    .global_size = 12, .patches = 16, .width = 24, .qkv_layers = {2, 4}, .vv_layers = {4}, .mask_size = 33};
-const Json key = {{"clip", "abc"}, {"profile", "paper"}};
-constexpr std::size_t map_bytes = std::size_t{16} * 24 * 2, mask_bytes = (std::size_t{33} * 33 + 7) / 8;
-constexpr std::size_t sample_bytes = 12 * 4 + 3 * map_bytes + mask_bytes;
-
-FeatureSample sample_of(std::size_t number, FeatureType type = FeatureType::f16) {
-  Random random(1, "sample", number);
-  FeatureSample sample;
-  sample.image = "bottle/test/" + std::to_string(number) + ".png";
-  sample.class_name = "bottle";
-  sample.label = static_cast<int>(number % 2);
-  sample.split = number % 3 == 0 ? "train" : "test";
-  sample.defect = number % 2 != 0 ? "crack" : "";
-  sample.masked = number % 5 != 1;
-  if (number % 2 != 0) sample.boxes = R"([{"box": [1, 2, 3, 4]}])";
-  sample.global.resize(12);
-  for (float& value : sample.global) value = static_cast<float>(random.normal());
-  const std::size_t value_bytes = type == FeatureType::f32 ? 4 : type == FeatureType::int8 ? 1 : 2;
-  for (auto* map : {&sample.qkv[2], &sample.qkv[4], &sample.vv[4]}) {
-    map->values.resize(16 * 24 * value_bytes);
-    for (auto& byte : map->values) byte = static_cast<std::byte>(random.next());
-    if (type == FeatureType::int8) map->scales.assign(16, static_cast<float>(random.normal()));
-  }
-  sample.mask.resize(std::size_t{33} * 33);
-  for (auto& value : sample.mask) value = static_cast<std::uint8_t>(random.below(2));
-  return sample;
-}
-
-void expect_equal(const FeatureBlock& found, std::size_t place, const FeatureSample& expected) {
-  const SampleInfo& info = found.samples()[place];
-  EXPECT_EQ(info.image, expected.image);
-  EXPECT_EQ(info.class_name, expected.class_name);
-  EXPECT_EQ(info.label, expected.label);
-  EXPECT_EQ(info.split, expected.split);
-  EXPECT_EQ(info.defect, expected.defect);
-  EXPECT_EQ(info.masked, expected.masked);
-  EXPECT_EQ(info.boxes, expected.boxes);
-  EXPECT_EQ(std::vector<float>(found.global() + place * 12, found.global() + (place + 1) * 12), expected.global);
-  for (const bool vv : {false, true})
-    for (const auto& [layer, map] : vv ? expected.vv : expected.qkv) {
-      const std::size_t bytes = map.values.size();
-      const std::byte* values = found.map(vv, layer);
-      EXPECT_EQ(std::vector<std::byte>(values + place * bytes, values + (place + 1) * bytes), map.values);
-      const float* scales = found.scales(vv, layer);
-      EXPECT_EQ(scales == nullptr, map.scales.empty());
-      if (scales != nullptr) {
-        EXPECT_EQ(std::vector<float>(scales + place * 16, scales + (place + 1) * 16), map.scales);
-      }
-    }
-  std::vector<std::uint8_t> mask(expected.mask.size());
-  found.mask(place, mask);
-  EXPECT_EQ(mask, expected.mask);
-}
-
-void expect_equal(const FeatureBlock& found, const FeatureSample& expected) { expect_equal(found, 0, expected); }
-
-std::vector<std::string> names(std::size_t count) {
-  std::vector<std::string> images;
-  for (std::size_t i = 0; i < count; ++i) images.push_back(sample_of(i).image);
-  return images;
-}
-
-template <typename Action>
-std::string error_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-class ShardTest : public testing::Test {
- protected:
-  ShardTest() {
-    std::string name = (fs::temp_directory_path() / "filo_shards_XXXXXX").string();
-    folder = fs::path(mkdtemp(name.data())) / "features";
-  }
-  ~ShardTest() override { fs::remove_all(folder.parent_path()); }
-
-  void write(std::size_t begin, std::size_t end, std::size_t step = 1, int rank = 0) const {
-    ShardWriter writer(folder, layout, key, std::to_string(rank), 3 * sample_bytes);
-    for (std::size_t i = begin; i < end; i += step) writer.append(sample_of(i));
-    writer.close();
-  }
-  // Every shard that is there, looked at; all of them sound.
-  std::vector<ShardFile> sound_shards(const Json& of = key) const {
-    std::vector<ShardFile> shards;
-    for (const std::string& name : shard_names(folder))
-      if (auto file = check_shard(folder / name, layout, of)) shards.push_back(*std::move(file));
-    return shards;
-  }
-  std::vector<std::string> finished_images() const {
-    std::vector<std::string> images;
-    for (const ShardFile& file : sound_shards()) images.insert(images.end(), file.images.begin(), file.images.end());
-    return images;
-  }
-  void finish(std::size_t count) const { finish_features(folder, layout, key, names(count), sound_shards()); }
-  void write_finished(std::size_t count) const {
-    write(0, count);
-    finish(count);
-  }
-  std::vector<std::string> files() const {
-    std::vector<std::string> found;
-    for (const auto& entry : fs::directory_iterator(folder)) found.push_back(entry.path().filename().string());
-    return found;
-  }
-  void overwrite(const fs::path& path, std::string_view bytes) const {
-    std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  }
-  void flip_byte(const fs::path& path, std::uint64_t offset) const {
-    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(static_cast<std::streamoff>(offset));
-    const char byte = static_cast<char>(file.get() ^ 0x40);
-    file.seekp(static_cast<std::streamoff>(offset));
-    file.put(byte);
-  }
-
-  fs::path folder;
-};
 
 TEST_F(ShardTest, SamplesComeBackBitForBit) {
   write_finished(7);
@@ -452,46 +325,6 @@ TEST_F(ShardTest, AShardThatWasSetAsideIsMadeAnew) {
   for (std::size_t i = 0; i < 7; ++i) expect_equal(reader.read(i), sample_of(i));
 }
 
-// Guards data sets of any size where a process may have few files open: 70,000 samples in 1,094 shards.
-TEST_F(ShardTest, ManyShardsNeedFewDescriptors) {
-  constexpr std::size_t samples = 70'000;
-  const FeatureLayout tiny{
-      .global_size = 2, .patches = 1, .width = 1, .qkv_layers = {1}, .vv_layers = {}, .mask_size = 1};
-  FeatureSample sample;
-  sample.class_name = "bottle";
-  sample.mask = {1};
-  std::vector<std::string> images;
-  ShardWriter writer(folder, tiny, key, "0", 64 * 11);
-  for (std::size_t i = 0; i < samples; ++i) {
-    images.push_back(std::to_string(i));
-    sample.image = images.back();
-    sample.global = {static_cast<float>(i), static_cast<float>(i / 2)};
-    sample.qkv[1].values = {static_cast<std::byte>(i), static_cast<std::byte>(i >> 8)};
-    writer.append(sample);
-  }
-  writer.close();
-  EXPECT_EQ(writer.finished().size(), 1094u);
-
-  rlimit before{};
-  getrlimit(RLIMIT_NOFILE, &before);
-  const rlimit few{256, before.rlim_max};
-  setrlimit(RLIMIT_NOFILE, &few);
-  finish_features(folder, tiny, key, images, writer.finished());
-  const ShardReader reader(folder);
-  ASSERT_EQ(reader.size(), samples);
-  std::vector<std::vector<std::size_t>> batches;
-  for (std::size_t i = 0; i < samples; i += 4) batches.push_back({i * 7919 % samples, (i + 1) * 7919 % samples});
-  Prefetcher prefetcher(reader, batches, {.threads = 3});
-  for (const auto& batch : batches) {
-    const FeatureBlock block = prefetcher.next().value();
-    for (std::size_t i = 0; i < batch.size(); ++i) {
-      ASSERT_EQ(block.global()[2 * i], static_cast<float>(batch[i]));
-      ASSERT_EQ(block.map(false, 1)[2 * i], static_cast<std::byte>(batch[i]));
-    }
-  }
-  setrlimit(RLIMIT_NOFILE, &before);
-}
-
 TEST_F(ShardTest, DamagedManifestsAreErrors) {
   write_finished(3);
   const Json good = read_json(folder / "manifest.json");
@@ -544,69 +377,6 @@ TEST_F(ShardTest, WrongSamplesAreRefusedByName) {
   finish(1);
   EXPECT_THROW(finish_features(folder, layout, key, {sample_of(0).image, sample_of(0).image}, sound_shards()), Error);
   expect_equal(ShardReader(folder).read(0), sample_of(0));
-}
-
-// Guards the prefetcher: the batches asked for, in their order, whatever the threads and the memory; a bad batch throws
-// at its turn and the next ones come.
-TEST_F(ShardTest, PrefetcherKeepsTheOrder) {
-  write_finished(7);
-  const ShardReader reader(folder);
-  std::vector<std::vector<std::size_t>> batches;
-  for (std::size_t i = 0; i < 60; ++i) {
-    batches.emplace_back();
-    for (std::size_t j = 0; j < i % 4; ++j) batches.back().push_back((i * i + j) % 7);
-  }
-  for (const int threads : {1, 3})
-    for (const std::uint64_t bytes : {std::uint64_t{1}, 5 * sample_bytes, default_prefetch_bytes}) {
-      Prefetcher prefetcher(reader, batches, {.bytes = bytes, .threads = threads});
-      for (const auto& batch : batches) {
-        const FeatureBlock block = prefetcher.next().value();
-        ASSERT_EQ(block.size(), batch.size());
-        for (std::size_t i = 0; i < batch.size(); ++i) expect_equal(block, i, sample_of(batch[i]));
-      }
-      EXPECT_FALSE(prefetcher.next());
-    }
-  Prefetcher stopped_early(reader, batches, {.threads = 2});
-  stopped_early.next();
-
-  Prefetcher with_error(reader, {{1}, {99}, {2, 2}}, {.threads = 2});
-  EXPECT_EQ(with_error.next()->samples()[0].image, sample_of(1).image);
-  EXPECT_THROW(with_error.next(), Error);
-  EXPECT_EQ(with_error.next()->samples()[1].image, sample_of(2).image);
-  EXPECT_FALSE(with_error.next());
-}
-
-// Guards a reader's memory: batches ahead take no more than was allowed, and a block outlives its prefetcher.
-TEST_F(ShardTest, PrefetcherStaysWithinItsMemory) {
-  write_finished(7);
-  const ShardReader reader(folder);
-  std::atomic<std::size_t> taken{0}, most{0};
-  const Allocate counted = [&](std::size_t bytes) {
-    most = std::max<std::size_t>(most, taken += bytes);
-    const auto memory = allocate_aligned(bytes);
-    return std::shared_ptr<std::byte>(memory.get(), [&taken, bytes, memory](std::byte*) { taken -= bytes; });
-  };
-  std::optional<FeatureBlock> last;
-  {
-    Prefetcher prefetcher(reader, std::vector<std::vector<std::size_t>>(30, {0, 1, 2}),
-                          {.bytes = 7 * sample_bytes, .threads = 2, .allocate = counted});
-    for (std::size_t i = 0; i < 30; ++i) last = prefetcher.next();
-  }
-  EXPECT_LE(most, 5 * 3 * (sample_bytes + 512));  // two ahead, one in use, two kept for the next
-  expect_equal(*last, 2, sample_of(2));
-  last.reset();
-  EXPECT_EQ(taken, 0u);
-}
-
-TEST_F(ShardTest, ManyThreadsRead) {
-  write_finished(7);
-  const ShardReader reader(folder, ShardReader::Verify::always);
-  std::vector<std::thread> threads;
-  for (int t = 0; t < 4; ++t)
-    threads.emplace_back([&] {
-      for (std::size_t i = 0; i < 70; ++i) expect_equal(reader.read(i % 7), sample_of(i % 7));
-    });
-  for (auto& thread : threads) thread.join();
 }
 
 }  // namespace

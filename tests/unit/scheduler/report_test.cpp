@@ -230,9 +230,9 @@ TEST(PlanSummary, BytesOfFeaturesAreThoseOfTheShards) {
   const Scratch scratch;
   scratch.add_all();
   const auto bytes_with = [&](const std::string& axes) {
-    const Json summary =
-        plan_summary(scratch.workspace(),
-                     make_plan(scratch.experiment("axes: {model.image_size: [518]" + axes + "}\n"), scratch.workspace()));
+    const Json summary = plan_summary(
+        scratch.workspace(),
+        make_plan(scratch.experiment("axes: {model.image_size: [518]" + axes + "}\n"), scratch.workspace()));
     return summary["kinds"][0]["bytes"].get<double>();
   };
   const double map = 1369 * 1024, rest = 518.0 * 518 / 8 + 768 * 4;
