@@ -6,7 +6,8 @@
 namespace filo {
 
 // Installs handlers for SIGTERM, SIGINT and SIGUSR2 (not USR1: NCCL has been seen to catch it), and ignores SIGPIPE
-// and SIGXFSZ. A second SIGINT ends the process at once.
+// and SIGXFSZ. A second SIGINT ends the process at once. The handlers run on a stack of their own in the thread that
+// calls this, the main one; others are to be started with SignalsBlocked where they compute.
 void install_stop_handlers();
 
 // The first signal caught, or 0. Async-signal-safe, thread-safe.

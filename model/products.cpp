@@ -101,6 +101,11 @@ Products products() {
   return all;
 }
 
+Products products_of_training() {
+  const char* named = std::getenv("FILO_PRODUCTS");
+  return named == nullptr || *named == '\0' ? Products::libtorch : products();
+}
+
 const char* products_name(Products products) { return products == Products::onednn ? "onednn" : "libtorch"; }
 
 torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,

@@ -21,12 +21,17 @@ enum class Products { libtorch, onednn };
 // maker but Intel. Throws UsageError naming another value of FILO_PRODUCTS, or where LibTorch comes without oneDNN.
 Products products();
 
+// Of what a gradient goes through: trained layers and the text tower. FILO_PRODUCTS where it is set, else libtorch:
+// oneDNN rounds a row otherwise where there are other rows beside it, so that trainings on other numbers of ranks drift
+// apart by more than they may (docs/decisions/078).
+Products products_of_training();
+
 // "libtorch" or "onednn", as in FILO_PRODUCTS, events and benchmarks.
 const char* products_name(Products products);
 
 // x [..., in] float32, weight [out, in], bias [out] or undefined -> [..., out] float32. Differentiable in all.
 torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias,
-                     Precision precision, Products by = products());
+                     Precision precision, Products by = products_of_training());
 
 // A linear layer that is never trained. Its weight is brought into the order that products of this machine read it in
 // when the first one is made, in one copy for each precision and direction (forward, backward) that is wanted. Copies

@@ -144,7 +144,7 @@ Json bench_step(const BenchStepOptions& options) {
           {"gradients", precision_names.name(options.gradients)},
           {"gradient_bytes", gradient_bytes},
           {"threads", torch::get_num_threads()},
-          {"products", products_name(products())},
+          {"products", products_name(products_of_training())},
           {"prompts", system->learnable_prompts(options.class_name)},
           {"seconds_per_image", seconds},
           {"peak_rss_bytes", peak},

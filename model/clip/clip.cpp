@@ -16,8 +16,8 @@ using Shape = std::vector<std::int64_t>;
 // Hands out tensors in float32, checked, and knows afterwards which were never asked for.
 class WeightReader {
  public:
-  WeightReader(SafetensorsFile file, torch::Device device, Products by)
-      : file_(std::move(file)), device_(device), by_(by) {}
+  WeightReader(SafetensorsFile file, torch::Device device, Products by, Products text_by)
+      : file_(std::move(file)), device_(device), by_(by), text_by_(text_by) {}
 
   torch::Tensor read(const std::string& name, const Shape& shape) {
     const std::string where = "clip: " + file_.path().string() + ": " + name;
@@ -40,6 +40,10 @@ class WeightReader {
   Shape shape_of(const std::string& name) const { return file_.at(name).shape; }
   void ignore(const std::string& name) { read_.insert(name); }
   Products products() const { return by_; }
+  // Of the tower that a tensor of this name belongs to.
+  Products products_of(const std::string& name) const {
+    return name.starts_with("vision") || name.starts_with("visual") ? by_ : text_by_;
+  }
 
   // Throws when the file holds tensors that this model has no place for (a deeper model under a shallower config, say).
   void expect_all_read() const {
@@ -54,7 +58,7 @@ class WeightReader {
  private:
   SafetensorsFile file_;
   torch::Device device_;
-  Products by_;
+  Products by_, text_by_;
   std::set<std::string> read_;
 };
 
@@ -72,7 +76,7 @@ void read_pair(WeightReader& reader, const std::string& name, const Shape& weigh
 FrozenLinear read_linear(WeightReader& reader, const std::string& name, const Shape& weight_shape) {
   torch::Tensor weight, bias;
   read_pair(reader, name, weight_shape, weight, bias);
-  return {weight, bias, reader.products()};
+  return {weight, bias, reader.products_of(name)};
 }
 
 LayerWeights read_hugging_face_layer(WeightReader& reader, const std::string& prefix, const TowerConfig& tower) {
@@ -87,7 +91,7 @@ LayerWeights read_hugging_face_layer(WeightReader& reader, const std::string& pr
     weights.push_back(weight);
     biases.push_back(bias);
   }
-  layer.qkv = FrozenLinear(torch::cat(weights), torch::cat(biases), reader.products());
+  layer.qkv = FrozenLinear(torch::cat(weights), torch::cat(biases), reader.products_of(prefix));
   layer.out = read_linear(reader, prefix + "self_attn.out_proj", {width, width});
   layer.fc1 = read_linear(reader, prefix + "mlp.fc1", {mlp, width});
   layer.fc2 = read_linear(reader, prefix + "mlp.fc2", {width, mlp});
@@ -100,7 +104,7 @@ LayerWeights read_open_clip_layer(WeightReader& reader, const std::string& prefi
   read_pair(reader, prefix + "ln_1", {width}, layer.ln1_weight, layer.ln1_bias);
   read_pair(reader, prefix + "ln_2", {width}, layer.ln2_weight, layer.ln2_bias);
   layer.qkv = FrozenLinear(reader.read(prefix + "attn.in_proj_weight", {3 * width, width}),
-                           reader.read(prefix + "attn.in_proj_bias", {3 * width}), reader.products());
+                           reader.read(prefix + "attn.in_proj_bias", {3 * width}), reader.products_of(prefix));
   layer.out = read_linear(reader, prefix + "attn.out_proj", {width, width});
   layer.fc1 = read_linear(reader, prefix + "mlp.c_fc", {mlp, width});
   layer.fc2 = read_linear(reader, prefix + "mlp.c_proj", {width, mlp});
@@ -253,10 +257,10 @@ fs::path weights_path(const fs::path& folder) {
 }  // namespace
 
 std::shared_ptr<const ClipModel> ClipModel::load(const fs::path& folder, torch::Device device, ClipTowers wanted,
-                                                 Products by) {
+                                                 Products by, Products text_by) {
   const torch::NoGradGuard no_grad;
   const fs::path path = weights_path(folder);
-  WeightReader reader(SafetensorsFile::open(path), device, by);
+  WeightReader reader(SafetensorsFile::open(path), device, by, text_by);
   const bool open_clip = reader.contains("visual.conv1.weight");
   const bool has_config = fs::exists(folder / "open_clip_config.json") || fs::exists(folder / "config.json");
   const auto model = std::shared_ptr<ClipModel>(new ClipModel());

@@ -102,9 +102,10 @@ enum class ClipTowers { both, text };
 class ClipModel {
  public:
   // Throws UsageError naming file and tensor: missing or extra tensors, a shape other than the config's (found,
-  // expected), NaN. `by`: who computes the towers' products on the CPU.
+  // expected), NaN. `by`, `text_by`: who computes the image and the text tower's products on the CPU.
   static std::shared_ptr<const ClipModel> load(const std::filesystem::path& folder, torch::Device device = torch::kCPU,
-                                               ClipTowers towers = ClipTowers::both, Products by = products());
+                                               ClipTowers towers = ClipTowers::both, Products by = products(),
+                                               Products text_by = products_of_training());
   // The same weights under another activation, of both towers. `weights`: this model's own.
   std::shared_ptr<const ClipModel> with_activation(ClipActivation activation) const;
 

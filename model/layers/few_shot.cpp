@@ -62,7 +62,7 @@ torch::Tensor FewShotMemory::distances(const std::string& class_name, int layer,
   torch::Tensor nearest;
   for (std::int64_t row = 0; row < memory.size(0); row += memory_rows_at_once) {
     const torch::Tensor part = memory.slice(0, row, std::min(row + memory_rows_at_once, memory.size(0)));
-    const torch::Tensor similarity = linear(unit, part, {}, Precision::fp32).amax(1);
+    const torch::Tensor similarity = linear(unit, part, {}, Precision::fp32, products()).amax(1);
     nearest = nearest.defined() ? torch::maximum(nearest, similarity) : similarity;
   }
   return 1 - nearest;

@@ -122,7 +122,7 @@ TEST_F(ClipTest, TextFeaturesDependLittleOnWhoMultiplies) {
   torch::manual_seed(5);
   const auto embeddings = torch::randn({2, 9, 24}), direction = torch::randn({2, 20});
   const auto run = [&](Products by) {
-    const auto clip = ClipModel::load(folder_->path(), torch::kCPU, ClipTowers::text, by);
+    const auto clip = ClipModel::load(folder_->path(), torch::kCPU, ClipTowers::text, by, by);
     const auto x = embeddings.clone().requires_grad_();
     const auto features = clip->encode_embeddings(x, torch::tensor({8, 5}));
     return std::pair(features.detach(), torch::autograd::grad({features}, {x}, {direction})[0]);

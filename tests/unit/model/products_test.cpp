@@ -1,6 +1,15 @@
 #include "model/products.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <memory>
+#include <thread>
+
+#include "base/signals.hpp"
 
 namespace filo {
 namespace {
@@ -86,6 +95,33 @@ TEST_P(ProductsTest, FrozenLinearIsTheDefinition) {
   EXPECT_TRUE(torch::equal(again.first, y));
   EXPECT_TRUE(torch::equal(again.second, of_x));
   EXPECT_TRUE(torch::equal(frozen(layer.x, precision()), y));  // without a gradient
+}
+
+// Guards stops in the middle of a product: oneDNN's float32 products point the stack pointer into their work buffer, so
+// that a handler without a stack of its own writes into the heap (and did).
+TEST(Products, ASignalInTheMiddleOfAProductHarmsNothing) {
+  if (!at::hasMKLDNN()) GTEST_SKIP() << "this LibTorch comes without oneDNN";
+  const pid_t child = fork();
+  if (child == 0) {
+    torch::set_num_threads(1);
+    install_stop_handlers();
+    const FrozenLinear layer(torch::randn({512, 128}), torch::randn({512}), Products::onednn);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+    std::unique_ptr<SignalsBlocked> blocked = std::make_unique<SignalsBlocked>();
+    std::jthread sender([](const std::stop_token& stop) {
+      while (!stop.stop_requested()) {
+        kill(getpid(), SIGUSR2);
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+      }
+    });
+    blocked.reset();
+    while (std::chrono::steady_clock::now() < end)
+      for (const std::int64_t rows : {7, 33, 65, 240, 505}) layer(torch::randn({rows, 128}));
+    _exit(stop_requested() == SIGUSR2 ? 0 : 1);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
 }
 
 }  // namespace
