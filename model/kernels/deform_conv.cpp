@@ -67,6 +67,19 @@ Tap<T> tap_of(const DeformConvShape& shape, const DeformConvInput<T>& in, std::i
   return result;
 }
 
+// value[c]: the column's gradient times corner c; zero outside.
+template <typename T>
+void write_gradients(const Tap<T>& at, const T value[4], const DeformConvGradients<T>& gradients) {
+  const T ly = at.sample.fraction_y, lx = at.sample.fraction_x, hy = 1 - ly, hx = 1 - lx;
+  if (gradients.offset) {
+    gradients.offset[at.offset_y] = at.scale * (hx * (value[2] - value[0]) + lx * (value[3] - value[1]));
+    gradients.offset[at.offset_x] = at.scale * (hy * (value[1] - value[0]) + ly * (value[3] - value[2]));
+  }
+  if (gradients.mask) {
+    gradients.mask[at.mask] = hy * (hx * value[0] + lx * value[1]) + ly * (hx * value[2] + lx * value[3]);
+  }
+}
+
 }  // namespace
 
 template <typename T, typename Column>
@@ -113,14 +126,7 @@ void scatter_columns(const DeformConvShape& shape, const DeformConvInput<T>& in,
         kernels.dot(columns, rows, shape.channels, value);
         for (int c = 0; c < 4; ++c) value[c] = sample.valid[c] ? value[c] : T(0);
       }
-      const T ly = sample.fraction_y, lx = sample.fraction_x, hy = 1 - ly, hx = 1 - lx;
-      if (gradients.offset) {
-        gradients.offset[at.offset_y] = at.scale * (hx * (value[2] - value[0]) + lx * (value[3] - value[1]));
-        gradients.offset[at.offset_x] = at.scale * (hy * (value[1] - value[0]) + ly * (value[3] - value[2]));
-      }
-      if (gradients.mask) {
-        gradients.mask[at.mask] = hy * (hx * value[0] + lx * value[1]) + ly * (hx * value[2] + lx * value[3]);
-      }
+      write_gradients(at, value, gradients);
       if (gradients.input && sample.inside) {
         T weights[4];
         corner_weights(sample, at.scale, weights);
@@ -129,6 +135,40 @@ void scatter_columns(const DeformConvShape& shape, const DeformConvInput<T>& in,
         kernels.scatter(columns, weights, shape.channels, rows);
       }
     }
+  }
+}
+
+void locate_samples(const DeformConvShape& shape, const DeformConvInput<float>& in, std::int64_t first_row,
+                    std::int64_t row_count, std::int64_t tap, DeformSample* samples) {
+  const std::int64_t plane = shape.height * shape.width;
+  for (std::int64_t row = first_row; row < first_row + row_count; ++row, ++samples) {
+    const Tap<float> at = tap_of(shape, in, row, tap);
+    *samples = {};
+    if (at.sample.inside) corner_weights(at.sample, at.scale, samples->weights);
+    for (int c = 0; c < 4; ++c) {
+      samples->pixels[c] = static_cast<std::int32_t>(row / plane * plane + at.sample.pixels[c]);
+    }
+  }
+}
+
+void write_sample_gradients(const DeformConvShape& shape, const DeformConvInput<float>& in, std::int64_t first_row,
+                            std::int64_t row_count, std::int64_t tap, const float* dots,
+                            const DeformConvGradients<float>& gradients) {
+  for (std::int64_t row = first_row; row < first_row + row_count; ++row, dots += 4) {
+    const Tap<float> at = tap_of(shape, in, row, tap);
+    float value[4];
+    for (int c = 0; c < 4; ++c) value[c] = at.sample.valid[c] ? dots[c] : 0.0f;
+    write_gradients(at, value, gradients);
+  }
+}
+
+void scatter_samples(const DeformSample* samples, std::int64_t row_count, const float* columns, std::int64_t channels,
+                     float* sums) {
+  const RowKernels<float>& kernels = row_kernels<float>();
+  for (std::int64_t r = 0; r < row_count; ++r, columns += channels) {
+    float* rows[4];
+    for (int c = 0; c < 4; ++c) rows[c] = sums + samples[r].pixels[c] * channels;
+    kernels.scatter(columns, samples[r].weights, channels, rows);
   }
 }
 

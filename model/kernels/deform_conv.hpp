@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "model/kernels/row_kernels.hpp"
+#include "model/kernels/sample_rows.hpp"
 
 namespace filo::kernels {
 
@@ -48,5 +49,20 @@ template <typename T>
 void scatter_columns(const DeformConvShape& shape, const DeformConvInput<T>& in, std::int64_t first_row,
                      std::int64_t row_count, std::int64_t first_tap, std::int64_t tap_count, const T* columns,
                      const DeformConvGradients<T>& gradients);
+
+// Where one tap of the given rows samples: samples[row_count], pixels of the batch. Thread-safe on disjoint rows or
+// taps.
+void locate_samples(const DeformConvShape& shape, const DeformConvInput<float>& in, std::int64_t first_row,
+                    std::int64_t row_count, std::int64_t tap, DeformSample* samples);
+
+// Writes the gradients of offsets and mask of one tap of the given rows; the input's is left alone. dots[row_count][4]:
+// the products of the column's gradient with the sample's four corners, of any value where a corner lies outside.
+void write_sample_gradients(const DeformConvShape& shape, const DeformConvInput<float>& in, std::int64_t first_row,
+                            std::int64_t row_count, std::int64_t tap, const float* dots,
+                            const DeformConvGradients<float>& gradients);
+
+// sums[pixel c of sample r][i] += its weight * columns[r][i], i < channels, corner after corner.
+void scatter_samples(const DeformSample* samples, std::int64_t row_count, const float* columns, std::int64_t channels,
+                     float* sums);
 
 }  // namespace filo::kernels

@@ -1,4 +1,5 @@
 #include "model/kernels/row_kernels.hpp"
+#include "model/kernels/sample_rows.hpp"
 #include "model/kernels/tile_transform.hpp"
 #include "model/kernels/tower_rows.hpp"
 
@@ -8,6 +9,8 @@ namespace filo::kernels {
   namespace isa {                                           \
   extern const RowKernels<float> float_kernels;             \
   extern const RowKernels<double> double_kernels;           \
+  extern const SampleRows<float> float_sample_rows;         \
+  extern const SampleRows<Bfloat16> bfloat16_sample_rows;   \
   extern const TileTransform<float> float_tile_transform;   \
   extern const TileTransform<double> double_tile_transform; \
   extern const TowerRows<float> float_tower_rows;           \
@@ -56,6 +59,16 @@ const RowKernels<float>& row_kernels<float>() {
 template <>
 const RowKernels<double>& row_kernels<double>() {
   return best_of(baseline::double_kernels, avx2::double_kernels, avx512::double_kernels);
+}
+
+template <>
+const SampleRows<float>& sample_rows<float>() {
+  return best_of(baseline::float_sample_rows, avx2::float_sample_rows, avx512::float_sample_rows);
+}
+
+template <>
+const SampleRows<Bfloat16>& sample_rows<Bfloat16>() {
+  return best_of(baseline::bfloat16_sample_rows, avx2::bfloat16_sample_rows, avx512::bfloat16_sample_rows);
 }
 
 template <>

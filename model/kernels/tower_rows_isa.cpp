@@ -1,30 +1,11 @@
 // Compiled once per instruction set, as row_kernels_isa.cpp, which says what to keep to.
 #include "model/kernels/tower_rows.hpp"
-#include "model/kernels/vector.hpp"
+#include "model/kernels/vector_bfloat16.hpp"
 
 namespace filo::kernels::FILO_ISA {
 namespace {
 
-using Floats = Vec<float>;
-using Integers = Vec<std::int32_t>;
 constexpr std::int64_t lanes = Vector<float>::lanes;
-using Halves __attribute__((vector_size(lanes * sizeof(Bfloat16)), aligned(sizeof(Bfloat16)), may_alias)) = Bfloat16;
-
-inline Floats floats_of(Integers bits) { return reinterpret_cast<Floats>(bits); }
-inline Integers bits_of(Floats values) { return reinterpret_cast<Integers>(values); }
-
-inline Floats load_floats(const float* p) { return load<float>(p); }
-inline Floats load_floats(const Bfloat16* p) {
-  return floats_of(__builtin_convertvector(*reinterpret_cast<const Halves*>(p), Integers) << 16);
-}
-
-inline void store_floats(float* p, Floats v) { store<float>(p, v); }
-// To nearest, ties to even; NaN stays NaN.
-inline void store_floats(Bfloat16* p, Floats v) {
-  const Integers bits = bits_of(v);
-  const Integers rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  *reinterpret_cast<Halves*>(p) = __builtin_convertvector(v == v ? rounded : Integers{} + 0x7fc0, Halves);
-}
 
 // x in [-87, 88], else that of the nearer end. Cephes' expf: 2^n e^r with |r| <= ln(2) / 2.
 inline Floats exponential(Floats x) {

@@ -4,11 +4,15 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <limits>
 #include <sstream>
+#include <string_view>
 
 #include "base/error.hpp"
 #include "model/kernels/deform_conv.hpp"
 #include "model/kernels/deform_conv_cuda.hpp"
+#include "model/layers/deform_fused.hpp"
 
 namespace filo {
 namespace {
@@ -47,6 +51,10 @@ void expect(const char* name, const torch::Tensor& tensor, const torch::Tensor& 
   throw Error(std::string("deform_conv2d: ") + name, "found " + sizes(tensor) + ", expected " + expected.str());
 }
 
+DeformConvShape shape_of(const torch::Tensor& input, const torch::Tensor& weight) {
+  return {input.size(0), input.size(1), input.size(2), input.size(3), weight.size(2), weight.size(3)};
+}
+
 DeformConvShape checked_shape(const torch::Tensor& input, const torch::Tensor& weight, const torch::Tensor& offset,
                               const std::optional<torch::Tensor>& mask, Precision precision) {
   const auto type = input.scalar_type();
@@ -61,8 +69,7 @@ DeformConvShape checked_shape(const torch::Tensor& input, const torch::Tensor& w
   if (precision == Precision::bf16 && type != torch::kFloat32) {
     throw Error("deform_conv2d: input", "found " + sizes(input) + ", expected float32 with precision bf16");
   }
-  const DeformConvShape shape{input.size(0), input.size(1),  input.size(2),
-                              input.size(3), weight.size(2), weight.size(3)};
+  const DeformConvShape shape = shape_of(input, weight);
   expect("weight", weight, input, {weight.size(0), shape.channels, shape.kernel_height, shape.kernel_width});
   expect("offset", offset, input, {shape.batch, 2 * shape.taps(), shape.height, shape.width});
   if (mask) expect("mask", *mask, input, {shape.batch, shape.taps(), shape.height, shape.width});
@@ -213,17 +220,35 @@ class DeformConv {
   DeformConvInput<T> in_;
 };
 
+DeformKernels chosen_kernels() {
+  const char* named = std::getenv("FILO_DEFORM");
+  const std::string_view name = named == nullptr ? "" : named;
+  if (!name.empty() && name != "columns" && name != "fused")
+    throw UsageError("FILO_DEFORM", "found '" + std::string(name) + "', expected columns or fused");
+  const bool available = fused_deform_available(Precision::fp32);
+  if (name == "fused" && !available) throw UsageError("FILO_DEFORM", "this CPU lacks the products that fused takes");
+  return name != "columns" && available ? DeformKernels::fused : DeformKernels::columns;
+}
+
+bool takes_fused(const torch::Tensor& input, Precision precision, DeformKernels by) {
+  return by == DeformKernels::fused && input.is_cpu() && input.scalar_type() == torch::kFloat32 &&
+         fused_deform_available(precision) && input.numel() / input.size(3) < std::numeric_limits<std::int32_t>::max();
+}
+
 class DeformConvFunction : public torch::autograd::Function<DeformConvFunction> {
  public:
   static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& input,
                                const torch::Tensor& weight, const torch::Tensor& offset,
-                               const std::optional<torch::Tensor>& optional_mask, std::int64_t precision) {
+                               const std::optional<torch::Tensor>& optional_mask, std::int64_t precision, bool fused) {
     const torch::Tensor mask = optional_mask.value_or(torch::Tensor());
     context->save_for_backward({input, weight, offset, mask});
     context->saved_data["precision"] = precision;
-    torch::Tensor output = dispatch(input, [&](auto zero) {
-      return make<decltype(zero)>(input, weight, offset, mask, static_cast<Precision>(precision)).forward();
-    });
+    context->saved_data["fused"] = fused;
+    const auto wanted = static_cast<Precision>(precision);
+    const torch::Tensor output = fused ? fused_deform_forward(FusedOperands(input, weight, offset, mask, wanted).call)
+                                       : dispatch(input, [&](auto zero) {
+                                           return make<decltype(zero)>(input, weight, offset, mask, wanted).forward();
+                                         });
     return output.view({input.size(0), input.size(1), input.size(2), weight.size(0)});
   }
 
@@ -234,12 +259,20 @@ class DeformConvFunction : public torch::autograd::Function<DeformConvFunction> 
     const auto precision = static_cast<Precision>(context->saved_data["precision"].toInt());
     const torch::Tensor gradient = gradients[0].contiguous().view({-1, weight.size(0)});
     torch::Tensor offset_gradient, mask_gradient, input_gradient;
-    if (context->needs_input_grad(0)) input_gradient = torch::zeros_like(input, torch::MemoryFormat::Contiguous);
     if (context->needs_input_grad(2)) offset_gradient = torch::empty_like(offset, torch::MemoryFormat::Contiguous);
     if (mask.defined() && context->needs_input_grad(3)) {
       mask_gradient = torch::empty_like(mask, torch::MemoryFormat::Contiguous);
     }
     const bool weight_wanted = context->needs_input_grad(1);
+    if (context->saved_data["fused"].toBool()) {
+      kernels::DeformConvGradients<float> out;
+      if (offset_gradient.defined()) out.offset = offset_gradient.data_ptr<float>();
+      if (mask_gradient.defined()) out.mask = mask_gradient.data_ptr<float>();
+      const auto found = fused_deform_backward(FusedOperands(input, weight, offset, mask, precision).call, gradient,
+                                               context->needs_input_grad(0), weight_wanted, out);
+      return {found.input, found.weight, offset_gradient, mask_gradient, torch::Tensor(), torch::Tensor()};
+    }
+    if (context->needs_input_grad(0)) input_gradient = torch::zeros_like(input, torch::MemoryFormat::Contiguous);
     torch::Tensor weight_gradient = dispatch(input, [&](auto zero) {
       return make<decltype(zero)>(input, weight, offset, mask, precision)
           .backward(gradient, weight_wanted, offset_gradient, mask_gradient, input_gradient);
@@ -249,10 +282,26 @@ class DeformConvFunction : public torch::autograd::Function<DeformConvFunction> 
                             .permute({3, 2, 0, 1})
                             .contiguous();
     }
-    return {input_gradient, weight_gradient, offset_gradient, mask_gradient, torch::Tensor()};
+    return {input_gradient, weight_gradient, offset_gradient, mask_gradient, torch::Tensor(), torch::Tensor()};
   }
 
  private:
+  // A call and the contiguous tensors that its pointers are of.
+  struct FusedOperands {
+    FusedOperands(const torch::Tensor& input, const torch::Tensor& weight, const torch::Tensor& given_offset,
+                  const torch::Tensor& given_mask, Precision precision)
+        : offset(given_offset.contiguous()), mask(given_mask.defined() ? given_mask.contiguous() : given_mask) {
+      call.shape = shape_of(input, weight);
+      call.input = input.contiguous();
+      call.weight = weight;
+      call.in = {call.input.data_ptr<float>(), offset.data_ptr<float>(),
+                 mask.defined() ? mask.data_ptr<float>() : nullptr};
+      call.precision = precision;
+    }
+    torch::Tensor offset, mask;
+    FusedDeformCall call;
+  };
+
   template <typename Work>
   static torch::Tensor dispatch(const torch::Tensor& input, const Work& work) {
     return input.scalar_type() == torch::kFloat64 ? work(double{}) : work(float{});
@@ -261,19 +310,25 @@ class DeformConvFunction : public torch::autograd::Function<DeformConvFunction> 
   template <typename T>
   static DeformConv<T> make(const torch::Tensor& input, const torch::Tensor& weight, const torch::Tensor& offset,
                             const torch::Tensor& mask, Precision precision) {
-    const DeformConvShape shape{input.size(0), input.size(1),  input.size(2),
-                                input.size(3), weight.size(2), weight.size(3)};
-    return DeformConv<T>(shape, input.contiguous(), weight, offset.contiguous(),
+    return DeformConv<T>(shape_of(input, weight), input.contiguous(), weight, offset.contiguous(),
                          mask.defined() ? mask.contiguous() : mask, precision);
   }
 };
 
 }  // namespace
 
+DeformKernels deform_kernels() {
+  static const DeformKernels all = chosen_kernels();
+  return all;
+}
+
+const char* deform_kernels_name(DeformKernels kernels) { return kernels == DeformKernels::fused ? "fused" : "columns"; }
+
 torch::Tensor deform_conv2d(const torch::Tensor& input, const torch::Tensor& weight, const torch::Tensor& offset,
-                            const std::optional<torch::Tensor>& mask, Precision precision) {
+                            const std::optional<torch::Tensor>& mask, Precision precision, DeformKernels by) {
   checked_shape(input, weight, offset, mask, precision);
-  return DeformConvFunction::apply(input, weight, offset, mask, static_cast<std::int64_t>(precision));
+  return DeformConvFunction::apply(input, weight, offset, mask, static_cast<std::int64_t>(precision),
+                                   takes_fused(input, precision, by));
 }
 
 }  // namespace filo

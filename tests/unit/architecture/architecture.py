@@ -89,7 +89,7 @@ OUTSIDE = {
 
 # Sources in which a torch header is seen through includes: each takes 20 s to compile without the precompiled header. A new one needs a
 # reason; where a source stops to see torch, the number goes down with it.
-MOST_TORCH_SOURCES = 59
+MOST_TORCH_SOURCES = 60
 
 # What a target may link from outside, and the beginning of the headers that make the link needed.
 OUTSIDE_LINKS = {
