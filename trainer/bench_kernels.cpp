@@ -11,6 +11,7 @@
 #include "model/clip/clip.hpp"
 #include "model/kernels/row_kernels.hpp"
 #include "model/layers/deform_conv.hpp"
+#include "model/layers/deform_fused.hpp"
 #include "model/layers/summed_conv.hpp"
 #include "model/products.hpp"
 #include "settings/model.hpp"
@@ -51,7 +52,8 @@ torch::Tensor random_weight(const BenchKernelsOptions& options, const Kernel& ke
   return torch::randn({options.outputs, options.inputs, kernel[0], kernel[1]}).mul_(0.01).requires_grad_();
 }
 
-Json deformable(const BenchKernelsOptions& options, const torch::Tensor& input, Precision precision, double rate) {
+Json deformable(const BenchKernelsOptions& options, const torch::Tensor& input, Precision precision, double rate,
+                DeformKernels by) {
   const double rows = static_cast<double>(options.batch) * options.side * options.side;
   Json forward = Json::array(), backward = Json::array();
   double forward_sum = 0, backward_sum = 0;
@@ -63,7 +65,7 @@ Json deformable(const BenchKernelsOptions& options, const torch::Tensor& input, 
         torch::randn({options.batch, 2 * taps, options.side, options.side}).mul_(0.5).requires_grad_();
     torch::Tensor output;
     const double forward_s =
-        best_seconds([&] { output = deform_conv2d(input, weight, offset, std::nullopt, precision); });
+        best_seconds([&] { output = deform_conv2d(input, weight, offset, std::nullopt, precision, by); });
     const torch::Tensor pull = torch::randn_like(output);
     const double backward_s = best_seconds([&] {
       torch::autograd::grad({output}, {weight, offset}, {pull}, /*retain_graph=*/true);
@@ -71,11 +73,8 @@ Json deformable(const BenchKernelsOptions& options, const torch::Tensor& input, 
     const double operations = 2 * rows * options.inputs * options.outputs * static_cast<double>(taps);
     const std::string name = std::to_string(kernel[0]) + "x" + std::to_string(kernel[1]);
     const auto entry = [&](const char* pass, double seconds, double work) -> Json {
-      return {{"kernel", name},
-              {"dtype", type},
-              {"pass", pass},
-              {"seconds", seconds},
-              {"fraction_of_gemm", work / seconds / rate}};
+      return {{"kernel", name}, {"dtype", type},      {"by", deform_kernels_name(by)},
+              {"pass", pass},   {"seconds", seconds}, {"fraction_of_gemm", work / seconds / rate}};
     };
     forward.push_back(entry("forward", forward_s, operations));
     backward.push_back(entry("backward", backward_s, 2 * operations));  // weights' and columns' gradients
@@ -194,10 +193,14 @@ Json bench_kernels(const BenchKernelsOptions& options) {
   Json result = {{"threads", torch::get_num_threads()},
                  {"instruction_set", kernels::instruction_set()},
                  {"gemm", {{"fp32", fp32}, {"bf16", bf16}}},
+                 {"taken", deform_kernels_name(deform_kernels())},
                  {"deformable", Json::array()}};
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-    for (Json& entry : deformable(options, input, precision, precision == Precision::bf16 ? bf16 : fp32)) {
-      result["deformable"].push_back(std::move(entry));
+    for (const DeformKernels by : {DeformKernels::columns, DeformKernels::fused}) {
+      if (by == DeformKernels::fused && !fused_deform_available(precision)) continue;
+      for (Json& entry : deformable(options, input, precision, precision == Precision::bf16 ? bf16 : fp32, by)) {
+        result["deformable"].push_back(std::move(entry));
+      }
     }
   }
   add_summed(options, input, result);

@@ -162,16 +162,19 @@ void print_kernels(const Json& result) {
   std::printf("GEMM: %.0f GFLOP/s fp32, %.0f GFLOP/s bf16; %d threads, %s\n",
               result["gemm"]["fp32"].get<double>() / 1e9, result["gemm"]["bf16"].get<double>() / 1e9,
               result["threads"].get<int>(), result["instruction_set"].get<std::string>().c_str());
-  std::printf("%-12s %-5s %-5s %-9s %10s %7s %8s\n", "", "shape", "dtype", "pass", "seconds", "share", "of GEMM");
+  std::printf("deformable kernels that this machine takes: %s\n", result["taken"].get<std::string>().c_str());
+  std::printf("%-12s %-5s %-5s %-8s %-9s %10s %7s %8s\n", "", "shape", "dtype", "by", "pass", "seconds", "share",
+              "of GEMM");
   for (const Json& entry : result["deformable"]) {
-    std::printf("%-12s %-5s %-5s %-9s %10.4f %6.1f%% %7.1f%%\n", "deformable",
+    std::printf("%-12s %-5s %-5s %-8s %-9s %10.4f %6.1f%% %7.1f%%\n", "deformable",
                 entry["kernel"].get<std::string>().c_str(), entry["dtype"].get<std::string>().c_str(),
-                entry["pass"].get<std::string>().c_str(), entry["seconds"].get<double>(),
-                100 * entry["share"].get<double>(), 100 * entry["fraction_of_gemm"].get<double>());
+                entry["by"].get<std::string>().c_str(), entry["pass"].get<std::string>().c_str(),
+                entry["seconds"].get<double>(), 100 * entry["share"].get<double>(),
+                100 * entry["fraction_of_gemm"].get<double>());
   }
   for (const Json& entry : result["summed"]) {
-    std::printf("%-12s %-5s %-5s %-9s %10.4f   (%.0f GFLOP/s of the plain convolutions it replaces)\n", "summed", "all",
-                "fp32", entry["pass"].get<std::string>().c_str(), entry["seconds"].get<double>(),
+    std::printf("%-12s %-5s %-5s %-8s %-9s %10.4f   (%.0f GFLOP/s of the plain convolutions it replaces)\n", "summed",
+                "all", "fp32", "", entry["pass"].get<std::string>().c_str(), entry["seconds"].get<double>(),
                 entry["direct_operations_per_second"].get<double>() / 1e9);
   }
   std::printf("summed: relative error of float32 %.1e\n", result["summed_relative_error"].get<double>());
