@@ -18,6 +18,7 @@
 #include "base/files.hpp"
 #include "base/json.hpp"
 #include "base/text.hpp"
+#include "base/utf8.hpp"
 
 static_assert(std::endian::native == std::endian::little,
               "safetensors files are little-endian, and are used as they are");
@@ -88,6 +89,10 @@ class MappedFile {
 
 // Parses the header, refusing duplicate keys (a JSON parser would keep one of them silently).
 Json parse_header(std::string_view text, const fs::path& path) {
+  if (!text.starts_with('{')) {
+    const std::string first = text.empty() ? "nothing" : "\"" + printable(text.substr(0, 1)) + "\"";
+    throw Error(where(path), "the header begins with " + first + ", expected \"{\"");
+  }
   std::vector<std::set<std::string>> keys;
   const auto refuse_duplicates = [&](int, Json::parse_event_t event, Json& value) {
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
@@ -98,9 +103,7 @@ Json parse_header(std::string_view text, const fs::path& path) {
     return true;
   };
   try {
-    Json header = Json::parse(text, refuse_duplicates);
-    if (!header.is_object()) throw Error(where(path), "the header is not a JSON object");
-    return header;
+    return Json::parse(text, refuse_duplicates);
   } catch (const Json::exception& error) {
     throw Error(where(path), std::string("the header is not valid JSON: ") + told(error));
   }
@@ -146,6 +149,11 @@ Entry parse_entry(const std::string& name, const Json& json, std::size_t data_by
   if (entry.begin > entry.end || entry.end > data_bytes) {
     throw Error(where(path, name), "data_offsets: found " + offsets.dump() + ", but the file holds " +
                                        std::to_string(data_bytes) + " bytes of data (is it cut short?)");
+  }
+  if (entry.begin % element_size != 0) {
+    throw Error(where(path, name), "misaligned: its data begins at byte " + std::to_string(entry.begin) +
+                                       ", expected a multiple of " + std::to_string(element_size) + " for " +
+                                       entry.dtype);
   }
   const auto expected = byte_count(entry.shape, element_size);
   if (!expected || *expected != entry.end - entry.begin) {

@@ -35,9 +35,10 @@ std::string shape_to_string(std::span<const std::int64_t> shape);
 // lives.
 class SafetensorsFile {
  public:
-  // Throws Error naming the file, the tensor and what is wrong: header longer than the file (or than 100 MB), not JSON,
-  // duplicate names, unknown dtype, negative or overflowing shape, offsets out of range, overlapping or with gaps,
-  // or a size that is not shape x dtype.
+  // Throws Error naming the file, the tensor and what is wrong: header longer than the file (or than 100 MB), not
+  // beginning with '{', not JSON, duplicate names, unknown dtype, negative or overflowing shape, offsets out of range,
+  // overlapping, with gaps or no multiple of the element's size (no writer that sorts as the format's does leaves
+  // such), or a size that is not shape x dtype. A header whose length is no multiple of 8 is read: old files have it.
   static SafetensorsFile open(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const;

@@ -116,7 +116,16 @@ TEST_P(BadSafetensors, IsRefusedWithAMessage) {
 INSTANTIATE_TEST_SUITE_P(
     Files, BadSafetensors,
     testing::Values(
-        BadFile{"not_json", "{\"a\":", 0, "not valid JSON"}, BadFile{"not_an_object", "[1]", 0, "not a JSON object"},
+        BadFile{"not_json", "{\"a\":", 0, "not valid JSON"},
+        BadFile{"not_an_object", "[1]", 0, R"(the header begins with "[", expected "{")"},
+        BadFile{"blank_before", R"( {"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1,
+                R"(the header begins with " ", expected "{")"},
+        BadFile{"no_utf8_before", "\xff{}", 0, R"(, expected "{")"},
+        BadFile{"no_header", "", 0, "the header begins with nothing"},
+        BadFile{
+            "misaligned",
+            R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})",
+            6, "b: misaligned: its data begins at byte 2, expected a multiple of 4 for F32"},
         BadFile{
             "duplicate",
             R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
@@ -141,6 +150,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"rest", R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 5, "holds 5 bytes"},
         BadFile{"metadata", R"({"__metadata__":{"k":1}})", 0, "not a string"}),
     [](const auto& bad) { return bad.param.name; });
+
+// Guards: files of writers that do not fill up the header are read: what is aligned is aligned within the data.
+TEST_F(Safetensors, AHeaderOfAnyLengthIsRead) {
+  write_raw(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}} )", 4);
+  EXPECT_EQ(message_of_opening(), "opened");
+}
 
 // Guards: a header length taken from the file never leads outside it.
 TEST_F(Safetensors, HeaderLongerThanTheFileIsRefused) {
