@@ -114,7 +114,17 @@ class WorkspaceLayout {
   }
 
   // Of the whole workspace.
-  std::filesystem::path artifact_folder(const std::string& digest) const { return root_ / "artifacts" / digest; }
+  std::filesystem::path artifacts_folder() const { return root_ / "artifacts"; }
+  std::filesystem::path artifact_folder(const std::string& digest) const { return artifacts_folder() / digest; }
+  std::filesystem::path artifact_sums_file(const std::string& digest) const {
+    return artifact_folder(digest) / "SHA256SUMS";
+  }
+  std::filesystem::path manifest_folder(const std::string& digest) const {
+    return artifact_folder(digest) / "manifest";  // KEY.json of each stage that made or measured it
+  }
+  // A file for each name that somebody gave to an artifact (workspace/artifacts.hpp).
+  std::filesystem::path tags_folder() const { return root_ / "tags"; }
+  std::filesystem::path tag_file(const std::string& name) const { return tags_folder() / (name + ".json"); }
   std::filesystem::path server_file() const { return root_ / "server.json"; }  // of a running `filo serve`
   std::filesystem::path token_file() const { return root_ / "token"; }         // of the server, unless it names another
   std::filesystem::path cache_folder() const { return root_ / "cache"; }       // may go at any time

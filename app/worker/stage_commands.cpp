@@ -1,6 +1,7 @@
 // The commands that run one attempt at a stage of an experiment; `filo run`, `filo serve` and Slurm's jobs start them.
 #include <memory>
 
+#include "app/version.hpp"
 #include "app/worker/commands.hpp"
 #include "trainer/stage.hpp"
 #include "trainer/stages.hpp"
@@ -28,6 +29,7 @@ void add_stage_commands(CLI::App& program) {
   for (const auto& [kind, summary, body] : stage_commands) {
     add_command(program, kind, summary, [kind = kind, body = body](CLI::App& command) -> Command {
       auto arguments = std::make_shared<StageArguments>();
+      arguments->version = FILO_VERSION;
       command.add_option("--workspace", arguments->workspace, "the workspace folder")->required();
       command.add_option("--stage", arguments->key, "the stage's key: a folder of WORKSPACE/stages")->required();
       add_number(command, "--attempt", arguments->attempt, "the number of this attempt", 1);

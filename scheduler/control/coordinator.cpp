@@ -174,14 +174,14 @@ std::vector<StageAssignment> Coordinator::assign(const std::vector<Watched>& wat
                                                                                                    : nullptr;
       const auto [known, first] = place.emplace(key_number(stage.key), assignments.size());
       if (first) {
-        assignments.push_back({&stage, starter, limit, by_steps});
+        assignments.push_back({&stage, starter, limit, by_steps, one.plan->name});
         continue;
       }
       StageAssignment& shared = assignments[known->second];
       shared.keeps_steps = shared.keeps_steps || by_steps;
       if (starter == nullptr) continue;
       if (shared.executor == nullptr)
-        shared = {&stage, starter, limit, shared.keeps_steps};
+        shared = {&stage, starter, limit, shared.keeps_steps, one.plan->name};
       else if (limit == nullptr)
         shared.concurrency = nullptr;
     }

@@ -139,7 +139,7 @@ class Pass {
     StageRecord record = record_of(workspace_, options_.index, stage);
     StageStatus status{.key = stage.key, .attempt = record.attempt};
     if (assignment.keeps_steps) keep_steps_.insert(stage.key);
-    if (is_underway(stage, record, status)) {
+    if (is_underway(assignment, record, status)) {
       status.counts = record.counts;
       if (assignment.concurrency != nullptr) ++underway_[assignment.concurrency];
       return status;
@@ -151,7 +151,8 @@ class Pass {
   }
 
   // Whether the newest attempt runs, here or elsewhere; records its end when it does not and nobody has.
-  bool is_underway(const PlannedStage& stage, StageRecord& record, StageStatus& status) {
+  bool is_underway(const StageAssignment& assignment, StageRecord& record, StageStatus& status) {
+    const PlannedStage& stage = *assignment.stage;
     const ListedJob* listed = listed_job(stage.key, record.attempt);
     if (listed != nullptr && listed->job.state != JobState::ended) {
       follow(*listed, record, status);
@@ -163,7 +164,7 @@ class Pass {
       if (awaits_result(stage, record, *listed, status)) return true;
       const AttemptOutcome end = end_of(workspace_, stage, record, *listed->executor, listed->job);
       listed->executor->judge(listed->job, end);
-      end_attempt(stage, record, end);
+      end_attempt(assignment, record, end);
     } else if (!record.ended) {
       const auto claim = workspace_.claim(stage.key, record.attempt);
       if (claim && may_be_running(stage.key, record.attempt, *claim)) {
@@ -173,7 +174,7 @@ class Pass {
             "run by " + who(*claim) + (record.request ? ", which has yet to " + record.request->action + " it" : "");
         return true;
       }
-      end_attempt(stage, record, end_of_unlisted(record, claim.has_value()));
+      end_attempt(assignment, record, end_of_unlisted(record, claim.has_value()));
     }
     // Ended before: a pass was cut short between recording the end and forgetting the job.
     if (listed != nullptr) listed->executor->forget(stage.key, record.attempt);
@@ -244,8 +245,12 @@ class Pass {
     return claim_holds(claim, age_s);
   }
 
-  void end_attempt(const PlannedStage& stage, StageRecord& record, const AttemptOutcome& end) {
-    if (end.outcome == "done" && stage.kind == StageKind::train) collect_checkpoint(workspace_, stage.key);
+  void end_attempt(const StageAssignment& assignment, StageRecord& record, const AttemptOutcome& end) {
+    const PlannedStage& stage = *assignment.stage;
+    const std::string experiment(assignment.experiment);
+    if (end.outcome == "done" && stage.kind == StageKind::train) collect_checkpoint(workspace_, stage.key, experiment);
+    if (end.outcome == "done" && stage.kind == StageKind::evaluate)
+      collect_evaluation(workspace_, stage.key, experiment);
     workspace_.write_outcome(stage.key, record.attempt, end);
     options_.at_point("end recorded");
     ended_.push_back({stage.key, record.attempt, end.outcome == "done"});
@@ -335,7 +340,7 @@ PassResult reconcile(const Workspace& workspace, const std::vector<StageAssignme
 std::vector<StageStatus> reconcile(const Workspace& workspace, const Plan& plan, Executor& executor,
                                    const ReconcileOptions& options) {
   std::vector<StageAssignment> assignments;
-  for (const auto& stage : plan.stages) assignments.push_back({&stage, &executor, nullptr});
+  for (const auto& stage : plan.stages) assignments.push_back({&stage, &executor, nullptr, false, plan.name});
   return reconcile(workspace, assignments, {&executor}, options).statuses;
 }
 

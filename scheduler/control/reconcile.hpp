@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/failpoints.hpp"
@@ -25,6 +26,7 @@ struct StageAssignment {
   Executor* executor = nullptr;                   // one of those given to reconcile(); null: it is not started
   const ConcurrencyLimit* concurrency = nullptr;  // null: none
   bool keeps_steps = false;                       // all that it told of single steps: a search decides by them
+  std::string_view experiment{};                  // on whose behalf, for the manifest of what it leaves
 };
 
 struct ReconcileOptions {
