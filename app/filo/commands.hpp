@@ -7,6 +7,7 @@ namespace filo {
 
 void add_dataset_command(CLI::App& program);       // dataset add | show | verify | list | remove | generate
 void add_features_command(CLI::App& program);      // features list | show | verify | repair | gc
+void add_checkpoints_command(CLI::App& program);   // checkpoints list | show | verify | best | diff | tag | gc | ...
 void add_descriptions_command(CLI::App& program);  // descriptions import
 void add_config_command(CLI::App& program);        // config show
 void add_plan_command(CLI::App& program);          // plan

@@ -6,6 +6,7 @@ int main(int argc, char** argv) {
   CLI::App program("Control plane of the FiLo++ training service: plans, runs and watches experiments.", "filo");
   filo::add_dataset_command(program);
   filo::add_features_command(program);
+  filo::add_checkpoints_command(program);
   filo::add_descriptions_command(program);
   filo::add_config_command(program);
   filo::add_plan_command(program);
