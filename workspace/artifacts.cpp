@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t digest_digits = 64;
+constexpr const char* removed = ".removed-";  // before the digest, while an artifact is being removed
 
 std::optional<fs::path> checkpoint_of_stage(const Workspace& workspace, const std::string& train) {
   const auto result = workspace.result(train, StageKind::train);
@@ -64,9 +65,13 @@ void add_record(const Workspace& workspace, const std::string& digest, const std
                 const std::string& experiment) {
   if (is_in_manifest(workspace, digest, key)) return;
   std::string weights;
-  const fs::path parameters = parameters_file(workspace.artifact_folder(digest));
-  if (std::error_code error; kind == StageKind::train && fs::exists(parameters, error))
-    weights = sha256_hex_of_file(parameters);
+  if (const fs::path parameters = parameters_file(workspace.artifact_folder(digest)); kind == StageKind::train) {
+    std::error_code error;
+    if (fs::exists(workspace.artifact_sums_file(digest), error))  // read when it was collected
+      weights = parse_sums(read_file(workspace.artifact_sums_file(digest)))[parameters_name];
+    else if (fs::exists(parameters, error))
+      weights = sha256_hex_of_file(parameters);
+  }
   if (const auto record = manifest_record(workspace, key, kind, experiment, weights))
     add_to_manifest(workspace, digest, *record);
 }
@@ -184,10 +189,11 @@ void copy_artifact(const Workspace& workspace, const std::string& digest, const 
 }
 
 void remove_artifact(const Workspace& workspace, const std::string& digest) {
-  const fs::path aside = workspace.artifacts_folder() / (".removed-" + digest);
-  fs::remove_all(aside);  // of one that was cut short
-  fs::rename(workspace.artifact_folder(digest), aside);
-  fs::remove_all(aside);
+  fs::rename(workspace.artifact_folder(digest), workspace.artifacts_folder() / (removed + digest));
+  std::vector<fs::path> aside;  // also of one that was cut short
+  for (const auto& entry : fs::directory_iterator(workspace.artifacts_folder()))
+    if (entry.path().filename().string().starts_with(removed)) aside.push_back(entry.path());
+  for (const fs::path& folder : aside) fs::remove_all(folder);
 }
 
 std::map<std::string, std::string> artifact_tags(const Workspace& workspace) {
