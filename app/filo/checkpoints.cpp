@@ -112,6 +112,7 @@ int verify(const Options& options, const Workspace& workspace) {
     digests = artifact_digests(workspace);
   else
     digests.push_back(find_artifact(workspace, options.checkpoint));
+  if (digests.empty() && !options.json) std::printf("no checkpoints in workspace %s\n", workspace.root().c_str());
   Json found = Json::array();
   std::string text;
   std::size_t damaged = 0;
@@ -209,7 +210,7 @@ int gc(const Options& options, const Workspace& workspace) {
 int copy(const Options& options, const Workspace& workspace) {
   const std::string digest = find_artifact(workspace, options.checkpoint);
   copy_artifact(workspace, digest, options.folder);
-  std::printf("%s: a copy of %s, compared byte by byte\n", options.folder.c_str(), digest.c_str());
+  std::printf("%s: a copy of %s, whose digest was compared\n", options.folder.c_str(), digest.c_str());
   return 0;
 }
 

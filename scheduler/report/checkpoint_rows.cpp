@@ -84,6 +84,11 @@ void add_members(const Named& named, const std::map<std::string, std::string>& t
   if (row.evaluation) {
     const Json settings = row.evaluation->value("settings", Json::object());
     flatten(settings.value("evaluate", Json::object()), "evaluate", row.members);
+    const Json evaluated = settings.value(spec_member::model, Json::object());
+    for (const auto& [member, pointer] :
+         {std::pair("evaluate.filter", "/prompts/filter"), std::pair("evaluate.positions", "/prompts/positions"),
+          std::pair("evaluate.boxes", "/boxes/source")})
+      row.members[member] = evaluated.value(Json::json_pointer(pointer), Json());
     const Json metrics = row.evaluation->value("metrics", Json::object());
     for (const auto& [name, value] : metrics.items())
       if (value.is_number()) row.members[name] = value;

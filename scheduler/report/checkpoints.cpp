@@ -45,20 +45,32 @@ std::map<std::string, Json> explaining(const Json& training) {
   if (training.contains("clip")) members["clip.digest"] = text_of(training.at("clip"), "digest");
   for (const auto& dataset : training.value("datasets", Json::array()))
     members["datasets." + text_of(dataset, "name")] = text_of(dataset, "digest");
+  members.erase("model.clip");  // where it lay; clip.digest is what it was
   return members;
 }
 
-// What of an evaluation has to be equal for its metrics to be compared.
-std::string measured_on(const Json& evaluation) {
-  return text_of(evaluation.value("dataset", Json::object()), "digest") +
-         evaluation.value("settings", Json::object()).value("evaluate", Json()).dump();
+Json model_member(const Json& record, const char* pointer) {
+  const Json model = record.value("settings", Json::object()).value(spec_member::model, Json::object());
+  return model.value(Json::json_pointer(pointer), Json());
+}
+
+// What of an evaluation has to be equal for its metrics to be compared: the images, `evaluate`, and what it evaluates
+// otherwise than was trained.
+std::string measured_by(const Json& evaluation, const Json& training) {
+  Json how = {text_of(evaluation.value("dataset", Json::object()), "digest"),
+              evaluation.value("settings", Json::object()).value(spec_member::evaluate, Json())};
+  for (const char* pointer : {"/prompts/filter", "/prompts/positions", "/boxes/source"}) {
+    const Json evaluated = model_member(evaluation, pointer);
+    how.push_back(evaluated == model_member(training, pointer) ? Json() : evaluated);
+  }
+  return how.dump();
 }
 
 Json metrics_of_both(const Manifest& a, const Manifest& b) {
   Json list = Json::array();
   for (const Json& one : a.evaluations)
     for (const Json& other : b.evaluations) {
-      if (measured_on(one) != measured_on(other)) continue;
+      if (measured_by(one, a.trainings[0]) != measured_by(other, b.trainings[0])) continue;
       for (const std::string& metric : metric_names()) {
         const Json own = one.value("metrics", Json::object()).value(metric, Json());
         const Json theirs = other.value("metrics", Json::object()).value(metric, Json());
@@ -139,6 +151,9 @@ std::string header(const Json& training, const Json& evaluation, const std::stri
   datasets[text_of(evaluation.at("dataset"), "name")] = text_of(evaluation.at("dataset"), "digest");
   for (const auto& [name, sum] : datasets) text += "#   data set " + name + "  " + sum + "\n";
   text += "#   CLIP " + text_of(training.at("clip"), "path") + "  " + text_of(training.at("clip"), "digest") + "\n";
+  const std::string descriptions = text_of(model_member(training, "/prompts"), "descriptions");
+  text += "#   descriptions " + (descriptions.empty() ? "none" : descriptions) + "  " +
+          text_of(training, "descriptions", "unknown") + "\n";
   text += "# A data set that is not there: filo dataset add PATH --name NAME\n";
   text += "# With this file as reproduce.yaml (where stage " + train +
           " stands in the plan, all that it depends on is the same):\n#   filo plan reproduce.yaml\n"

@@ -41,7 +41,7 @@ class Programs(unittest.TestCase):
     def test_the_subcommands_of_the_design_are_there(self):
         """Guards that a command is not lost from main.cpp."""
         expected = {
-            "filo": {"dataset", "config", "plan", "run", "reconcile", "cancel", "retry", "status", "logs", "report", "bench", "submit",
+            "filo": {"dataset", "features", "checkpoints", "config", "plan", "run", "reconcile", "cancel", "retry", "status", "logs", "report", "bench", "submit",
                      "doctor", "track"},
             "filo-worker": {"features", "train", "evaluate", "init-clip", "predict", "probe"},
         }
