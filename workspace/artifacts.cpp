@@ -63,7 +63,8 @@ void link_or_copy(const fs::path& from, const fs::path& to, const std::vector<st
 
 void add_record(const Workspace& workspace, const std::string& digest, const std::string& key, StageKind kind,
                 const std::string& experiment) {
-  if (is_in_manifest(workspace, digest, key)) return;
+  const auto result = workspace.result(key, kind);
+  if (!result || is_in_manifest(workspace, digest, key, result->attempt)) return;
   std::string weights;
   if (const fs::path parameters = parameters_file(workspace.artifact_folder(digest)); kind == StageKind::train) {
     std::error_code error;

@@ -118,13 +118,14 @@ std::optional<Json> manifest_record(const Workspace& workspace, const std::strin
   return record;
 }
 
-bool is_in_manifest(const Workspace& workspace, const std::string& digest, const std::string& key) {
-  return problem_of(read_json_if_sound(record_file(workspace, digest, key)), key).empty();
+bool is_in_manifest(const Workspace& workspace, const std::string& digest, const std::string& key, int attempt) {
+  const auto record = read_json_if_sound(record_file(workspace, digest, key));
+  return problem_of(record, key).empty() && record->value("attempt", 0) == attempt;
 }
 
 void add_to_manifest(const Workspace& workspace, const std::string& digest, const Json& record) {
   const std::string key = record.at("stage");
-  if (is_in_manifest(workspace, digest, key)) return;
+  if (is_in_manifest(workspace, digest, key, record.at("attempt"))) return;
   fs::create_directories(workspace.manifest_folder(digest));
   write_json(record_file(workspace, digest, key), record);
 }

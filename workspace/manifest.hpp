@@ -1,6 +1,6 @@
 // artifacts/DIGEST/manifest/KEY.json: what is known of a collected checkpoint, a record for each stage that made or
-// measured it. A record is written once, when the stage's end is recorded, and holds all that a reader needs when the
-// stage's own folder and the experiment are gone:
+// measured it. A record is written once, when the stage's end is recorded (again where a later attempt does it again),
+// and holds all that a reader needs when the stage's own folder and the experiment are gone:
 //
 //   all       format (1), kind ("train" or "evaluate"), stage (its key), attempt, experiment (on whose behalf; "" where
 //             nobody said), settings {model, train or evaluate}, seed, clip {path, digest}, parents (the spec's
@@ -28,11 +28,11 @@ namespace filo {
 std::optional<Json> manifest_record(const Workspace& workspace, const std::string& key, StageKind kind,
                                     const std::string& experiment, const std::string& weights = "");
 
-// Puts the record into the artifact's manifest; one of this stage that is there and sound stays as it is.
+// Puts the record into the artifact's manifest; one of this attempt that is there and sound stays as it is.
 void add_to_manifest(const Workspace& workspace, const std::string& digest, const Json& record);
 
-// Whether a record's stage has one there already, and it is sound: then none has to be made.
-bool is_in_manifest(const Workspace& workspace, const std::string& digest, const std::string& key);
+// Whether a sound record of this attempt at the stage is there already: then none has to be made.
+bool is_in_manifest(const Workspace& workspace, const std::string& digest, const std::string& key, int attempt);
 
 struct Manifest {
   std::vector<Json> trainings;          // by key; none where a former version collected it

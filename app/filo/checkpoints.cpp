@@ -33,6 +33,8 @@ void add_checkpoint(CLI::App& command, std::string& value, const char* name = "C
   command.add_option(name, value, "A tag, or the first digits of a digest (filo checkpoints list)")->required();
 }
 
+void add_json(CLI::App& command, Options& options) { command.add_flag("--json", options.json, "Print JSON"); }
+
 // A command that looks at, or changes, one workspace; `define` adds its own options.
 using Action = int (*)(const Options&, const Workspace&);
 void add(CLI::App& family, const std::string& name, const std::string& summary, Workspace::Access access, Action action,
@@ -45,9 +47,14 @@ void add(CLI::App& family, const std::string& name, const std::string& summary, 
   });
 }
 
+std::string table_text(const std::vector<CheckpointRow>& rows, const std::string& metric) {
+  const std::string text = to_terminal(checkpoint_table(rows, metric));
+  return text.substr(text.find_first_not_of('\n'));  // it has no title
+}
+
 void print_rows(const std::vector<CheckpointRow>& rows, const Options& options) {
   if (!options.json) {
-    std::cout << to_terminal(checkpoint_table(rows, options.metric));
+    std::cout << table_text(rows, options.metric);
     return;
   }
   Json list = Json::array();
@@ -100,7 +107,7 @@ int show(const Options& options, const Workspace& workspace) {
     else
       std::cout << "\n" << title << ": unknown\n";
   };
-  std::cout << to_terminal(checkpoint_table(rows, ""));
+  std::cout << "\n" << table_text(rows, "");
   told("training", rows.front().training);
   for (const CheckpointRow& row : rows) told("evaluation", row.evaluation);
   return 0;
@@ -191,8 +198,8 @@ int gc(const Options& options, const Workspace& workspace) {
     if (shown.empty())
       std::printf("nothing to remove: a tag or an experiment names every checkpoint\n");
     else
-      std::printf("%s%zu checkpoints that no tag and no experiment names: %.1f MB\n",
-                  to_terminal(checkpoint_table(rows, "")).c_str(), shown.size(), static_cast<double>(bytes) / 1e6);
+      std::printf("%s%zu checkpoints that no tag and no experiment names: %.1f MB\n", table_text(rows, "").c_str(),
+                  shown.size(), static_cast<double>(bytes) / 1e6);
   }
   if (!shown.empty() && (options.yes || (!options.json && is_agreed_to()))) {
     const FileDescriptor held = workspace.lock();  // nothing is planned, collected or tagged meanwhile
@@ -226,33 +233,31 @@ void add_checkpoints_command(CLI::App& program) {
   CLI::App& family = add_command_family(
       program, "checkpoints",
       "Collected checkpoints of a workspace: list, show, verify, best, diff, tag, gc, copy, reproduce");
-  const auto add_json = [](CLI::App& command, Options& options) {
-    command.add_flag("--json", options.json, "Print JSON");
-  };
-  add(family, "list", "The checkpoints and what they measured", read, list, [=](CLI::App& command, Options& options) {
+  add(family, "list", "The checkpoints and what they measured", read, list, [](CLI::App& command, Options& options) {
     command.add_option("--sort", options.metric, "Metric by which they are sorted, the largest first");
-    command.add_option(
-        "--where", options.conditions,
-        "Condition: MEMBER, one of = != > >= < <=, VALUE, as image_auroc>0.9; repeatable, all have to hold");
+    command
+        .add_option("--where", options.conditions,
+                    "Condition: MEMBER, one of = != > >= < <=, VALUE, as image_auroc>0.9; repeatable, all have to hold")
+        ->allow_extra_args(false);
     add_json(command, options);
   });
-  add(family, "show", "All that is known of one checkpoint", read, show, [=](CLI::App& command, Options& options) {
+  add(family, "show", "All that is known of one checkpoint", read, show, [](CLI::App& command, Options& options) {
     add_checkpoint(command, options.checkpoint);
     add_json(command, options);
   });
   add(family, "verify", "Read every byte of a checkpoint, or of all, and name what is damaged", read, verify,
-      [=](CLI::App& command, Options& options) {
+      [](CLI::App& command, Options& options) {
         command.add_option("CHECKPOINT", options.checkpoint, "A tag, or the first digits of a digest (default: all)");
         add_json(command, options);
       });
   add(family, "best", "The checkpoint of an experiment with the largest value of a metric", read, best,
-      [=](CLI::App& command, Options& options) {
+      [](CLI::App& command, Options& options) {
         command.add_option("EXPERIMENT", options.experiment, "Name of the experiment")->required();
         command.add_option("--metric", options.metric, "The metric, as image_auroc")->required();
         add_json(command, options);
       });
   add(family, "diff", "What two checkpoints were made with and measured, where it differs", read, diff,
-      [=](CLI::App& command, Options& options) {
+      [](CLI::App& command, Options& options) {
         add_checkpoint(command, options.checkpoint, "A");
         add_checkpoint(command, options.other, "B");
         add_json(command, options);

@@ -109,8 +109,9 @@ def damage_is_named(home, workspace, digest):
     check("is there already" in filo(home, "checkpoints", "copy", digest[:10], "copy", code=2), "a copy takes the place of another")
 
 
-def the_file_plans_the_same_stages(home, workspace, digest):
-    """Guards reproduce: the file that it prints plans the stages that made and measured the checkpoint, by their keys."""
+def it_is_made_again(home, workspace, digest):
+    """Guards reproduce: the file that it prints plans the stages that made and measured the checkpoint, by their keys, and elsewhere makes
+    the same bytes and the same metrics again."""
     row = filo_json(home, "show", digest)[0]
     (home / "reproduce.yaml").write_text(filo(home, "checkpoints", "reproduce", digest[:10]))
     check(yaml.safe_load((home / "reproduce.yaml").read_text())["name"] == "reproduce-" + digest[:16], "another name")
@@ -120,6 +121,12 @@ def the_file_plans_the_same_stages(home, workspace, digest):
     planned = json.loads((workspace / f"experiments/reproduce-{digest[:16]}/plan.json").read_text())["stages"]
     check({row["training"]["stage"], row["evaluation"]["stage"]} <= {stage[0] for stage in planned}, f"stages: {planned}")
     shutil.rmtree(workspace / f"experiments/reproduce-{digest[:16]}")
+    again = new_home("reproduced-home")
+    shutil.copy(home / "reproduce.yaml", again)
+    filo(again, "run", "reproduce.yaml")
+    made = filo_json(again, "list")
+    check([one["digest"] for one in made] == [digest], f"another checkpoint was made: {made}")
+    check(made[0]["evaluation"]["metrics"] == row["evaluation"]["metrics"], "other metrics were measured")
 
 
 def nothing_that_is_named_is_removed(home, workspace, ranked):
@@ -128,7 +135,7 @@ def nothing_that_is_named_is_removed(home, workspace, ranked):
     check("is the name of" in filo(home, "checkpoints", "tag", ranked[1][:8], "release-1", code=2), "a tag names two")
     check(filo_json(home, "gc", "--yes")["removed"] == [], "what an experiment names was removed")
     shutil.rmtree(workspace / "experiments")
-    check(filo_json(home, "gc") ["checkpoints"] == ranked[1:] and len(filo_json(home, "list")) == 2, "gc without --yes removed something")
+    check(filo_json(home, "gc")["checkpoints"] == ranked[1:] and len(filo_json(home, "list")) == 2, "gc without --yes removed something")
     told = filo(home, "checkpoints", "gc", code=2)
     check("expected --yes" in told and ranked[1][:16] in told, told)
     check(filo_json(home, "gc", "--yes")["removed"] == ranked[1:], "gc removed something else")
@@ -150,7 +157,7 @@ def main():
     check(content(workspace / "artifacts") == before, "collecting twice changed something")
     ranked = conditions_and_metrics_find(home, rows)
     damage_is_named(home, workspace, ranked[1])
-    the_file_plans_the_same_stages(home, workspace, ranked[0])
+    it_is_made_again(home, workspace, ranked[0])
     nothing_that_is_named_is_removed(home, workspace, ranked)
 
 

@@ -105,6 +105,20 @@ TEST_F(Artifacts, CollectingTwiceChangesNothing) {
   EXPECT_EQ(files(digest), before);
 }
 
+// Guards: an evaluation that was done again tells what it measured last.
+TEST_F(Artifacts, ALaterAttemptTakesThePlaceOfAFormerOne) {
+  const std::string digest = collect();
+  workspace_.make_attempt(evaluate_key);
+  write_json(
+      workspace_.result_file(evaluate_key),
+      to_json(StageResult{
+          .stage = evaluate_key, .kind = StageKind::evaluate, .attempt = 2, .metrics = {{"image_auroc", 0.75}}}));
+  collect_evaluation(workspace_, evaluate_key, "demo");
+  const Manifest manifest = read_manifest(workspace_, digest);
+  ASSERT_EQ(manifest.evaluations.size(), 1u);
+  EXPECT_EQ(manifest.evaluations[0].at("metrics").at("image_auroc"), 0.75);
+}
+
 // Guards: damage is found and named, in parameters, in the list of files and in the manifest.
 TEST_F(Artifacts, DamageIsFoundAndNamed) {
   const std::string digest = collect();
