@@ -1,13 +1,12 @@
 #include "scheduler/report/checkpoints.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <memory>
 
 #include "app/filo/commands.hpp"
+#include "app/filo/removal.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
 #include "scheduler/plan/plan_file.hpp"
@@ -178,15 +177,6 @@ std::vector<std::string> unnamed(const Workspace& workspace) {
   return digests;
 }
 
-bool is_agreed_to() {
-  if (isatty(STDIN_FILENO) == 0)
-    throw UsageError("checkpoints: gc", "found no terminal to ask at, expected --yes: nothing was removed");
-  std::printf("remove them? [y/N] ");
-  std::fflush(stdout);
-  std::string answer;
-  return std::getline(std::cin, answer) && (answer == "y" || answer == "yes");
-}
-
 int gc(const Options& options, const Workspace& workspace) {
   const auto shown = unnamed(workspace);
   std::uintmax_t bytes = 0;
@@ -198,10 +188,10 @@ int gc(const Options& options, const Workspace& workspace) {
     if (shown.empty())
       std::printf("nothing to remove: a tag or an experiment names every checkpoint\n");
     else
-      std::printf("%s%zu checkpoints that no tag and no experiment names: %.1f MB\n", table_text(rows, "").c_str(),
-                  shown.size(), static_cast<double>(bytes) / 1e6);
+      std::printf("%s%zu checkpoints that no tag and no experiment names: %s\n", table_text(rows, "").c_str(),
+                  shown.size(), size_text(bytes).c_str());
   }
-  if (!shown.empty() && (options.yes || (!options.json && is_agreed_to()))) {
+  if (!shown.empty() && (options.yes || (!options.json && is_agreed_to("checkpoints: gc")))) {
     const FileDescriptor held = workspace.lock();  // nothing is planned, collected or tagged meanwhile
     const auto still = unnamed(workspace);
     for (const std::string& digest : shown) {

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "app/filo/commands.hpp"
+#include "app/filo/removal.hpp"
 #include "app/filo/terminal_progress.hpp"
 #include "app/filo/workspace_option.hpp"
 #include "base/error.hpp"
@@ -37,15 +38,6 @@ struct Cache {
   std::uintmax_t bytes = 0;                // of all its files
   std::vector<fs::path> set_aside{};
 };
-
-std::string size_text(std::uintmax_t bytes) {
-  char text[32];
-  if (bytes < 1'000'000'000)
-    std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
-  else
-    std::snprintf(text, sizeof text, "%.1f GB", static_cast<double>(bytes) / 1e9);
-  return text;
-}
 
 std::uintmax_t bytes_of(const fs::path& folder) {
   std::uintmax_t bytes = 0;
@@ -294,13 +286,6 @@ struct GcOptions {
   bool json = false;
 };
 
-bool is_agreed_to() {
-  std::printf("remove them? [y/N] ");
-  std::fflush(stdout);
-  std::string answer;
-  return std::getline(std::cin, answer) && (answer == "y" || answer == "yes");
-}
-
 int gc(const GcOptions& options, const std::string& workspace_path) {
   const Workspace workspace(workspace_path, Workspace::Access::change);
   std::vector<Cache> unnamed;
@@ -330,11 +315,7 @@ int gc(const GcOptions& options, const std::string& workspace_path) {
                   files.size(), size_text(bytes).c_str());
   }
   bool agreed = options.yes;
-  if (!agreed && !options.json && !(unnamed.empty() && files.empty())) {
-    if (isatty(STDIN_FILENO) == 0)
-      throw UsageError("features: gc", "found no terminal to ask at, expected --yes: nothing was removed");
-    agreed = is_agreed_to();
-  }
+  if (!agreed && !options.json && !(unnamed.empty() && files.empty())) agreed = is_agreed_to("features: gc");
   if (agreed) {
     const FileDescriptor held = workspace.lock();  // nothing is planned or started meanwhile
     const auto named = experiments_by_cache(workspace);
