@@ -31,7 +31,7 @@ struct StageArguments {
   std::string prefetch_memory = ResourceSettings().prefetch_memory;  // of this rank, for batches that are read ahead
   std::string shard_size = ResourceSettings().shard_size;
   std::string local_copy{};  // as ResourceSettings has it
-  std::string version{};  // of the program, for the event `started`
+  std::string version{};     // of the program, for the event `started`
 };
 
 class Stage {

@@ -5,7 +5,7 @@
 // Every line has `seq` (whole number, from 0, growing within the attempt, and without gaps until the stage is done),
 // `time` (seconds since 1970, the worker's clock) and `event`, which says what else it has:
 //
-//   started   world_size, threads, device, host (of rank 0), versions {"filo", "torch"}, spec
+//   started   world_size, threads, device, products, host (of rank 0), versions {"filo", "torch"}, spec
 //                                                    once for each start of the attempt
 //   resumed   snapshot, step                         a training goes on from a snapshot, `step` steps done
 //   progress  done, total, unit                      "images"

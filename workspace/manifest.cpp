@@ -110,7 +110,7 @@ std::optional<Json> manifest_record(const Workspace& workspace, const std::strin
   if (spec->contains(spec_member::descriptions))
     record["descriptions"] = sha256_hex(canonical_json(spec->at(spec_member::descriptions)));
   const Json started = started_event(workspace, key, result->attempt);
-  copy_members(started, {"host", "versions"}, record);
+  copy_members(started, {"host", "versions", "products"}, record);
   if (started.contains("time")) record["started"] = started.at("time");
   const auto claim = workspace.claim(key, result->attempt);
   if (!record.contains("host") && claim && claim->contains("host")) record["host"] = claim->at("host");

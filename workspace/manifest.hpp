@@ -5,14 +5,14 @@
 //   all       format (1), kind ("train" or "evaluate"), stage (its key), attempt, experiment (on whose behalf; "" where
 //             nobody said), settings {model, train or evaluate}, seed, clip {path, digest}, parents (the spec's
 //             `inputs`), descriptions (SHA-256 of those that the stage's prompts were made of), boxes (of the file,
-//             where it looked at one: {source, path, digest}), host (of rank 0), versions {filo, torch}, started
-//             (seconds since 1970), seconds, world_size, threads, device, sha256 (of the record's canonical JSON
-//             without this member)
+//             where it looked at one: {source, path, digest}), host (of rank 0), versions {filo, torch},
+//             products (who computes matrix products), started (seconds since 1970), seconds, world_size, threads,
+//             device, sha256 (of the record's canonical JSON without this member)
 //   train     datasets [{name, digest}], weights (SHA-256 of params.safetensors); of one that took a checkpoint also
 //             checkpoint {path, digest}
 //   evaluate  dataset {name, digest}, train_datasets [{name, digest}], metrics with intervals, without those of classes
 //
-// What a stage of a former version did not tell (host, versions) is not there.
+// What a stage of a former version did not tell (host, versions, products) is not there.
 #pragma once
 
 #include <optional>

@@ -40,7 +40,8 @@ void flatten(const Json& value, const std::string& key, std::map<std::string, Js
 std::map<std::string, Json> explaining(const Json& training) {
   std::map<std::string, Json> members;
   flatten(training.value("settings", Json::object()), "", members);
-  for (const char* name : {"seed", "descriptions", "boxes", "checkpoint", "versions", "host", "device", "world_size"})
+  for (const char* name :
+       {"seed", "descriptions", "boxes", "checkpoint", "versions", "products", "host", "device", "world_size"})
     if (training.contains(name)) flatten(training.at(name), name, members);
   if (training.contains("clip")) members["clip.digest"] = text_of(training.at("clip"), "digest");
   for (const auto& dataset : training.value("datasets", Json::array()))

@@ -26,11 +26,12 @@ class Artifacts : public testing::Test {
   void finish(const std::string& key, StageKind kind, const Json& spec, const Json& metrics, const Json& artifacts) {
     workspace_.create_stage(key, spec);
     workspace_.make_attempt(key);
-    scratch_.write("workspace/stages/" + key + "/attempts/1/events.jsonl",
-                   R"({"event":"started","seq":0,"time":5,"host":"old"})"
-                   "\n"
-                   R"({"event":"started","seq":1,"time":7,"host":"node7","versions":{"filo":"0.1.0","torch":"2.3"}})"
-                   "\n");
+    scratch_.write(
+        "workspace/stages/" + key + "/attempts/1/events.jsonl",
+        R"({"event":"started","seq":0,"time":5,"host":"old"})"
+        "\n"
+        R"({"event":"started","seq":1,"time":7,"host":"node7","products":"onednn","versions":{"filo":"0.1.0","torch":"2.3"}})"
+        "\n");
     write_json(workspace_.result_file(key), to_json(StageResult{.stage = key,
                                                                 .kind = kind,
                                                                 .attempt = 1,
@@ -87,6 +88,7 @@ TEST_F(Artifacts, AManifestTellsWhatMadeAndMeasuredACheckpoint) {
   EXPECT_EQ(train.at("datasets"), Json::parse(R"([{"name": "parts", "digest": "d1"}])"));
   EXPECT_EQ(train.at("host"), "node7");
   EXPECT_EQ(train.at("versions").at("torch"), "2.3");
+  EXPECT_EQ(train.at("products"), "onednn");
   EXPECT_EQ(train.at("parents").at("features"), "ff00000000000000");
   EXPECT_EQ(train.at("settings").at("model").at("profile"), "paper");
   EXPECT_EQ(manifest.evaluations[0].at("metrics"),
