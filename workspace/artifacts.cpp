@@ -169,7 +169,7 @@ std::vector<std::string> artifact_problems(const Workspace& workspace, const std
     problems.push_back((all.empty() ? "no file" : all) + ": of these names and contents the digest is " +
                        sha256_hex(found) + ", expected the artifact's name; no sound SHA256SUMS says which file it is");
   }
-  const auto manifest = read_manifest(workspace, digest);
+  const auto manifest = read_checkpoint_manifest(workspace, digest);
   problems.insert(problems.end(), manifest.problems.begin(), manifest.problems.end());
   return problems;
 }

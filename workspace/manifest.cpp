@@ -130,8 +130,8 @@ void add_to_manifest(const Workspace& workspace, const std::string& digest, cons
   write_json(record_file(workspace, digest, key), record);
 }
 
-Manifest read_manifest(const Workspace& workspace, const std::string& digest) {
-  Manifest manifest;
+CheckpointManifest read_checkpoint_manifest(const Workspace& workspace, const std::string& digest) {
+  CheckpointManifest manifest;
   std::vector<fs::path> files;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(workspace.manifest_folder(digest), error))

@@ -34,12 +34,12 @@ void add_to_manifest(const Workspace& workspace, const std::string& digest, cons
 // Whether a sound record of this attempt at the stage is there already: then none has to be made.
 bool is_in_manifest(const Workspace& workspace, const std::string& digest, const std::string& key, int attempt);
 
-struct Manifest {
+struct CheckpointManifest {
   std::vector<Json> trainings;          // by key; none where a former version collected it
   std::vector<Json> evaluations;        // by key
   std::vector<std::string> problems{};  // "manifest/KEY.json: ..." of records that are not as they were written
 };
 // Records that are not sound are left out, and told of in `problems`.
-Manifest read_manifest(const Workspace& workspace, const std::string& digest);
+CheckpointManifest read_checkpoint_manifest(const Workspace& workspace, const std::string& digest);
 
 }  // namespace filo

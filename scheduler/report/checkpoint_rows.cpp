@@ -149,7 +149,7 @@ std::vector<CheckpointRow> checkpoint_rows(const Workspace& workspace) {
   const auto tags = artifact_tags(workspace);
   std::vector<CheckpointRow> rows;
   for (const std::string& digest : artifact_digests(workspace)) {
-    Manifest manifest = read_manifest(workspace, digest);
+    CheckpointManifest manifest = read_checkpoint_manifest(workspace, digest);
     std::ranges::stable_sort(manifest.evaluations, {}, [](const Json& record) {
       return text_of(record.value("dataset", Json::object()), "name");
     });

@@ -21,7 +21,7 @@ constexpr std::size_t digits_shown = 16;
 
 std::string place(const std::string& digest) { return "checkpoints: " + digest.substr(0, digits_shown); }
 
-const Json& training_of(const Manifest& manifest, const std::string& digest) {
+const Json& training_of(const CheckpointManifest& manifest, const std::string& digest) {
   if (!manifest.trainings.empty()) return manifest.trainings[0];
   throw Error(place(digest),
               "its manifest has no sound record of a training, expected one: a former version collected it, or it is "
@@ -67,7 +67,7 @@ std::string measured_by(const Json& evaluation, const Json& training) {
   return how.dump();
 }
 
-Json metrics_of_both(const Manifest& a, const Manifest& b) {
+Json metrics_of_both(const CheckpointManifest& a, const CheckpointManifest& b) {
   Json list = Json::array();
   for (const Json& one : a.evaluations)
     for (const Json& other : b.evaluations) {
@@ -90,7 +90,7 @@ std::string percent(const Json& value) {
   return value.is_number() ? formatted(100 * value.get<double>(), "%.1f") : "-";
 }
 
-const Json& evaluation_of(const Manifest& manifest, const std::string& digest, const std::string& digits) {
+const Json& evaluation_of(const CheckpointManifest& manifest, const std::string& digest, const std::string& digits) {
   for (const Json& evaluation : manifest.evaluations)
     if (text_of(evaluation, "stage").starts_with(digits)) return evaluation;
   std::string there;
@@ -165,7 +165,7 @@ std::string header(const Json& training, const Json& evaluation, const std::stri
 }  // namespace
 
 Json checkpoint_difference(const Workspace& workspace, const std::string& a, const std::string& b) {
-  const Manifest one = read_manifest(workspace, a), other = read_manifest(workspace, b);
+  const CheckpointManifest one = read_checkpoint_manifest(workspace, a), other = read_checkpoint_manifest(workspace, b);
   const Json &own = training_of(one, a), &theirs = training_of(other, b);
   const auto left = explaining(own), right = explaining(theirs);
   Json settings = Json::object();
@@ -205,7 +205,7 @@ std::string difference_text(const Json& difference) {
 
 std::string experiment_that_reproduces(const Workspace& workspace, const std::string& digest,
                                        const std::string& evaluation_digits) {
-  const Manifest manifest = read_manifest(workspace, digest);
+  const CheckpointManifest manifest = read_checkpoint_manifest(workspace, digest);
   const Json& training = training_of(manifest, digest);
   const Json& evaluation = evaluation_of(manifest, digest, evaluation_digits);
   const Json& made = training.at("settings");

@@ -78,7 +78,7 @@ class Artifacts : public testing::Test {
 TEST_F(Artifacts, AManifestTellsWhatMadeAndMeasuredACheckpoint) {
   const std::string digest = collect();
   fs::remove_all(workspace_.stages_folder());
-  const Manifest manifest = read_manifest(workspace_, digest);
+  const CheckpointManifest manifest = read_checkpoint_manifest(workspace_, digest);
   ASSERT_EQ(manifest.trainings.size(), 1u);
   ASSERT_EQ(manifest.evaluations.size(), 1u);
   const Json& train = manifest.trainings[0];
@@ -116,7 +116,7 @@ TEST_F(Artifacts, ALaterAttemptTakesThePlaceOfAFormerOne) {
       to_json(StageResult{
           .stage = evaluate_key, .kind = StageKind::evaluate, .attempt = 2, .metrics = {{"image_auroc", 0.75}}}));
   collect_evaluation(workspace_, evaluate_key, "demo");
-  const Manifest manifest = read_manifest(workspace_, digest);
+  const CheckpointManifest manifest = read_checkpoint_manifest(workspace_, digest);
   ASSERT_EQ(manifest.evaluations.size(), 1u);
   EXPECT_EQ(manifest.evaluations[0].at("metrics").at("image_auroc"), 0.75);
 }
@@ -155,9 +155,9 @@ TEST_F(Artifacts, ThoseOfFormerVersionsAreVerifiedToo) {
   fs::remove_all(workspace_.manifest_folder(digest));
   fs::remove(workspace_.artifact_sums_file(digest));
   EXPECT_THAT(artifact_problems(workspace_, digest), IsEmpty());
-  EXPECT_TRUE(read_manifest(workspace_, digest).trainings.empty());
+  EXPECT_TRUE(read_checkpoint_manifest(workspace_, digest).trainings.empty());
   collect_evaluation(workspace_, evaluate_key);
-  EXPECT_EQ(read_manifest(workspace_, digest).trainings.size(), 1u);
+  EXPECT_EQ(read_checkpoint_manifest(workspace_, digest).trainings.size(), 1u);
   std::ofstream(workspace_.artifact_folder(digest) / "settings.json") << "[]";
   EXPECT_THAT(artifact_problems(workspace_, digest), ElementsAre(HasSubstr("params.safetensors, settings.json: ")));
 }
