@@ -166,22 +166,14 @@ int run_attempt(const StageArguments& arguments, const std::string& kind, void (
     const int timeout_s = arguments.hang_timeout_s;
     stage.at("the start: GPUs");
     if (arguments.gpus > 0) use_gpu(device, timeout_s == 0 ? 0 : timeout_s + nccl_waits_longer_s);
-<<<<<<< HEAD
-    stage.events().write(
-        "started", {{"world_size", device.host->world_size()},
-                    {"threads", arguments.threads},
-                    {"device", compute_device().str()},
-                    {"products", products_name(stage.kind() == StageKind::train ? products_of_training() : products())},
-                    {"spec", stage.spec()}});
-=======
+    const Products by = stage.kind() == StageKind::train ? products_of_training() : products();
     stage.events().write("started", {{"world_size", device.host->world_size()},
                                      {"threads", arguments.threads},
                                      {"device", compute_device().str()},
-                                     {"products", products_name(products())},
+                                     {"products", products_name(by)},
                                      {"host", host_name()},
                                      {"versions", {{"filo", arguments.version}, {"torch", TORCH_VERSION}}},
                                      {"spec", stage.spec()}});
->>>>>>> 426f7af (Collected checkpoints have SHA256SUMS and a manifest of what made and measured them)
     stage.at("its inputs");
     body(stage);
     stage.at("the end");
