@@ -23,7 +23,8 @@ constexpr std::int64_t most_forward_rows = 64;  // of a tile: 7 taps of 128 chan
 constexpr std::int64_t most_backward_rows = 128;
 constexpr std::int64_t taps_at_once = 7;
 constexpr std::int64_t tiles_at_once = 16;  // whose sums stay in the last-level cache
-constexpr std::int64_t channel_multiple = 32, output_multiple = 16;
+constexpr std::int64_t side = 16;           // of the squares in which weights are transposed
+constexpr std::int64_t channel_multiple = 2 * side, output_multiple = side;
 
 std::int64_t parts(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
 std::int64_t rounded_up(std::int64_t count, std::int64_t multiple) { return parts(count, multiple) * multiple; }
@@ -218,58 +219,80 @@ class FusedDeformConv {
 
   // The forward pass's right sides [blocks, taps][channels / group, outputs, group].
   torch::Tensor weights_by_channel() const {
-    const torch::Tensor packed = torch::zeros({blocks_ * taps_ * channels_ * padded_outputs_}, typed_);
-    T* to = packed.data_ptr<T>();
-    for_each_weight([&](std::int64_t b, std::int64_t i, std::int64_t o, std::int64_t tap) -> T& {
-      return to[(((b * taps_ + tap) * channels_ + i / group * group) * padded_outputs_) + o * group + i % group];
+    return packed_weights([this](T* to, const float* from, std::int64_t o, std::int64_t i) {
+      to += i / group * group * padded_outputs_ + o * group;
+      for (std::int64_t k = 0; k < side; k += group, to += group * padded_outputs_) {
+        for (std::int64_t n = 0; n < side; ++n)
+          for (std::int64_t g = 0; g < group; ++g) to[n * group + g] = static_cast<T>(from[n * taps_ * side + k + g]);
+      }
     });
-    return packed;
   }
 
   // The backward pass's right sides [blocks, taps][outputs / group, channels, group].
   torch::Tensor weights_by_output() const {
-    const torch::Tensor packed = torch::zeros({blocks_ * taps_ * channels_ * padded_outputs_}, typed_);
-    T* to = packed.data_ptr<T>();
-    for_each_weight([&](std::int64_t b, std::int64_t i, std::int64_t o, std::int64_t tap) -> T& {
-      return to[(((b * taps_ + tap) * padded_outputs_ + o / group * group) * channels_) + i * group + o % group];
+    return packed_weights([this](T* to, const float* from, std::int64_t o, std::int64_t i) {
+      to += o / group * group * channels_ + i * group;
+      for (std::int64_t n = 0; n < side; n += group, to += group * channels_) {
+        for (std::int64_t k = 0; k < side; ++k)
+          for (std::int64_t g = 0; g < group; ++g) to[k * group + g] = static_cast<T>(from[(n + g) * taps_ * side + k]);
+      }
     });
-    return packed;
   }
 
-  // place(block, channel of the block, output, tap) = weight, in squares of which both sides fill lines of the cache.
+  // place(right side of a block and tap, square, first output, first channel of the block), a square after the other;
+  // both of its sides fill lines of the cache. The square's element of output n and channel k: square[n * taps_ * side
+  // + k].
   template <typename Place>
-  void for_each_weight(const Place& place) const {
+  torch::Tensor packed_weights(const Place& place) const {
+    const torch::Tensor packed = torch::empty({blocks_ * taps_ * channels_ * padded_outputs_}, typed_);
     const float* from = weight_.data_ptr<float>();
-    for_each_square([&](std::int64_t b, std::int64_t i, std::int64_t o, std::int64_t tap) {
-      place(b, i, o, tap) = static_cast<T>(from[(o * shape_.channels + b * channels_ + i) * taps_ + tap]);
+    T* to = packed.data_ptr<T>();
+    for_each_square([&](std::int64_t b, std::int64_t first_o, std::int64_t outputs, std::int64_t first_i,
+                        std::int64_t channels, std::vector<float>& squares) {
+      if (outputs < side || channels < side) std::fill(squares.begin(), squares.end(), 0.0f);
+      for (std::int64_t n = 0; n < outputs; ++n) {
+        const float* row = from + ((first_o + n) * shape_.channels + b * channels_ + first_i) * taps_;
+        for (std::int64_t k = 0; k < channels; ++k, row += taps_)
+          for (std::int64_t tap = 0; tap < taps_; ++tap) squares[(n * taps_ + tap) * side + k] = row[tap];
+      }
+      for (std::int64_t tap = 0; tap < taps_; ++tap) {
+        place(to + (b * taps_ + tap) * channels_ * padded_outputs_, squares.data() + tap * side, first_o, first_i);
+      }
     });
+    return packed;
   }
 
   torch::Tensor weight_of(const torch::Tensor& sums) const {
     torch::Tensor weight = torch::empty(weight_.sizes(), options_);
     const float* from = sums.data_ptr<float>();
     float* to = weight.data_ptr<float>();
-    for_each_square([&](std::int64_t b, std::int64_t i, std::int64_t o, std::int64_t tap) {
-      to[(o * shape_.channels + b * channels_ + i) * taps_ + tap] =
-          from[((b * taps_ + tap) * padded_outputs_ + o) * channels_ + i];
+    for_each_square([&](std::int64_t b, std::int64_t first_o, std::int64_t outputs, std::int64_t first_i,
+                        std::int64_t channels, std::vector<float>& squares) {
+      for (std::int64_t tap = 0; tap < taps_; ++tap) {
+        const float* square = from + ((b * taps_ + tap) * padded_outputs_ + first_o) * channels_ + first_i;
+        for (std::int64_t n = 0; n < outputs; ++n)
+          std::copy_n(square + n * channels_, side, squares.data() + (n * taps_ + tap) * side);
+      }
+      for (std::int64_t n = 0; n < outputs; ++n) {
+        float* row = to + ((first_o + n) * shape_.channels + b * channels_ + first_i) * taps_;
+        for (std::int64_t k = 0; k < channels; ++k, row += taps_)
+          for (std::int64_t tap = 0; tap < taps_; ++tap) row[tap] = squares[(n * taps_ + tap) * side + k];
+      }
     });
     return weight;
   }
 
+  // work(block, first output, how many, first channel of the block, how many, memory of a square for each tap), both
+  // numbers at most `side`, on all threads.
   template <typename Work>
   void for_each_square(const Work& work) const {
-    constexpr std::int64_t side = 16;
-    const std::int64_t across = channels_ / side;
-    at::parallel_for(0, blocks_ * across, 1, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t across = channels_ / side, down = padded_outputs_ / side;
+    at::parallel_for(0, blocks_ * across * down, 1, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> squares(static_cast<std::size_t>(taps_ * side * side));
       for (std::int64_t at = begin; at < end; ++at) {
-        const std::int64_t b = at / across, first = at % across * side;
-        const std::int64_t last = std::min(first + side, shape_.channels - b * channels_);
-        for (std::int64_t output = 0; output < outputs_; output += side) {
-          for (std::int64_t tap = 0; tap < taps_; ++tap) {
-            for (std::int64_t o = output; o < std::min(output + side, outputs_); ++o)
-              for (std::int64_t i = first; i < last; ++i) work(b, i, o, tap);
-          }
-        }
+        const std::int64_t b = at / down / across, i = at / down % across * side, o = at % down * side;
+        work(b, o, std::min(side, outputs_ - o), i,
+             std::clamp<std::int64_t>(shape_.channels - b * channels_ - i, 0, side), squares);
       }
     });
   }
