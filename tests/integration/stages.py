@@ -94,6 +94,12 @@ class Lab:
             check(time.monotonic() < deadline and process.poll() is None, f"no {number} events of {kind}:\n{self.log.read_text()}")
             time.sleep(0.002)
 
+    def wait_for_heartbeat(self, rank, process):
+        """Until the rank has said where it is."""
+        while not list(self.stage.glob(f"attempts/{self.attempt}/starts/*/heartbeat-{rank}.json")):
+            check(process.poll() is None, f"it ended before rank {rank} was heard of:\n{self.log.read_text()}")
+            time.sleep(0.002)
+
     def ranks(self, process):
         """Process ids of the workers, by rank."""
         found = {}
@@ -379,6 +385,7 @@ def a_job_with_a_stopped_rank_ends():
             lab = Lab(f"stopped-{kind}-{stopped}", kind)
             process = lab.start(options=WATCHED)
             lab.wait_for(event, 2, process)
+            lab.wait_for_heartbeat(stopped, process)
             ranks = lab.ranks(process)
             os.kill(ranks[stopped], signal.SIGSTOP)
             began = time.monotonic()
