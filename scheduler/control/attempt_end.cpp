@@ -13,13 +13,23 @@ namespace {
 constexpr std::uint64_t longest_failure = 2 << 20;
 constexpr int exit_stopped_early = static_cast<int>(ExitCode::stopped_early);
 
-// The attempt's own event of this name (`failed`, `damaged`), which has a message; null where there is none.
-Json told_end(const Workspace& workspace, const Job& job, const char* name) {
+// What the attempt itself told of its end, the first event of each kind that has a message; null where there is none.
+struct ToldEnd {
+  Json damaged{}, failed{};
+};
+
+ToldEnd told_end(const Workspace& workspace, const Job& job) {
   EventReader events(workspace.events_file(job.stage, job.attempt));
   events.start_near_end(longest_failure);  // it is told last, and the file of a long run has many megabytes
-  for (auto& event : events.read())
-    if (event.at("event") == name && event.contains("message") && event["message"].is_string()) return std::move(event);
-  return {};
+  ToldEnd told;
+  for (auto& event : events.read()) {
+    if (!event.contains("message") || !event["message"].is_string()) continue;
+    if (told.damaged.is_null() && event.at("event") == "damaged")
+      told.damaged = std::move(event);
+    else if (told.failed.is_null() && event.at("event") == "failed")
+      told.failed = std::move(event);
+  }
+  return told;
 }
 
 // What the system says.
@@ -52,9 +62,9 @@ AttemptOutcome end_of(const Workspace& workspace, const PlannedStage& stage, con
   const std::string cause = to_string(job.cause);
   if (record.done) return {"done", cause, ""};
   if (record.request && record.request->action == "cancel") return {"cancelled", cause, record.request->reason};
+  const ToldEnd told = told_end(workspace, job);
   // However its launcher ended: a shard of its features is made anew, which is no failure of this stage.
-  if (const Json damage = told_end(workspace, job, "damaged"); !damage.is_null())
-    return {"stopped", cause, damage["message"]};
+  if (!told.damaged.is_null()) return {"stopped", cause, told.damaged["message"]};
   if (job.cause == EndCause::exited && job.exit_code == exit_stopped_early)
     return {"stopped", cause, "stopped early with a snapshot"};
   if (job.asked_to_stop) return {"stopped", cause, "stopped on request"};
@@ -78,9 +88,10 @@ AttemptOutcome end_of(const Workspace& workspace, const PlannedStage& stage, con
     case EndCause::signalled:
       break;
   }
-  const Json failure = told_end(workspace, job, "failed");
-  if (failure.contains("hung_rank")) return {"failed", "hung", failure["message"], text_of(failure, "node")};
-  return {"failed", cause, failure.is_null() ? reason_of_failure(job, had) : failure["message"].get<std::string>()};
+  if (told.failed.contains("hung_rank"))
+    return {"failed", "hung", told.failed["message"], text_of(told.failed, "node")};
+  return {"failed", cause,
+          told.failed.is_null() ? reason_of_failure(job, had) : told.failed["message"].get<std::string>()};
 }
 
 }  // namespace filo
