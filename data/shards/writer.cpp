@@ -316,8 +316,6 @@ std::optional<ShardFile> check_shard(const fs::path& path, const FeatureLayout& 
   ShardContent content;
   try {
     content = open_shard(path);
-  } catch (const ShardDamage&) {
-    throw;
   } catch (const Error& error) {
     throw ShardDamage(where, std::string(error.what()), path.string());
   }
