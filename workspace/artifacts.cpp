@@ -77,7 +77,7 @@ void add_record(const Workspace& workspace, const std::string& digest, const std
     add_to_manifest(workspace, digest, *record);
 }
 
-std::string place(const std::string& digest) { return "checkpoints: " + digest.substr(0, 16); }
+std::string place(const std::string& digest) { return "checkpoints: " + digest.substr(0, digits_shown); }
 
 }  // namespace
 
@@ -183,7 +183,7 @@ void copy_artifact(const Workspace& workspace, const std::string& digest, const 
   fs::copy(from, copy.path(), fs::copy_options::recursive);
   if (const std::string found = sha256_hex(sums_of(copy.path(), files_of(copy.path()))); found != digest)
     throw Error(place(digest), "what was read has digest " + found + ", expected the artifact's name; `filo " +
-                                   "checkpoints verify " + digest.substr(0, 16) + "` says which file it is");
+                                   "checkpoints verify " + digest.substr(0, digits_shown) + "` says which file it is");
   if (const fs::path sums = copy.path() / "SHA256SUMS"; !fs::exists(sums))
     write_file_atomically(sums, sums_of(copy.path(), files_of(copy.path())));
   copy.commit();
@@ -223,7 +223,7 @@ void tag_artifact(const Workspace& workspace, const std::string& digest, const s
   const auto known = tags.find(name);
   if (known != tags.end() && known->second == digest) return;
   if (known != tags.end())
-    throw UsageError(where, "is the name of " + known->second.substr(0, 16) +
+    throw UsageError(where, "is the name of " + known->second.substr(0, digits_shown) +
                                 ", expected one that is free (`filo checkpoints tag " + name + " --remove` frees it)");
   fs::create_directories(workspace.tags_folder());
   write_json(workspace.tag_file(name), {{"checkpoint", digest}, {"time", wall_time_s()}});
@@ -245,8 +245,8 @@ std::string find_artifact(const Workspace& workspace, const std::string& text) {
   const auto digests = artifact_digests(workspace);
   if (const auto tag = tags.find(text); tag != tags.end()) {
     if (std::ranges::binary_search(digests, tag->second)) return tag->second;
-    throw Error("checkpoints: tag " + text,
-                "names " + tag->second.substr(0, 16) + ", which is not in " + workspace.artifacts_folder().string());
+    throw Error("checkpoints: tag " + text, "names " + tag->second.substr(0, digits_shown) + ", which is not in " +
+                                                workspace.artifacts_folder().string());
   }
   std::vector<std::string> found;
   for (const auto& digest : digests)
@@ -254,9 +254,9 @@ std::string find_artifact(const Workspace& workspace, const std::string& text) {
   if (found.size() == 1) return found[0];
   const std::string where = "checkpoints: " + printable(text);
   if (found.size() > 1)
-    throw UsageError(where, "found " + std::to_string(found.size()) + " checkpoints (" + found[0].substr(0, 16) + ", " +
-                                found[1].substr(0, 16) + (found.size() > 2 ? ", ..." : "") +
-                                "), expected enough digits for one");
+    throw UsageError(where, "found " + std::to_string(found.size()) + " checkpoints (" +
+                                found[0].substr(0, digits_shown) + ", " + found[1].substr(0, digits_shown) +
+                                (found.size() > 2 ? ", ..." : "") + "), expected enough digits for one");
   std::vector<std::string> names;
   for (const auto& tag : tags) names.push_back(tag.first);
   throw UsageError(where, "found none in " + workspace.artifacts_folder().string() +

@@ -9,6 +9,7 @@
 // Those that former versions collected have neither SHA256SUMS nor a manifest.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -18,6 +19,8 @@
 #include "workspace/workspace.hpp"
 
 namespace filo {
+
+inline constexpr std::size_t digits_shown = 16;  // of an artifact's digest, to people
 
 // Makes artifacts/DIGEST/ of a finished training's checkpoint (hard links; copies where the file system has none) with
 // its manifest, and notes it in stages/KEY/collected.json. DIGEST: SHA-256 over the names and contents of its files, 64

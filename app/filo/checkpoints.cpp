@@ -19,8 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t digits_shown = 16;
-
 // What the commands of the family take, each what it needs.
 struct Options {
   std::string checkpoint, other, experiment, metric, tag, folder, evaluation;

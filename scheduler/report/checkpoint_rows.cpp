@@ -15,8 +15,6 @@
 namespace filo {
 namespace {
 
-constexpr std::size_t digits_shown = 16;
-
 // What plans say of stages and of what was collected.
 struct Named {
   std::map<std::string, std::set<std::string>> by_stage;   // trainings and evaluations
@@ -50,14 +48,6 @@ Named named_by_plans(const Workspace& workspace) {
     }
   }
   return named;
-}
-
-void flatten(const Json& value, const std::string& key, std::map<std::string, Json>& members) {
-  if (!value.is_object()) {
-    members[key] = value;
-    return;
-  }
-  for (const auto& [name, member] : value.items()) flatten(member, key.empty() ? name : key + "." + name, members);
 }
 
 Json names_of(const Json& datasets) {
@@ -139,6 +129,14 @@ std::string shown(const CheckpointRow& row, const std::string& member) {
 }
 
 }  // namespace
+
+void flatten(const Json& value, const std::string& key, std::map<std::string, Json>& members) {
+  if (!value.is_object()) {
+    members[key] = value;
+    return;
+  }
+  for (const auto& [name, member] : value.items()) flatten(member, key.empty() ? name : key + "." + name, members);
+}
 
 std::map<std::string, std::set<std::string>> checkpoints_of_experiments(const Workspace& workspace) {
   return named_by_plans(workspace).by_digest;

@@ -12,6 +12,9 @@
 
 namespace filo {
 
+// Adds the settings of `value` by their dotted keys, below `key` ("": at the top): {"model.prompts.contexts": 12, ...}.
+void flatten(const Json& value, const std::string& key, std::map<std::string, Json>& members);
+
 // One evaluation of a collected checkpoint; one that was never evaluated has a row without.
 struct CheckpointRow {
   std::string digest;

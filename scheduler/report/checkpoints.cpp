@@ -6,18 +6,18 @@
 
 #include "base/error.hpp"
 #include "base/text.hpp"
+#include "scheduler/report/checkpoint_rows.hpp"
 #include "settings/evaluate.hpp"
 #include "settings/metrics.hpp"
 #include "settings/model.hpp"
 #include "settings/resources.hpp"
 #include "settings/schema.hpp"
 #include "settings/train.hpp"
+#include "workspace/artifacts.hpp"
 #include "workspace/spec.hpp"
 
 namespace filo {
 namespace {
-
-constexpr std::size_t digits_shown = 16;
 
 std::string place(const std::string& digest) { return "checkpoints: " + digest.substr(0, digits_shown); }
 
@@ -26,14 +26,6 @@ const Json& training_of(const CheckpointManifest& manifest, const std::string& d
   throw Error(place(digest),
               "its manifest has no sound record of a training, expected one: a former version collected it, or it is "
               "damaged (`filo checkpoints verify` says which)");
-}
-
-void flatten(const Json& value, const std::string& key, std::map<std::string, Json>& members) {
-  if (!value.is_object()) {
-    members[key] = value;
-    return;
-  }
-  for (const auto& [name, member] : value.items()) flatten(member, key.empty() ? name : key + "." + name, members);
 }
 
 // What of a training may explain other parameters.
