@@ -145,7 +145,7 @@ class OrderedSum : public Request::State {
   void add_in_rank_order() {
     const std::span<T> whole = slice(data_, rank_);
     const std::span<Sent> own = slice(travelling(), rank_);
-    std::array<T, 1024> sums;  // a block in the cache; `own` may be the memory of `whole`
+    std::array<T, 1024> sums{};  // a block in the cache; `own` may be the memory of `whole`
     for (std::size_t first = 0; first < whole.size(); first += sums.size()) {
       const std::size_t count = std::min(sums.size(), whole.size() - first);
       for (int peer = 0; peer < world_size_; ++peer) {

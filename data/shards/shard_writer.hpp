@@ -31,7 +31,7 @@ class ShardWriter {
  public:
   // `key`: what made the features (weights digest, profile, image size, encoder revision), kept in every shard.
   // `name`: of temporary files: no other writer of the folder has it (letters, digits, '-' and '.'). Creates `folder`.
-  ShardWriter(std::filesystem::path folder, FeatureLayout layout, Json key, std::string name,
+  ShardWriter(std::filesystem::path folder, const FeatureLayout& layout, Json key, std::string name,
               std::uint64_t shard_bytes = default_shard_bytes);
   ~ShardWriter();  // discards an unfinished shard: call close()
   ShardWriter(const ShardWriter&) = delete;

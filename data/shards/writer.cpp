@@ -205,7 +205,8 @@ namespace {
 std::size_t samples_of(std::uint64_t shard_bytes, const FeatureLayout& layout) {
   std::uint64_t bytes = 0;
   for (const ShardTensor& tensor : shard_tensors(layout)) bytes += tensor.bytes;
-  return static_cast<std::size_t>(std::clamp<std::uint64_t>(shard_bytes / bytes, 1, max_samples_per_shard));
+  const std::uint64_t samples = shard_bytes / std::max<std::uint64_t>(bytes, 1);
+  return static_cast<std::size_t>(std::clamp<std::uint64_t>(samples, 1, max_samples_per_shard));
 }
 
 int next_shard_number(const fs::path& folder) {
@@ -239,7 +240,8 @@ ShardFile shard_file_from_json(const Json& json) {
   return {.name = json.at("name"), .bytes = json.at("bytes"), .sha256 = json.at("sha256"), .images = json.at("images")};
 }
 
-ShardWriter::ShardWriter(fs::path folder, FeatureLayout layout, Json key, std::string name, std::uint64_t shard_bytes)
+ShardWriter::ShardWriter(fs::path folder, const FeatureLayout& layout, Json key, std::string name,
+                         std::uint64_t shard_bytes)
     : folder_(std::move(folder)),
       layout_(feature_layout_from_json(to_json(layout), "shards: " + folder_.string())),
       key_(std::move(key)),

@@ -16,7 +16,7 @@ struct Corners {
 
 template <typename T>
 inline Corners<T> corners_of(const DeformSample& sample, const T* block, std::int64_t channels) {
-  Corners<T> at;
+  Corners<T> at{};
   for (int c = 0; c < 4; ++c) {
     at.rows[c] = block + sample.pixels[c] * channels;
     at.weights[c] = sample.weights[c];

@@ -24,6 +24,7 @@ inline void store_floats(float* p, Floats v) { store<float>(p, v); }
 // To nearest, ties to even; NaN stays NaN. The bfloat16 is in the upper half, the lower half is of no meaning.
 inline Integers rounded_bits(Floats v) {
   const Integers bits = bits_of(v);
+  // NOLINTNEXTLINE(misc-redundant-expression): what is not equal to itself is NaN
   return v == v ? bits + 0x7fff + ((bits >> 16) & 1) : Integers{} + 0x7fc00000;
 }
 inline void store_floats(Bfloat16* p, Floats v) {
