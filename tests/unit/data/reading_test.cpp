@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include <atomic>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -24,11 +25,11 @@ TEST_F(ReadingTest, ManyShardsNeedFewDescriptors) {
   sample.class_name = "bottle";
   sample.mask = {1};
   std::vector<std::string> images;
-  ShardWriter writer(folder, tiny, key, "0", 64 * 11);
+  ShardWriter writer(folder, tiny, key, "0", std::uint64_t{64} * 11);
   for (std::size_t i = 0; i < samples; ++i) {
     images.push_back(std::to_string(i));
     sample.image = images.back();
-    sample.global = {static_cast<float>(i), static_cast<float>(i / 2)};
+    sample.global = {static_cast<float>(i), std::floor(static_cast<float>(i) / 2)};
     sample.qkv[1].values = {static_cast<std::byte>(i), static_cast<std::byte>(i >> 8)};
     writer.append(sample);
   }
@@ -101,7 +102,7 @@ TEST_F(ReadingTest, PrefetcherStaysWithinItsMemory) {
                           {.bytes = 7 * sample_bytes, .threads = 2, .allocate = counted});
     for (std::size_t i = 0; i < 30; ++i) last = prefetcher.next();
   }
-  EXPECT_LE(most, 5 * 3 * (sample_bytes + 512));  // two ahead, one in use, two kept for the next
+  EXPECT_LE(most, std::size_t{15} * (sample_bytes + 512));  // two ahead, one in use, two kept for the next
   expect_equal(*last, 2, sample_of(2));
   last.reset();
   EXPECT_EQ(taken, 0u);

@@ -24,7 +24,7 @@ inline const FeatureLayout layout{
     .global_size = 12, .patches = 16, .width = 24, .qkv_layers = {2, 4}, .vv_layers = {4}, .mask_size = 33};
 inline const Json key = {{"clip", "abc"}, {"profile", "paper"}};
 constexpr std::size_t map_bytes = std::size_t{16} * 24 * 2, mask_bytes = (std::size_t{33} * 33 + 7) / 8;
-constexpr std::size_t sample_bytes = 12 * 4 + 3 * map_bytes + mask_bytes;
+constexpr std::size_t sample_bytes = std::size_t{48} + 3 * map_bytes + mask_bytes;
 
 inline FeatureSample sample_of(std::size_t number, FeatureType type = FeatureType::f16) {
   Random random(1, "sample", number);
@@ -40,7 +40,7 @@ inline FeatureSample sample_of(std::size_t number, FeatureType type = FeatureTyp
   for (float& value : sample.global) value = static_cast<float>(random.normal());
   const std::size_t value_bytes = type == FeatureType::f32 ? 4 : type == FeatureType::int8 ? 1 : 2;
   for (auto* map : {&sample.qkv[2], &sample.qkv[4], &sample.vv[4]}) {
-    map->values.resize(16 * 24 * value_bytes);
+    map->values.resize(map_bytes / 2 * value_bytes);
     for (auto& byte : map->values) byte = static_cast<std::byte>(random.next());
     if (type == FeatureType::int8) map->scales.assign(16, static_cast<float>(random.normal()));
   }

@@ -63,7 +63,7 @@ void write(const std::vector<std::string>& arguments) {
   const std::size_t map = maps.size() / count / 3, mask = masks.size() / count;
   const filo::Json key = {{"made", "by shard_probe"}};
   std::vector<std::string> images;
-  const std::size_t sample_bytes = 4 * c + 2 * 3 * map + (mask + 7) / 8;
+  const std::size_t sample_bytes = 4 * c + std::size_t{6} * map + (mask + 7) / 8;
   filo::ShardWriter writer(arguments[0], layout, key, "0", 4 * sample_bytes);
   for (std::size_t i = 0; i < count; ++i) {
     filo::FeatureSample sample;
