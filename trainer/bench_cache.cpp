@@ -5,7 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <limits>
-#include <numeric>
+#include <span>
 #include <thread>
 
 #include "base/error.hpp"
@@ -13,6 +13,7 @@
 #include "base/random.hpp"
 #include "cluster/resource_use.hpp"
 #include "data/parallel.hpp"
+#include "data/sampler.hpp"
 #include "data/shards/prefetcher.hpp"
 #include "data/shards/shard_writer.hpp"
 #include "trainer/benchmarks.hpp"
@@ -73,16 +74,12 @@ void write_cache(const BenchCacheOptions& options, const FeatureLayout& layout) 
   finish_features(options.folder, layout, {{"made", "by bench cache"}}, images, writer.finished());
 }
 
-// Every sample once, in a random order.
-Batches random_batches(std::size_t samples, std::size_t batch, std::uint64_t seed) {
-  std::vector<std::size_t> order(samples);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  Random random(seed, "order");
-  for (std::size_t i = samples; i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+// Every sample once, in a random order, another one each round.
+Batches batches_of_round(const BenchCacheOptions& options, int round) {
+  const EpochSampler sampler({.count = options.samples}, static_cast<std::size_t>(options.batch), 0, 1, 0);
   Batches batches;
-  for (std::size_t i = 0; i < samples; i += batch)
-    batches.emplace_back(order.begin() + static_cast<std::ptrdiff_t>(i),
-                         order.begin() + static_cast<std::ptrdiff_t>(std::min(i + batch, samples)));
+  for (std::size_t step = 0; step < sampler.steps_per_epoch(); ++step)
+    batches.push_back(sampler.global_batch(round, step));
   return batches;
 }
 
@@ -103,10 +100,8 @@ class RawFiles {
  public:
   RawFiles(const fs::path& folder, const std::vector<std::size_t>& sizes) {
     const Json manifest = read_json(features_manifest(folder));
-    for (const Json& shard : manifest.at("shards")) {
-      paths_.push_back(folder / shard.at("file").get<std::string>());
-      files_.push_back(open_file(paths_.back(), O_RDONLY));
-    }
+    for (const Json& shard : manifest.at("shards"))
+      files_.push_back(open_file(folder / shard.at("file").get<std::string>(), O_RDONLY));
     for (const Json& sample : manifest.at("samples")) {
       auto& pieces = samples_.emplace_back();
       for (std::size_t i = 0; i < sizes.size(); ++i)
@@ -114,17 +109,20 @@ class RawFiles {
     }
   }
 
-  // The same bytes by as many threads, each into memory of its own that it has touched before.
-  void pread_all(const Batches& batches, int threads) const {
+  // The same bytes by as many threads, into memory that was touched before: of one sample for each thread, which stays
+  // in the processor's cache, or of as many samples as a reader holds at once, whose place is main memory.
+  void pread_all(const Batches& batches, int threads, std::span<std::byte> memory) const {
     std::vector<std::size_t> order;
     for (const auto& batch : batches) order.insert(order.end(), batch.begin(), batch.end());
+    const std::size_t places = memory.size() / bytes_of_sample();
     std::atomic<std::size_t> next{0};
     std::vector<std::jthread> pool;
     for (int i = 0; i < threads; ++i)
-      pool.emplace_back([&] {
-        std::vector<std::byte> memory(bytes_of_sample());
+      pool.emplace_back([&, i] {
         for (std::size_t at = next++; at < order.size(); at = next++) {
-          std::byte* to = memory.data();
+          const std::size_t place =
+              places == static_cast<std::size_t>(threads) ? static_cast<std::size_t>(i) : at % places;
+          std::byte* to = memory.data() + place * bytes_of_sample();
           for (const Piece& piece : samples_[order[at]]) {
             read_piece(piece, to);
             to += piece.bytes;
@@ -162,7 +160,6 @@ class RawFiles {
     }
   }
 
-  std::vector<fs::path> paths_;
   std::vector<FileDescriptor> files_;
   std::vector<std::vector<Piece>> samples_;
 };
@@ -186,22 +183,32 @@ Json bench_cache(const BenchCacheOptions& options) {
 
   // Turn by turn, so that all see the same machine; the best of the rounds counts.
   constexpr double none = std::numeric_limits<double>::infinity();
-  double reader_s = none, first_touch_s = none, pread_s = none, cold_s = none, sequential_s = none;
+  double reader_s = none, first_touch_s = none, pread_s = none, pread_in_cache_s = none, cold_s = none,
+         sequential_s = none;
   const ShardReader unverified(options.folder, ShardReader::Verify::never);
   raw.read_sequentially();
+  const std::size_t held_bytes =
+      std::max(default_prefetch_bytes / raw.bytes_of_sample(), static_cast<std::uint64_t>(options.threads)) *
+      raw.bytes_of_sample();
+  const auto memory = allocate_aligned(held_bytes);
+  const std::span held(memory.get(), held_bytes);
+  std::ranges::fill(held, std::byte{1});
   const auto memory_before = static_cast<double>(resident_memory_bytes());
   for (int round = 0; round < options.rounds; ++round) {
-    const Batches batches =
-        random_batches(options.samples, static_cast<std::size_t>(options.batch), static_cast<std::uint64_t>(round));
-    pread_s = std::min(pread_s, seconds_of([&] { raw.pread_all(batches, options.threads); }));
+    const Batches batches = batches_of_round(options, round);
+    pread_in_cache_s =
+        std::min(pread_in_cache_s, seconds_of([&] {
+                   raw.pread_all(batches, options.threads,
+                                 held.first(static_cast<std::size_t>(options.threads) * raw.bytes_of_sample()));
+                 }));
+    pread_s = std::min(pread_s, seconds_of([&] { raw.pread_all(batches, options.threads, held); }));
     reader_s = std::min(reader_s, seconds_of([&] { read_all(unverified, batches, options.threads); }));
     const ShardReader verified(options.folder);
     first_touch_s = std::min(first_touch_s, seconds_of([&] { read_all(verified, batches, options.threads); }));
   }
-  const double memory = static_cast<double>(resident_memory_bytes()) - memory_before;
+  const double taken = static_cast<double>(resident_memory_bytes()) - memory_before;
   for (int round = 0; round < options.rounds; ++round) {
-    const Batches batches =
-        random_batches(options.samples, static_cast<std::size_t>(options.batch), static_cast<std::uint64_t>(round));
+    const Batches batches = batches_of_round(options, round);
     raw.forget();
     sequential_s = std::min(sequential_s, seconds_of([&] { raw.read_sequentially(); }));
     raw.forget();
@@ -216,13 +223,14 @@ Json bench_cache(const BenchCacheOptions& options) {
            {{"pread_bytes_per_s", bytes / pread_s},
             {"reader_bytes_per_s", bytes / reader_s},
             {"of_pread", pread_s / reader_s},
+            {"pread_in_cache_bytes_per_s", bytes / pread_in_cache_s},
             {"first_touch_bytes_per_s", bytes / first_touch_s},
             {"first_touch_of_pread", pread_s / first_touch_s}}},
           {"cold",
            {{"sequential_bytes_per_s", bytes / sequential_s},
             {"reader_bytes_per_s", bytes / cold_s},
             {"of_sequential", sequential_s / cold_s}}},
-          {"memory_bytes", memory}};
+          {"memory_bytes", taken}};
 }
 
 }  // namespace filo

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -93,8 +94,13 @@ class OpenFiles {
 }  // namespace
 
 std::shared_ptr<std::byte> allocate_aligned(std::size_t bytes) {
-  auto* const memory = static_cast<std::byte*>(std::aligned_alloc(alignment, aligned(std::max<std::size_t>(bytes, 1))));
+  constexpr std::size_t huge_page = std::size_t{2} << 20;
+  const bool is_large = bytes >= huge_page;
+  const std::size_t unit = is_large ? huge_page : alignment;
+  const std::size_t size = (std::max<std::size_t>(bytes, 1) + unit - 1) / unit * unit;
+  auto* const memory = static_cast<std::byte*>(std::aligned_alloc(unit, size));
   if (memory == nullptr) throw std::bad_alloc();
+  if (is_large) madvise(memory, size, MADV_HUGEPAGE);  // by small pages the first touch takes longer than the read
   return {memory, [](std::byte* pointer) { std::free(pointer); }};
 }
 
