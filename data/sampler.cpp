@@ -64,7 +64,23 @@ std::vector<std::size_t> grouped(const std::vector<std::size_t>& samples, const 
   return order;
 }
 
+void substitute(std::vector<std::size_t>& order, const Samples& samples, Random random) {
+  for (std::size_t& sample : order) {
+    const auto& substitutes = samples.substitutes[sample];
+    const bool wanted = random.uniform() < samples.substitution;  // drawn for each place, whatever may stand there
+    if (wanted && !substitutes.empty()) sample = substitutes[random.below(substitutes.size())];
+  }
+}
+
 }  // namespace
+
+std::vector<std::vector<std::size_t>> pieces_of(const std::vector<std::size_t>& values, std::size_t most) {
+  std::vector<std::vector<std::size_t>> pieces;
+  for (std::size_t first = 0; first < values.size(); first += most)
+    pieces.emplace_back(values.begin() + static_cast<std::ptrdiff_t>(first),
+                        values.begin() + static_cast<std::ptrdiff_t>(std::min(first + most, values.size())));
+  return pieces;
+}
 
 EpochSampler::EpochSampler(Samples samples, std::size_t global_batch, int rank, int world_size, std::uint64_t seed)
     : samples_(std::move(samples)), global_batch_(global_batch), rank_(rank), world_size_(world_size), seed_(seed) {
@@ -74,6 +90,9 @@ EpochSampler::EpochSampler(Samples samples, std::size_t global_batch, int rank, 
     if (!numbers->empty() && numbers->size() != samples_.count)
       throw Error("sampler", "kinds or groups of " + std::to_string(numbers->size()) + " samples found, expected " +
                                  std::to_string(samples_.count));
+  if (!samples_.substitutes.empty() && samples_.substitutes.size() != samples_.count)
+    throw Error("sampler", "substitutes of " + std::to_string(samples_.substitutes.size()) +
+                               " samples found, expected " + std::to_string(samples_.count));
   if (rank < 0 || rank >= world_size)
     throw Error("sampler", "rank found: " + std::to_string(rank) + ", expected 0 to " + std::to_string(world_size - 1));
 }
@@ -83,12 +102,14 @@ const std::vector<std::size_t>& EpochSampler::order(std::int64_t epoch) const {
   if (epoch != cached_epoch_) {
     cached_.resize(samples_.count);
     std::iota(cached_.begin(), cached_.end(), std::size_t{0});
-    Random random(seed_, "sampler", static_cast<std::uint64_t>(epoch));
+    const auto number = static_cast<std::uint64_t>(epoch);
+    Random random(seed_, "sampler", number);
     if (samples_.kinds.empty())
       shuffle(cached_, random);
     else
       cached_ = balanced(cached_, samples_.kinds, random);
     if (!samples_.groups.empty()) cached_ = grouped(cached_, samples_.groups, global_batch_, random);
+    if (!samples_.substitutes.empty()) substitute(cached_, samples_, Random(seed_, "substitutes", number));
     cached_epoch_ = epoch;
   }
   return cached_;

@@ -17,7 +17,14 @@ struct Samples {
   // Likewise: a batch is of one group where the group has enough samples, and what is left over comes last. Empty:
   // mixed.
   std::vector<std::size_t> groups{};
+  // Of each sample, those that may take its place, numbers from `count` on; none of some, or of all where it is empty.
+  // In `substitution` of an epoch's places (0 to 1) stands one of them, drawn anew each epoch.
+  std::vector<std::vector<std::size_t>> substitutes{};
+  double substitution = 0;
 };
+
+// Pieces of at most `most` values, in their order.
+std::vector<std::vector<std::size_t>> pieces_of(const std::vector<std::size_t>& values, std::size_t most);
 
 // The order of epoch e is made from (seed, e) alone. Step s of it is the global batch order[s * B, min((s + 1) * B,
 // count)); rank r takes a contiguous slice of that, in which ranks differ by at most one sample (earlier ranks take the
@@ -29,8 +36,8 @@ struct Samples {
 // training. Immutable apart from the cached order; not thread-safe.
 class EpochSampler {
  public:
-  // Throws Error when count or global_batch is 0, kinds or groups are of another number of samples, or rank is not in
-  // [0, world_size).
+  // Throws Error when count or global_batch is 0, kinds, groups or substitutes are of another number of samples, or
+  // rank is not in [0, world_size).
   EpochSampler(Samples samples, std::size_t global_batch, int rank, int world_size, std::uint64_t seed);
 
   std::size_t steps_per_epoch() const { return (samples_.count + global_batch_ - 1) / global_batch_; }

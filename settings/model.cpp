@@ -1,6 +1,7 @@
 #include "settings/model.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "base/installed.hpp"
@@ -108,6 +109,8 @@ Schema model_schema(Profile profile) {
       {"clip", Schema::text("")},
       {"clip_activation", activation},
       {"image_size", Schema::integer(fallback.image_size, 1, 16384)},
+      {"tiling", Schema::record({{"size", Schema::integer(fallback.tiling.size, 0, 16384)},
+                                 {"overlap", Schema::number(fallback.tiling.overlap, 0, 0.9)}})},
       {"layers", layers_schema()},
       {"vv_from", Schema::integer(fallback.vv_from, 1, 1000)},
       {"feature_type", feature_type_names.schema(fallback.feature_type)},
@@ -133,6 +136,7 @@ ModelSettings model_settings_of(const Json& json) {
                              ? std::nullopt
                              : std::optional(activations.value(json.at("clip_activation"))),
       .image_size = json.at("image_size"),
+      .tiling = {.size = json.at("tiling").at("size"), .overlap = json.at("tiling").at("overlap")},
       .layers = json.at("layers").get<std::vector<int>>(),
       .vv_from = json.at("vv_from"),
       .feature_type = feature_type_names.value(json.at("feature_type")),
@@ -155,6 +159,12 @@ ModelSettings model_settings_of(const Json& json) {
   };
 }
 
+int tiles_along(const TilingSettings& tiling, int length) {
+  if (tiling.size == 0 || length <= tiling.size) return 1;
+  const double step = std::max(1.0, tiling.size * (1 - tiling.overlap));
+  return static_cast<int>(std::ceil((length - tiling.size) / step)) + 1;
+}
+
 ClipActivation clip_activation_of(const ModelSettings& settings, int clip_image_size) {
   if (settings.clip_activation) return *settings.clip_activation;
   return settings.image_size == clip_image_size ? ClipActivation::weights : ClipActivation::gelu;
@@ -167,6 +177,7 @@ Json to_json(const ModelSettings& settings) {
           {"clip", settings.clip},
           {"clip_activation", settings.clip_activation ? to_json(*settings.clip_activation) : Json()},
           {"image_size", settings.image_size},
+          {"tiling", {{"size", settings.tiling.size}, {"overlap", settings.tiling.overlap}}},
           {"layers", settings.layers},
           {"vv_from", settings.vv_from},
           {"feature_type", feature_type_names.name(settings.feature_type)},

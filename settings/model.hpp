@@ -47,12 +47,22 @@ struct BoxSettings {
   double suppression = 0.7;  // lambda; 1 = off
 };
 
+// Images with a side above `size` are cut into tiles of size x size pixels, whose maps become one again.
+struct TilingSettings {
+  int size = 0;           // 0: images stay whole
+  double overlap = 0.25;  // of neighbouring tiles, of a tile's side; at least that much
+};
+
+// How many tiles a side of `length` pixels takes.
+int tiles_along(const TilingSettings& tiling, int length);
+
 struct ModelSettings {
   Profile profile = Profile::paper;
   std::string clip;  // Hugging Face folder
   // Of both towers. Unset: the profile's own, see clip_activation_of(); only filo-release leaves it open.
   std::optional<ClipActivation> clip_activation = ClipActivation::weights;
   int image_size = 518;  // pixels, a multiple of the patch
+  TilingSettings tiling;
   std::vector<int> layers = {6, 12, 18, 24};
   int vv_from = 7;
   FeatureType feature_type = FeatureType::f16;  // of what features stages store
@@ -72,7 +82,7 @@ Json to_json(const ModelSettings& settings);
 
 // The inverse. Checked against the same schema as YAML: throws UsageError naming `where` and the key. Without
 // clip_activation it is `weights`: versions that did not know it ran on that, and specs leave it out
-// (workspace/spec.hpp), as they do with a precision of fp32.
+// (workspace/spec.hpp), as they do with a precision of fp32 and with a tiling of size 0.
 ModelSettings model_settings_from_json(const Json& json, const std::string& where);
 
 // A YAML file that holds the `model:` part of an experiment: either its keys at top level or under `model:` (the

@@ -34,6 +34,10 @@ void check_train(const Json& train, const Schema::Complain& complain) {
              "found a patience with snapshots.best_by: none, expected the metric whose best is waited for");
 }
 
+Json augment_json(const TrainSettings& settings) {
+  return {{"mosaic", {{"rate", settings.mosaic.rate}, {"variants", settings.mosaic.variants}}}};
+}
+
 Json snapshots_json(const SnapshotSettings& settings) {
   return {{"every_steps", settings.every_steps},
           {"every_minutes", settings.every_minutes},
@@ -65,6 +69,10 @@ Schema train_schema() {
       {"batch_size", Schema::integer(fallback.batch_size, 1, 65536)},
       {"sampling",
        Schema::record({{"batches", batches.schema(fallback.grouped)}, {"balance", balances.schema(fallback.balance)}})},
+      {"augment",
+       Schema::record(
+           {{"mosaic", Schema::record({{"rate", Schema::number(fallback.mosaic.rate, 0, 1)},
+                                       {"variants", Schema::integer(fallback.mosaic.variants, 1, 65536)}})}})},
       {"precision", precision_names.schema(fallback.precision)},
       {"seed", Schema::integer(fallback.seed, 0, 18446744073709551615.0)},
       {"weight_decay", Schema::number(fallback.weight_decay, 0, 1e6)},
@@ -92,6 +100,7 @@ TrainSettings train_settings_of(const Json& json) {
   const Json& adapter = json.at("adapter");
   const Json& snapshots = json.at("snapshots");
   const Json& validation = json.at("validation");
+  const Json& mosaic = json.at("augment").at("mosaic");
   return {
       .checkpoint = json.at("checkpoint"),
       .main_epochs = main.at("epochs"),
@@ -102,6 +111,7 @@ TrainSettings train_settings_of(const Json& json) {
       .batch_size = json.at("batch_size"),
       .grouped = batches.value(json.at("sampling").at("batches")),
       .balance = balances.value(json.at("sampling").at("balance")),
+      .mosaic = {.rate = mosaic.at("rate"), .variants = mosaic.at("variants")},
       .precision = precision_names.value(json.at("precision")),
       .seed = json.at("seed"),
       .weight_decay = json.at("weight_decay"),
@@ -136,6 +146,7 @@ Json to_json(const TrainSettings& settings) {
   };
   where_not_default("checkpoint", settings.checkpoint, fallback.checkpoint);
   where_not_default("sampling", sampling_json(settings), sampling_json(fallback));
+  if (settings.mosaic.rate > 0) json["augment"] = augment_json(settings);
   where_not_default("weight_decay", settings.weight_decay, fallback.weight_decay);
   where_not_default("schedule", schedules.name(settings.schedule), schedules.name(fallback.schedule));
   where_not_default("warmup_steps", settings.warmup_steps, fallback.warmup_steps);

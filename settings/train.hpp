@@ -31,6 +31,12 @@ struct ValidationSettings {
   int every_epochs = 1;  // and after the last
 };
 
+// Mosaics of four images of a class, 2 x 2, in place of some images (as FiLo trains on MVTec).
+struct MosaicSettings {
+  double rate = 0;    // of the places of an epoch; 0: none
+  int variants = 20;  // that are made of each class, once
+};
+
 struct TrainSettings {
   // A checkpoint's folder, which takes the place of a training: nothing is trained, and the rest here has no effect but
   // for the seed. {train} in it stands for the fold's data sets, as in "mvtec" or "mvtec+visa". "": train.
@@ -43,6 +49,7 @@ struct TrainSettings {
   int batch_size = 8;    // images per step over all ranks
   bool grouped = false;  // batches of one class
   Balance balance = Balance::none;
+  MosaicSettings mosaic;
   Precision precision = Precision::fp32;
   std::uint64_t seed = 0;
   double weight_decay = 0.01;

@@ -38,23 +38,26 @@ std::vector<Value> take_bytes(std::string_view& bytes, std::size_t count) {
   return values;
 }
 
-std::size_t area_of(int size) { return static_cast<std::size_t>(size) * static_cast<std::size_t>(size); }
+std::size_t area_of(ImageSize size) {
+  return static_cast<std::size_t>(size.width) * static_cast<std::size_t>(size.height);
+}
 
-Image heat_map_panel(const Image& photo, const std::vector<float>& map, std::span<const std::uint8_t> mask, int size) {
-  Image outline(size, size, 1);
+Image heat_map_panel(const Image& photo, const std::vector<float>& map, std::span<const std::uint8_t> mask,
+                     ImageSize size) {
+  Image outline(size.width, size.height, 1);
   std::copy(mask.begin(), mask.end(), outline.pixels.begin());
   return join_horizontally({draw_contour(to_rgb(photo), outline, {.red = 0, .green = 230, .blue = 118}),
-                            overlay_heat_map(to_rgb(photo), map.data(), size, size)});
+                            overlay_heat_map(to_rgb(photo), map.data(), size.height, size.width)});
 }
 
 }  // namespace
 
 std::string to_bytes(const ClassPart& part) {
   const ImageResults& result = part.result;
-  const Json fields = {{"size", result.size},     {"places", part.places},
-                       {"images", result.images}, {"scores", result.scores},
-                       {"labels", result.labels}, {"defects", result.defects},
-                       {"masked", result.masked}, {"interpretations", result.interpretations}};
+  const Json fields = {
+      {"width", result.size.width}, {"height", result.size.height}, {"places", part.places},
+      {"images", result.images},    {"scores", result.scores},      {"labels", result.labels},
+      {"defects", result.defects},  {"masked", result.masked},      {"interpretations", result.interpretations}};
   const std::string header = fields.dump();
   std::string bytes;
   bytes.reserve(sizeof(std::uint64_t) + header.size() + result.maps.size() * sizeof(float) + result.masks.size());
@@ -74,7 +77,7 @@ ClassPart class_part_from_bytes(const std::string& bytes) {
     rest.remove_prefix(header_size);
     ClassPart part{.places = header.at("places"), .result = {}};
     ImageResults& result = part.result;
-    result.size = header.at("size");
+    result.size = {header.at("width"), header.at("height")};
     result.images = header.at("images");
     result.scores = header.at("scores").get<std::vector<float>>();
     result.labels = header.at("labels").get<std::vector<std::uint8_t>>();
@@ -90,7 +93,7 @@ ClassPart class_part_from_bytes(const std::string& bytes) {
   }
 }
 
-ClassResult empty_class(const std::string& name, std::size_t images, int size, const MapsStorage& storage) {
+ClassResult empty_class(const std::string& name, std::size_t images, ImageSize size, const MapsStorage& storage) {
   ClassResult whole;
   whole.name = name;
   whole.size = size;
@@ -99,8 +102,9 @@ ClassResult empty_class(const std::string& name, std::size_t images, int size, c
   whole.labels.resize(images);
   whole.defects.resize(images);
   whole.masked.resize(images);
-  const auto side = static_cast<std::size_t>(size);
-  if (images > 0) whole.maps = AnomalyMaps(images, side, side, storage);
+  if (images > 0)
+    whole.maps =
+        AnomalyMaps(images, static_cast<std::size_t>(size.height), static_cast<std::size_t>(size.width), storage);
   return whole;
 }
 
@@ -311,12 +315,16 @@ Json mean_over_classes(const Json& classes, const Json& resamples) {
   return means;
 }
 
-MetricsNeed need_of_largest(const std::vector<std::size_t>& images_of_classes, int size, const MapsStorage& storage,
-                            int threads) {
+MetricsNeed need_of_largest(const std::vector<ClassSize>& classes, const MapsStorage& storage, int threads) {
   MetricsNeed need;
-  for (const std::size_t images : images_of_classes) need.images = std::max(need.images, images);
-  need.memory_bytes = metrics_memory_bytes(need.images, area_of(size), storage.memory_bytes, threads);
-  need.disk_bytes = AnomalyMaps::spilled_bytes(need.images, area_of(size), storage.memory_bytes);
+  std::size_t pixels = 0;
+  for (const auto& [images, size] : classes) {
+    if (images * area_of(size) <= pixels) continue;
+    pixels = images * area_of(size);
+    need.images = images;
+    need.memory_bytes = metrics_memory_bytes(images, area_of(size), storage.memory_bytes, threads);
+    need.disk_bytes = AnomalyMaps::spilled_bytes(images, area_of(size), storage.memory_bytes);
+  }
   std::error_code error;
   const auto space = std::filesystem::space(storage.folder, error);
   if (!error && need.disk_bytes > space.available)

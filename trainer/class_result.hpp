@@ -15,16 +15,16 @@
 
 namespace filo {
 
-// N images; S the side of a map in pixels.
+// N images; H and W the size of their maps in pixels.
 struct ImageResults {
-  int size = 0;                     // S
+  ImageSize size;
   std::vector<std::string> images;  // paths relative to the data set's root
   std::vector<float> scores;
   std::vector<std::uint8_t> labels;       // 1: anomalous
   std::vector<std::string> defects;       // types; "good" where normal
   std::vector<std::uint8_t> masked;       // 0: which pixels are anomalous is not known, its mask is all 0
-  std::vector<float> maps;                // [N, S, S]
-  std::vector<std::uint8_t> masks;        // [N, S, S], 0 or 1
+  std::vector<float> maps;                // [N, H, W]
+  std::vector<std::uint8_t> masks;        // [N, H, W], 0 or 1
   Json interpretations = Json::object();  // image -> interpretation()
 };
 
@@ -40,7 +40,7 @@ ClassPart class_part_from_bytes(const std::string& bytes);
 // All images of a class. Movable.
 struct ClassResult {
   std::string name;
-  int size = 0;  // S
+  ImageSize size;  // of the maps
   std::vector<std::string> images;
   std::vector<float> scores;
   std::vector<std::uint8_t> labels;
@@ -52,7 +52,7 @@ struct ClassResult {
 
 // A class of `images` images, all of which are still to come; place() puts a part's where they belong. Both throw Error
 // as AnomalyMaps does, place() also on a score that is NaN.
-ClassResult empty_class(const std::string& name, std::size_t images, int size, const MapsStorage& storage);
+ClassResult empty_class(const std::string& name, std::size_t images, ImageSize size, const MapsStorage& storage);
 void place(ClassResult& whole, const ClassPart& part);
 
 // Pixel metrics are of the images that are `masked`; "without_mask": how many are not, where there are some.
@@ -76,12 +76,15 @@ Json mean_over_classes(const Json& classes, const Json& resamples);
 
 // What the metrics of the largest of these classes will take of one rank's memory and of the disk. Throws Error where
 // storage.folder's disk has not as much room.
+struct ClassSize {
+  std::size_t images = 0;
+  ImageSize size;  // of the maps
+};
 struct MetricsNeed {
   std::size_t images = 0;  // of that class
   std::size_t memory_bytes = 0, disk_bytes = 0;
 };
-MetricsNeed need_of_largest(const std::vector<std::size_t>& images_of_classes, int size, const MapsStorage& storage,
-                            int threads);
+MetricsNeed need_of_largest(const std::vector<ClassSize>& classes, const MapsStorage& storage, int threads);
 
 // PNG files by name, "worst-1-CLASS_test_crack_000.png", of the images that choose_heat_maps() (heat_map_choice.hpp)
 // takes: the photo with the true defect outlined, beside it the photo under its anomaly map, all maps of the class on

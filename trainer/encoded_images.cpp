@@ -1,4 +1,4 @@
-#include "trainer/few_shot_images.hpp"
+#include "trainer/encoded_images.hpp"
 
 #include <torch/torch.h>
 
@@ -6,10 +6,19 @@
 
 #include "base/error.hpp"
 #include "base/random.hpp"
-#include "data/images/image.hpp"
 #include "model/systems/system.hpp"
 
 namespace filo {
+
+void encode_tiles(const ClipModel& clip, const ModelSettings& settings, const Image& image,
+                  const std::function<void(const Tile&, const VisionFeatures&)>& use) {
+  const int size = settings.image_size;
+  for (const Tile& tile : tiles_of({image.width, image.height}, settings.tiling)) {
+    const std::vector<float> pixels = preprocess_clip(cut_tile(image, tile), size);
+    use(tile, clip.encode_images(torch::tensor(pixels).view({1, 3, size, size}).to(clip.device()),
+                                 wanted_features(settings)));
+  }
+}
 
 FewShotMemory few_shot_memory(const ClipModel& clip, const ModelSettings& settings, const Dataset& dataset,
                               const std::string& class_name, int shots, std::uint64_t seed) {
@@ -25,11 +34,9 @@ FewShotMemory few_shot_memory(const ClipModel& clip, const ModelSettings& settin
   for (std::size_t i = 0; i < static_cast<std::size_t>(shots);
        ++i) {  // Fisher-Yates: the k-shot sets of one seed are nested
     std::swap(normal[i], normal[i + random.below(normal.size() - i)]);
-    const std::vector<float> pixels = preprocess_clip(
-        decode_image(std::filesystem::path(dataset.root) / normal[i]->path, dataset.grey16), settings.image_size);
-    const torch::Tensor image =
-        torch::tensor(pixels).view({1, 3, settings.image_size, settings.image_size}).to(clip.device());
-    memory.add(class_name, clip.encode_images(image, wanted_features(settings)).qkv);
+    const Image image = decode_image(std::filesystem::path(dataset.root) / normal[i]->path, dataset.grey16);
+    encode_tiles(clip, settings, image,
+                 [&](const Tile&, const VisionFeatures& features) { memory.add(class_name, features.qkv); });
   }
   return memory;
 }

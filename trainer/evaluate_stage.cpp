@@ -13,26 +13,22 @@
 #include "data/datasets/dataset.hpp"
 #include "data/shards/prefetcher.hpp"
 #include "model/systems/system.hpp"
+#include "trainer/class_images.hpp"
 #include "trainer/class_result.hpp"
+#include "trainer/encoded_images.hpp"
 #include "trainer/feature_batch.hpp"
-#include "trainer/few_shot_images.hpp"
 #include "trainer/predict.hpp"
 #include "trainer/stage_inputs.hpp"
 #include "trainer/stages.hpp"
+#include "trainer/tiled_image.hpp"
 #include "workspace/checkpoint_files.hpp"
 
 namespace filo {
 namespace {
 
-constexpr std::size_t images_per_batch = 4;
+constexpr std::size_t samples_per_batch = 4;
 
-using ImagesByClass = std::map<std::string, std::vector<std::size_t>>;  // class -> indices of the reader
-
-ImagesByClass images_by_class(const ShardReader& reader) {
-  ImagesByClass classes;
-  for (std::size_t i = 0; i < reader.size(); ++i) classes[reader.info(i).class_name].push_back(i);
-  return classes;
-}
+using ImagesByClass = std::map<std::string, std::vector<EvaluatedImage>>;
 
 // What a class came to, as the rank that made its metrics sends it to rank 0, which keeps it.
 struct ClassReport {
@@ -116,26 +112,6 @@ class KeptClasses {
   std::map<std::string, Json> classes_;
 };
 
-// Appends what one pass found of a batch.
-void append(ClassPart& part, const FeatureBlock& block, const ForwardOutput& output) {
-  ImageResults& result = part.result;
-  const torch::Tensor maps = output.map.to(torch::kCPU, torch::kFloat).contiguous();
-  const torch::Tensor scores = output.score.to(torch::kCPU, torch::kFloat).contiguous();
-  result.maps.insert(result.maps.end(), maps.data_ptr<float>(), maps.data_ptr<float>() + maps.numel());
-  result.scores.insert(result.scores.end(), scores.data_ptr<float>(), scores.data_ptr<float>() + scores.numel());
-  const std::size_t pixels = static_cast<std::size_t>(result.size) * static_cast<std::size_t>(result.size);
-  for (std::size_t i = 0; i < block.size(); ++i) {
-    const SampleInfo& sample = block.samples()[i];
-    result.images.push_back(sample.image);
-    result.labels.push_back(static_cast<std::uint8_t>(sample.label));
-    result.defects.push_back(sample.defect);
-    result.masked.push_back(sample.masked ? 1 : 0);
-    result.masks.resize(result.masks.size() + pixels);
-    block.mask(i, std::span(result.masks).last(pixels));
-    result.interpretations[sample.image] = interpretation(output.prompts[i]);
-  }
-}
-
 // One class after another: its images are dealt to the ranks, and their maps gathered on one of them, which makes the
 // class's exact metrics while all go on with the next class. The ranks take turns in that.
 class Evaluation {
@@ -154,7 +130,10 @@ class Evaluation {
             load_clip_of(stage, spec.clip, spec.model, spec.evaluate.shots > 0 ? ClipTowers::both : ClipTowers::text)),
         system_(make_system(spec.model, spec.descriptions, clip_, spec.seed)),
         classes_(images_by_class(reader_)),
-        total_(reader_.size() * (spec.evaluate.compare_untrained ? 2 : 1)) {}
+        passes_(spec.evaluate.compare_untrained ? 2 : 1) {
+    for (const auto& [name, images] : classes_) total_ += passes_ * images.size();
+    for (const DatasetImage& entry : dataset_.images) entries_.emplace(entry.path, &entry);
+  }
 
   void run() {
     tell_need();
@@ -180,13 +159,17 @@ class Evaluation {
   }
 
  private:
+  ImageSize map_size(const std::vector<EvaluatedImage>& images) const {
+    return map_size_of(images, spec_.model.tiling, reader_.layout().mask_size);
+  }
+
   MapsStorage storage() const { return {.folder = stage_.output("")}; }
 
   // What no rank could know before: how much the metrics will take.
   void tell_need() {
-    std::vector<std::size_t> images;
-    for (const auto& [name, numbers] : classes_) images.push_back(numbers.size());
-    const MetricsNeed need = need_of_largest(images, reader_.layout().mask_size, storage(), stage_.arguments().threads);
+    std::vector<ClassSize> sizes;
+    for (const auto& [name, images] : classes_) sizes.push_back({images.size(), map_size(images)});
+    const MetricsNeed need = need_of_largest(sizes, storage(), stage_.arguments().threads);
     stage_.events().write(
         "needs", {{"images", need.images}, {"memory_bytes", need.memory_bytes}, {"disk_bytes", need.disk_bytes}});
     if (stage_.is_root())
@@ -227,7 +210,7 @@ class Evaluation {
       kept.keep(pending.name, class_report_from_bytes(all[static_cast<std::size_t>(pending.owner)]));
   }
 
-  void evaluate_class(KeptClasses& kept, const std::string& name, const std::vector<std::size_t>& images, int owner,
+  void evaluate_class(KeptClasses& kept, const std::string& name, const std::vector<EvaluatedImage>& images, int owner,
                       int heat_maps) {
     const torch::NoGradGuard no_grad;
     stage_.at("class " + name);
@@ -241,31 +224,29 @@ class Evaluation {
     options.gaussian_sigma = spec_.evaluate.gaussian_sigma;
 
     const bool is_owner = owner == communicator_.rank();
-    ClassResult whole = empty_class(name, is_owner ? images.size() : 0, reader_.layout().mask_size, storage());
-    std::vector<std::size_t> places;  // of this rank's images in the class
-    for (std::size_t place = rank_; place < images.size(); place += ranks_) places.push_back(place);
+    ClassResult whole = empty_class(name, is_owner ? images.size() : 0, map_size(images), storage());
+    const Deal mine = deal(images, samples_per_batch, rank_, ranks_);
     std::vector<std::vector<std::size_t>> batches;
-    for (std::size_t i = 0; i < places.size(); ++i) {
-      if (i % images_per_batch == 0) batches.emplace_back();
-      batches.back().push_back(images[places[i]]);
-    }
+    for (const auto& round : mine.rounds) batches.insert(batches.end(), round.batches.begin(), round.batches.end());
     Prefetcher prefetcher(reader_, std::move(batches), prefetch_options(stage_));
-    const std::size_t at_a_time = ranks_ * images_per_batch;
-    std::size_t mine = 0;
-    for (std::size_t first = 0; first < images.size(); first += at_a_time) {
-      stage_.at("class " + name + ", from image " + std::to_string(first + 1) + " of " + std::to_string(images.size()));
-      if (const int signal = agree_stop(communicator_, stop_requested())) stop(kept, signal);
-      ClassPart part;
-      part.result.size = whole.size;
-      const std::size_t end = std::min(mine + images_per_batch, places.size());
-      part.places.assign(places.begin() + static_cast<std::ptrdiff_t>(mine),
-                         places.begin() + static_cast<std::ptrdiff_t>(end));
-      mine = end;
-      if (const auto block = prefetcher.next())
-        append(part, *block, system_->test_forward(make_batch(*block, reader_.layout(), boxes_).images, options));
+    std::size_t first = 0;
+    for (const Deal::Round& round : mine.rounds) {
+      std::vector<TiledImage> found;
+      for (const std::size_t place : round.places) found.emplace_back(images[place].size, images[place].tiles);
+      auto next = found.begin();
+      for (std::size_t batch = 0; batch < mine.batches; ++batch) {
+        stage_.at("class " + name + ", from image " + std::to_string(first + 1) + " of " +
+                  std::to_string(images.size()) + ", batch " + std::to_string(batch + 1));
+        if (const int signal = agree_stop(communicator_, stop_requested())) stop(kept, signal);
+        if (batch >= round.batches.size()) continue;
+        const FeatureBlock block = prefetcher.next().value();
+        add(next, block, system_->test_forward(make_batch(block, reader_.layout(), boxes_).images, options));
+      }
+      const ClassPart part{.places = round.places, .result = results_of(images, round.places, found, whole.size)};
       for (const auto& bytes : communicator_.gather_bytes(to_bytes(part), owner))
         filo::place(whole, class_part_from_bytes(bytes));
-      report_progress(std::min(at_a_time, images.size() - first));
+      report_progress(std::min(mine.images, images.size() - first));
+      first += mine.images;
     }
     pending_.push_back({name, owner, {}});
     if (is_owner)
@@ -278,6 +259,43 @@ class Evaluation {
                            .interpretations = whole.interpretations,
                            .heat_maps = heat_maps_of(whole, dataset_.root, heat_maps, dataset_.grey16)};
       });
+  }
+
+  // To the images whose turn it is.
+  static void add(std::vector<TiledImage>::iterator& next, const FeatureBlock& block, const ForwardOutput& output) {
+    const torch::Tensor maps = output.map.to(torch::kCPU, torch::kFloat).contiguous();  // [B, S, S]
+    const torch::Tensor scores = output.score.to(torch::kCPU, torch::kFloat).contiguous();
+    const auto area = static_cast<std::size_t>(maps.size(1) * maps.size(2));
+    std::vector<std::uint8_t> mask(area);
+    for (std::size_t i = 0; i < block.size(); ++i) {
+      if (next->is_complete()) ++next;
+      block.mask(i, mask);
+      next->add({maps.data_ptr<float>() + i * area, area}, scores.data_ptr<float>()[i],
+                interpretation(output.prompts[i]), mask);
+    }
+  }
+
+  // Of a whole image the cache says what it is; what it says of tiles is not so of their image.
+  ImageResults results_of(const std::vector<EvaluatedImage>& images, const std::vector<std::size_t>& places,
+                          const std::vector<TiledImage>& found, ImageSize size) const {
+    ImageResults result;
+    result.size = size;
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      const EvaluatedImage& image = images[places[i]];
+      const SampleInfo& sample = reader_.info(image.samples.front());
+      const bool cut = image.tiles.size() > 1;
+      const std::vector<float> map = found[i].map(size);
+      const std::vector<std::uint8_t> mask = found[i].mask(size);
+      result.images.push_back(image.path);
+      result.scores.push_back(found[i].score());
+      result.labels.push_back(static_cast<std::uint8_t>(cut ? entries_.at(image.path)->label : sample.label));
+      result.defects.push_back(cut ? entries_.at(image.path)->defect : sample.defect);
+      result.masked.push_back(sample.masked ? 1 : 0);
+      result.maps.insert(result.maps.end(), map.begin(), map.end());
+      result.masks.insert(result.masks.end(), mask.begin(), mask.end());
+      result.interpretations[image.path] = found[i].interpretation();
+    }
+    return result;
   }
 
   // All ranks, at the same batch. What is finished of the classes is kept.
@@ -330,8 +348,10 @@ class Evaluation {
   std::shared_ptr<const ClipModel> clip_;
   std::unique_ptr<System> system_;
   ImagesByClass classes_;
-  std::size_t total_ = 0;  // images to evaluate
-  std::size_t done_ = 0;   // of them
+  std::map<std::string, const DatasetImage*> entries_;
+  std::size_t passes_ = 1;  // over the images
+  std::size_t total_ = 0;   // images to evaluate
+  std::size_t done_ = 0;    // of them
   std::deque<Pending> pending_;
 };
 

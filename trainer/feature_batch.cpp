@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "data/samples/samples.hpp"
 #include "trainer/device.hpp"
 
 namespace filo {
@@ -42,17 +43,11 @@ torch::Tensor layer_of(const FeatureBlock& block, bool vv, int layer, const Feat
 
 }  // namespace
 
-std::vector<Box> boxes_of_image(const ImageBoxes& boxes, const std::string& image) {
-  if (!boxes) return {};
-  const auto found = boxes->find(image);
-  return found == boxes->end() ? std::vector<Box>() : found->second;
-}
-
 std::vector<std::vector<Box>> boxes_of_samples(const std::vector<ImageBoxes>& boxes,
                                                const std::vector<const SampleInfo*>& samples) {
   std::vector<std::vector<Box>> lists;
   if (!boxes.at(0)) return lists;
-  for (const SampleInfo* sample : samples) lists.push_back(boxes_of_image(boxes.at(sample->folder), sample->image));
+  for (const SampleInfo* sample : samples) lists.push_back(boxes_of_sample(*boxes.at(sample->folder), *sample));
   return lists;
 }
 

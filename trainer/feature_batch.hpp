@@ -19,9 +19,6 @@ struct FeatureBatch {
 // one sample; `boxes`: of each folder that its reader opened.
 FeatureBatch make_batch(const FeatureBlock& block, const FeatureLayout& layout, const std::vector<ImageBoxes>& boxes);
 
-// The boxes of one image; none when it has none.
-std::vector<Box> boxes_of_image(const ImageBoxes& boxes, const std::string& image);
-
 // The lists that ImageBatch::boxes takes, one for each sample; no lists when there is no source of boxes.
 std::vector<std::vector<Box>> boxes_of_samples(const std::vector<ImageBoxes>& boxes,
                                                const std::vector<const SampleInfo*>& samples);

@@ -11,8 +11,7 @@
 #include "base/log.hpp"
 #include "base/signals.hpp"
 #include "cluster/agreement.hpp"
-#include "data/datasets/dataset.hpp"
-#include "data/images/image.hpp"
+#include "data/samples/samples.hpp"
 #include "data/shards/cache_care.hpp"
 #include "data/shards/shard_writer.hpp"
 #include "model/systems/system.hpp"
@@ -23,27 +22,24 @@
 namespace filo {
 namespace {
 
-constexpr std::size_t images_per_batch = 4;
+constexpr std::size_t samples_per_batch = 4;
 
-using Images = std::vector<const DatasetImage*>;
+using Samples = std::vector<SampleInfo>;
 using Clock = std::chrono::steady_clock;
 
-struct PreparedImage {
-  const DatasetImage* entry = nullptr;
+struct PreparedSample {
+  SampleInfo info;
   std::vector<float> pixels;       // [3, S, S], normalised
   std::vector<std::uint8_t> mask;  // [S, S]
 };
 
-PreparedImage prepare(const Dataset& dataset, const DatasetImage& entry, int image_size) {
-  const std::filesystem::path root = dataset.root;
-  PreparedImage prepared{&entry, preprocess_clip(decode_image(root / entry.path, dataset.grey16), image_size), {}};
-  prepared.mask = entry.mask ? preprocess_mask(decode_mask(root / *entry.mask), image_size)
-                             : std::vector<std::uint8_t>(static_cast<std::size_t>(image_size) * image_size);
-  return prepared;
+PreparedSample prepare(SampleDecoder& decoder, const SampleInfo& wanted, int image_size) {
+  DecodedSample decoded = decoder.decode(wanted);
+  return {std::move(decoded.info), preprocess_clip(decoded.image, image_size), std::move(decoded.mask)};
 }
 
 // [B, 3, S, S]
-torch::Tensor stacked_pixels(const std::vector<PreparedImage>& batch, int image_size) {
+torch::Tensor stacked_pixels(const std::vector<PreparedSample>& batch, int image_size) {
   torch::Tensor pixels = torch::empty({static_cast<std::int64_t>(batch.size()), 3, image_size, image_size});
   for (std::size_t i = 0; i < batch.size(); ++i)
     std::copy(batch[i].pixels.begin(), batch[i].pixels.end(), pixels[static_cast<std::int64_t>(i)].data_ptr<float>());
@@ -76,56 +72,46 @@ FeatureMap map_of(const torch::Tensor& values, FeatureType type) {
   return {bytes(integers), values_of<float>(scales.to(torch::kCPU).contiguous())};
 }
 
-FeatureSample sample_of(const PreparedImage& image, const VisionFeatures& features, std::int64_t row,
+FeatureSample sample_of(const PreparedSample& prepared, const VisionFeatures& features, std::int64_t row,
                         FeatureType type) {
   FeatureSample sample;
-  sample.image = image.entry->path;
-  sample.class_name = image.entry->class_name;
-  sample.label = image.entry->label;
-  sample.split = image.entry->split;
-  sample.defect = image.entry->defect;
-  sample.masked = image.entry->label == 0 || image.entry->mask.has_value();
+  static_cast<SampleInfo&>(sample) = prepared.info;
   sample.global = values_of<float>(features.global[row].to(torch::kCPU).contiguous());
   for (const auto& [layer, tensor] : features.qkv) sample.qkv[layer] = map_of(tensor[row], type);
   for (const auto& [layer, tensor] : features.vv) sample.vv[layer] = map_of(tensor[row], type);
-  sample.mask = image.mask;
+  sample.mask = prepared.mask;
   return sample;
 }
 
-Images test_split(const Dataset& dataset) {
-  Images images;
-  for (const DatasetImage& image : dataset.images)
-    if (image.split == "test") images.push_back(&image);
-  return images;
-}
-
-// Images that are encoded together, always the same ones: an image's features have the same bits whoever makes them,
+// Samples that are encoded together, always the same ones: a sample's features have the same bits whoever makes them,
 // and whatever was there before.
 struct Group {
-  Images images;
+  Samples samples;
   std::vector<bool> missing;  // in no shard that is whole
 };
 
-// Those with a missing image, in the data set's order.
-std::vector<Group> missing_groups(const Images& wanted, const std::set<std::string>& finished) {
+// Those with a missing sample, in their order.
+std::vector<Group> missing_groups(const Samples& wanted, const std::set<std::string>& finished) {
   std::vector<Group> groups;
-  for (std::size_t first = 0; first < wanted.size(); first += images_per_batch) {
+  for (std::size_t first = 0; first < wanted.size(); first += samples_per_batch) {
     Group group;
-    for (std::size_t i = first; i < std::min(first + images_per_batch, wanted.size()); ++i) {
-      group.images.push_back(wanted[i]);
-      group.missing.push_back(!finished.contains(wanted[i]->path));
+    for (std::size_t i = first; i < std::min(first + samples_per_batch, wanted.size()); ++i) {
+      group.samples.push_back(wanted[i]);
+      group.missing.push_back(!finished.contains(wanted[i].image));
     }
     if (std::ranges::count(group.missing, true) > 0) groups.push_back(std::move(group));
   }
   return groups;
 }
 
-// Dealt over what is missing, so that a restart balances too.
+// Dealt over what is missing, so that a restart balances too; neighbours to one rank: tiles of one image are decoded
+// once.
 std::vector<Group> groups_of_rank(const std::vector<Group>& groups, int rank, int world_size) {
-  std::vector<Group> mine;
-  for (auto i = static_cast<std::size_t>(rank); i < groups.size(); i += static_cast<std::size_t>(world_size))
-    mine.push_back(groups[i]);
-  return mine;
+  const auto begin_of = [&](int number) {
+    return groups.begin() + static_cast<std::ptrdiff_t>(groups.size() * static_cast<std::size_t>(number) /
+                                                        static_cast<std::size_t>(world_size));
+  };
+  return {begin_of(rank), begin_of(rank + 1)};
 }
 
 // What all ranks know of the work.
@@ -134,7 +120,8 @@ struct Work {
   const ClipModel& clip;
   VisionOptions vision;
   int image_size = 0;
-  std::size_t total = 0;     // images of the cache
+  const char* unit = "";     // what the samples are
+  std::size_t total = 0;     // samples of the cache
   std::size_t finished = 0;  // of them, before this attempt
   std::size_t groups = 0;    // that are still to be encoded, by all ranks
 };
@@ -144,13 +131,16 @@ struct Work {
 class DecodedBatches {
  public:
   DecodedBatches(const Work& work, const std::vector<Group>& groups, int threads)
-      : work_(work), groups_(groups), ahead_(static_cast<std::size_t>(std::max(threads, 2))) {
+      : work_(work),
+        groups_(groups),
+        ahead_(static_cast<std::size_t>(std::max(threads, 2))),
+        decoder_(work.dataset, work.image_size, ahead_) {
     while (begin_next()) {
     }
   }
 
-  std::vector<PreparedImage> next() {
-    std::vector<PreparedImage> batch = batches_.front().get();
+  std::vector<PreparedSample> next() {
+    std::vector<PreparedSample> batch = batches_.front().get();
     batches_.pop_front();
     begin_next();
     return batch;
@@ -160,8 +150,8 @@ class DecodedBatches {
   bool begin_next() {
     if (begun_ == groups_.size() || batches_.size() >= ahead_) return false;
     batches_.push_back(std::async(std::launch::async, [this, &group = groups_[begun_]] {
-      std::vector<PreparedImage> batch;
-      for (const DatasetImage* image : group.images) batch.push_back(prepare(work_.dataset, *image, work_.image_size));
+      std::vector<PreparedSample> batch;
+      for (const SampleInfo& sample : group.samples) batch.push_back(prepare(decoder_, sample, work_.image_size));
       return batch;
     }));
     ++begun_;
@@ -171,8 +161,9 @@ class DecodedBatches {
   const Work& work_;
   const std::vector<Group>& groups_;
   const std::size_t ahead_;
+  SampleDecoder decoder_;
   std::size_t begun_ = 0;
-  std::deque<std::future<std::vector<PreparedImage>>> batches_;
+  std::deque<std::future<std::vector<PreparedSample>>> batches_;
 };
 
 // Converts, checksums and writes a batch while the tower computes the next one.
@@ -181,7 +172,7 @@ class BackgroundWriter {
   BackgroundWriter(ShardWriter& writer, FeatureType type) : writer_(writer), type_(type) {}
 
   // What is missing of the group; waits for the one before.
-  void append(const Group& group, std::vector<PreparedImage> batch, VisionFeatures features) {
+  void append(const Group& group, std::vector<PreparedSample> batch, VisionFeatures features) {
     wait();
     writing_ = std::async(std::launch::async, [this, &group, batch = std::move(batch), features = std::move(features)] {
       const torch::NoGradGuard no_grad;
@@ -219,7 +210,7 @@ void encode(Stage& stage, const Work& work, const std::vector<Group>& mine, Back
       throw StoppedEarly("features: stopped by signal " + std::to_string(signal) + "; finished shards are kept");
     }
     if (step < mine.size()) {
-      std::vector<PreparedImage> batch = decoded.next();
+      std::vector<PreparedSample> batch = decoded.next();
       const torch::Tensor pixels = stacked_pixels(batch, work.image_size).to(compute_device());
       writer.append(mine[step], std::move(batch), work.clip.encode_images(pixels, work.vision));
     }
@@ -227,7 +218,7 @@ void encode(Stage& stage, const Work& work, const std::vector<Group>& mine, Back
     const double seconds = std::chrono::duration<double>(Clock::now() - started).count();
     stage.events().write("progress", {{"done", work.finished + here},
                                       {"total", work.total},
-                                      {"unit", "images"},
+                                      {"unit", work.unit},
                                       {"images_per_s", static_cast<double>(here) / seconds}});
   }
   writer.close();
@@ -274,7 +265,9 @@ void run_features(Stage& stage) {
   const auto clip = load_clip_of(stage, spec.clip, spec.model);
   const FeatureLayout layout = feature_layout(clip->config(), spec);
   const Json key = features_key(spec);
-  const Images wanted = test_split(dataset);
+  const Samples wanted =
+      spec.mosaics > 0 ? mosaics_of(dataset, spec.model.tiling, spec.mosaics) : samples_of(dataset, spec.model.tiling);
+  const char* unit = spec.mosaics > 0 ? "mosaics" : spec.model.tiling.size > 0 ? "tiles" : "images";
 
   const std::filesystem::path folder = stage.workspace().features_folder(stage.key());
   std::filesystem::create_directories(folder);
@@ -290,8 +283,14 @@ void run_features(Stage& stage) {
   const std::vector<Group> groups = missing_groups(wanted, finished);
   const std::vector<Group> mine = groups_of_rank(groups, communicator.rank(), communicator.world_size());
 
-  const Work work = {dataset,         *clip,        wanted_features(spec.model), spec.model.image_size, wanted.size(),
-                     finished.size(), groups.size()};
+  const Work work = {.dataset = dataset,
+                     .clip = *clip,
+                     .vision = wanted_features(spec.model),
+                     .image_size = spec.model.image_size,
+                     .unit = unit,
+                     .total = wanted.size(),
+                     .finished = finished.size(),
+                     .groups = groups.size()};
   ShardWriter writer(folder, layout, key, stage.start_name() + "-" + std::to_string(communicator.rank()),
                      memory_in_bytes(stage.arguments().shard_size));
   BackgroundWriter background(writer, layout.type);
@@ -303,7 +302,7 @@ void run_features(Stage& stage) {
     for (const std::string& part : all_written)
       for (const Json& file : Json::parse(part)) shards.push_back(shard_file_from_json(file));
     std::vector<std::string> order;
-    for (const DatasetImage* image : wanted) order.push_back(image->path);
+    for (const SampleInfo& sample : wanted) order.push_back(sample.image);
     stage.expect_current();
     finish_features(folder, layout, key, order, std::move(shards));
   }

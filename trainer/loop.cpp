@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <optional>
+#include <set>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
@@ -13,6 +14,7 @@
 #include "cluster/agreement.hpp"
 #include "cluster/ranges.hpp"
 #include "data/sampler.hpp"
+#include "data/samples/samples.hpp"
 #include "data/split.hpp"
 #include "trainer/gradients.hpp"
 #include "trainer/metrics.hpp"
@@ -64,50 +66,85 @@ AdamWOptions optimizer_options(const TrainSettings& settings) {
   return options;
 }
 
-Split split_of(const ShardReader& reader, const TrainSettings& settings) {
-  std::vector<std::string> strata;
-  for (std::size_t i = 0; i < reader.size(); ++i)
-    strata.push_back(reader.info(i).class_name + " " + std::to_string(reader.info(i).label));
-  return split_samples(strata, settings.validation.fraction, settings.seed);
+bool is_mosaic(const SampleInfo& sample) { return sample.parts.size() > 1; }
+
+// What is trained on: samples of images that are not validated on, and the mosaics of such images.
+struct TrainingSplit : Split {
+  std::vector<std::size_t> mosaics;
+};
+
+// An image's samples stay together.
+TrainingSplit split_of(const ShardReader& reader, const TrainSettings& settings) {
+  std::vector<std::string> strata;                                     // of the images
+  std::vector<std::vector<std::size_t>> samples;                       // likewise
+  std::map<std::pair<std::size_t, std::string>, std::size_t> numbers;  // of the images, by folder and path
+  std::size_t unknown = 0;
+  for (std::size_t i = 0; i < reader.size(); ++i) {
+    const SampleInfo& info = reader.info(i);
+    if (is_mosaic(info)) continue;
+    if (!is_label_known(info)) {
+      ++unknown;
+      continue;
+    }
+    const auto [image, is_new] = numbers.emplace(std::pair(info.folder, images_of(info).front()), samples.size());
+    if (is_new) samples.emplace_back(), strata.emplace_back(info.class_name + " 0");
+    samples[image->second].push_back(i);
+    if (info.label == 1) strata[image->second] = info.class_name + " 1";
+  }
+  if (unknown > 0)
+    log_warning("train: " + std::to_string(unknown) +
+                " tiles of anomalous images without masks are left out: whether they show the defect is not known");
+  const Split images = split_samples(strata, settings.validation.fraction, settings.seed);
+  TrainingSplit split;
+  const auto add = [&](std::vector<std::size_t>& to, const std::vector<std::size_t>& of_images) {
+    for (const std::size_t image : of_images) to.insert(to.end(), samples[image].begin(), samples[image].end());
+    std::ranges::sort(to);
+  };
+  add(split.train, images.train);
+  add(split.validation, images.validation);
+  std::set<std::string> held;
+  for (const std::size_t sample : split.validation) held.insert(images_of(reader.info(sample)).front());
+  for (std::size_t i = 0; i < reader.size(); ++i) {
+    const SampleInfo& info = reader.info(i);
+    const auto is_held = [&](const std::string& path) { return held.contains(path); };
+    if (is_mosaic(info) && is_label_known(info) && std::ranges::none_of(images_of(info), is_held))
+      split.mosaics.push_back(i);
+  }
+  return split;
 }
 
 // What a phase learns from and is validated on: a loss of maps needs to know which pixels are anomalous.
-Split split_of_phase(Split split, const TrainingPhase& phase, const ShardReader& reader) {
+TrainingSplit split_of_phase(TrainingSplit split, const TrainingPhase& phase, const ShardReader& reader) {
   if (!phase.patches) return split;
   const auto is_unmasked = [&](std::size_t sample) { return !reader.info(sample).masked; };
-  std::erase_if(split.train, is_unmasked);
-  std::erase_if(split.validation, is_unmasked);
+  for (auto* samples : {&split.train, &split.validation, &split.mosaics}) std::erase_if(*samples, is_unmasked);
   if (split.train.empty())
     throw UsageError("train: phase " + phase.name,
                      "found no image with a mask among the training images, expected some: its loss is one of maps");
   return split;
 }
 
-// What an epoch takes of the split's training images.
-Samples samples_of(const Split& split, const TrainSettings& settings, const ShardReader& reader) {
+// What an epoch takes of the split's training samples, and which mosaics of a class stand in for its samples.
+Samples samples_of(const TrainingSplit& split, const TrainSettings& settings, const ShardReader& reader) {
   Samples samples{.count = split.train.size()};
   std::map<std::string, std::size_t> numbers;
   const auto number_of = [&](const std::string& name) { return numbers.emplace(name, numbers.size()).first->second; };
+  std::map<std::string, std::vector<std::size_t>> mosaics;  // of a class
+  for (std::size_t i = 0; i < split.mosaics.size(); ++i)
+    mosaics[reader.info(split.mosaics[i]).class_name].push_back(split.train.size() + i);
   for (const std::size_t index : split.train) {
     const SampleInfo& info = reader.info(index);
     const std::string kind = info.class_name + (settings.balance == Balance::defects ? "/" + info.defect : "");
     if (settings.balance != Balance::none) samples.kinds.push_back(number_of("kind " + kind));
     if (settings.grouped) samples.groups.push_back(number_of("group " + info.class_name));
+    if (settings.mosaic.rate > 0) samples.substitutes.push_back(mosaics[info.class_name]);
   }
+  samples.substitution = settings.mosaic.rate;
   return samples;
 }
 
 // "prompts" of "prompts.normal.vectors".
 std::string first_word(const std::string& name) { return name.substr(0, name.find('.')); }
-
-// Pieces of at most `most` values.
-std::vector<std::vector<std::size_t>> pieces_of(const std::vector<std::size_t>& values, std::size_t most) {
-  std::vector<std::vector<std::size_t>> pieces;
-  for (std::size_t first = 0; first < values.size(); first += most)
-    pieces.emplace_back(values.begin() + static_cast<std::ptrdiff_t>(first),
-                        values.begin() + static_cast<std::ptrdiff_t>(std::min(first + most, values.size())));
-  return pieces;
-}
 
 // The first place is the loss, the others the phase's terms; sums over images.
 using LossSums = std::vector<double>;
@@ -116,8 +153,8 @@ class PhaseLoop {
  public:
   // `from`: to go on from, its parameters are in the system already; none: the phase begins.
   PhaseLoop(Stage& stage, const TrainSettings& settings, System& system, const TrainingPhase& phase, std::uint64_t seed,
-            const ShardReader& reader, const Split& all, const std::vector<ImageBoxes>& boxes, Position& position,
-            const std::optional<ResumePoint>& from)
+            const ShardReader& reader, const TrainingSplit& all, const std::vector<ImageBoxes>& boxes,
+            Position& position, const std::optional<ResumePoint>& from)
       : stage_(stage),
         settings_(settings),
         system_(system),
@@ -189,7 +226,10 @@ class PhaseLoop {
 
   // Of the reader, in place of those of the split.
   std::vector<std::size_t> indices(std::vector<std::size_t> samples) const {
-    for (std::size_t& sample : samples) sample = split_.train[sample];
+    for (std::size_t& sample : samples) {
+      const std::size_t trained = split_.train.size();
+      sample = sample < trained ? split_.train[sample] : split_.mosaics[sample - trained];
+    }
     return samples;
   }
 
@@ -466,7 +506,7 @@ class PhaseLoop {
   Position& position_;
   Communicator& communicator_;
   const ShardReader& reader_;
-  const Split split_;
+  const TrainingSplit split_;
   const std::vector<ImageBoxes>& boxes_;
   EpochSampler sampler_;
   AdamW optimizer_;
@@ -483,7 +523,7 @@ class PhaseLoop {
 void train(Stage& stage, const TrainSettings& settings, System& system, const ShardReader& reader,
            const std::vector<ImageBoxes>& boxes) {
   const std::vector<TrainingPhase> phases = system.training_phases(settings);
-  const Split split = split_of(reader, settings);
+  const TrainingSplit split = split_of(reader, settings);
   std::optional<ResumePoint> from = resume(stage, system, phases);
   Position position{.phase = phases.front().name, .validation = {}, .best = {}};
   if (from) position = from->position;

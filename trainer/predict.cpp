@@ -7,10 +7,13 @@
 
 #include "base/error.hpp"
 #include "data/images/image.hpp"
+#include "data/samples/samples.hpp"
 #include "model/systems/system.hpp"
 #include "settings/clip_digest.hpp"
 #include "trainer/device.hpp"
-#include "trainer/feature_batch.hpp"
+#include "trainer/encoded_images.hpp"
+#include "trainer/stage_inputs.hpp"
+#include "trainer/tiled_image.hpp"
 #include "workspace/checkpoint_files.hpp"
 #include "workspace/layout.hpp"
 
@@ -19,14 +22,9 @@ namespace {
 
 constexpr std::size_t descriptions_kept = 5;
 
-torch::Tensor load_pixels(const PredictOptions& options, const std::filesystem::path& path, int image_size) {
-  const std::vector<float> pixels = preprocess_clip(decode_image(path, options.grey16), image_size);
-  return torch::tensor(pixels).view({1, 3, image_size, image_size}).to(compute_device());
-}
-
-// `output`: without an extension.
-Json write_outputs(const std::filesystem::path& output, const std::filesystem::path& image, const torch::Tensor& map,
-                   int size, const std::optional<Grey16Range>& grey16) {
+// `output`: without an extension; `map`: [height, width].
+Json write_outputs(const std::filesystem::path& output, const std::filesystem::path& image, const Image& photo,
+                   const torch::Tensor& map) {
   const std::string picture = output.string() + ".png", tensors = output.string() + ".safetensors";
   std::error_code error;
   if (std::filesystem::equivalent(picture, image, error))
@@ -35,8 +33,8 @@ Json write_outputs(const std::filesystem::path& output, const std::filesystem::p
   std::filesystem::create_directories(output.parent_path());
   // One image has no class to scale by: the map's own range is [0, 1] by construction (equation 4).
   const torch::Tensor shown = map.clamp(0, 1).contiguous();
-  const Image photo = to_rgb(decode_image(image, grey16));
-  write_png(picture, join_horizontally({photo, overlay_heat_map(photo, shown.data_ptr<float>(), size, size)}));
+  const auto height = static_cast<int>(map.size(0)), width = static_cast<int>(map.size(1));
+  write_png(picture, join_horizontally({photo, overlay_heat_map(photo, shown.data_ptr<float>(), height, width)}));
   save_tensors(tensors, {{"map", map}});
   return {{"heat_map", picture}, {"map", tensors}};
 }
@@ -73,6 +71,15 @@ void check_is_checkpoint(const std::filesystem::path& folder) {
                        "WORKSPACE/stages/KEY/checkpoint of a training (`filo report NAME --json` lists them) or "
                        "WORKSPACE/stages/KEY/bundle of an export" +
                        near);
+}
+
+ImageBatch batch_of(const VisionFeatures& features, const std::string& class_name) {
+  ImageBatch batch;
+  batch.global = features.global;
+  batch.qkv = features.qkv;
+  batch.vv = features.vv;
+  batch.classes = {class_name};
+  return batch;
 }
 
 // A bundle has its weights with it.
@@ -131,11 +138,10 @@ Json predict(const PredictOptions& options) {
   const std::filesystem::path parameters = parameters_file(options.checkpoint);
   system->load_parameters(load_tensors(parameters), parameters.string());
 
-  const VisionOptions vision = wanted_features(model_settings);
   FewShotMemory memory;
   for (const auto& path : options.normal_images)
-    memory.add(options.class_name,
-               clip->encode_images(load_pixels(options, path, model_settings.image_size), vision).qkv);
+    encode_tiles(*clip, model_settings, decode_image(path, options.grey16),
+                 [&](const Tile&, const VisionFeatures& features) { memory.add(options.class_name, features.qkv); });
   TestingOptions testing;
   testing.memory = memory.empty() ? nullptr : &memory;
   const ImageBoxes boxes = boxes_of_predict(options);
@@ -143,21 +149,25 @@ Json predict(const PredictOptions& options) {
   Json results = Json::array();
   for (std::size_t i = 0; i < options.images.size(); ++i) {
     const std::filesystem::path& path = options.images[i];
-    const VisionFeatures features = clip->encode_images(load_pixels(options, path, model_settings.image_size), vision);
-    ImageBatch batch;
-    batch.global = features.global;
-    batch.qkv = features.qkv;
-    batch.vv = features.vv;
-    batch.classes = {options.class_name};
-    if (boxes) batch.boxes = {boxes_of_image(boxes, path.string())};
-    const ForwardOutput output = system->test_forward(batch, testing);
-    const torch::Tensor map = output.map[0].to(torch::kCPU).contiguous();
+    const Image image = decode_image(path, options.grey16);
+    const ImageSize size = {image.width, image.height};
+    TiledImage whole(size, tiles_of(size, model_settings.tiling));
+    encode_tiles(*clip, model_settings, image, [&](const Tile& tile, const VisionFeatures& features) {
+      ImageBatch batch = batch_of(features, options.class_name);
+      if (boxes) batch.boxes = {boxes_of_sample(*boxes, tile_sample(path.string(), size, tile))};
+      const ForwardOutput output = system->test_forward(batch, testing);
+      const torch::Tensor map = output.map[0].to(torch::kCPU, torch::kFloat).contiguous();
+      whole.add({map.data_ptr<float>(), static_cast<std::size_t>(map.numel())}, output.score[0].item<float>(),
+                interpretation(output.prompts[0]));
+    });
+    const ImageSize joined = joined_size(size, model_settings.tiling, model_settings.image_size);
+    const std::vector<float> values = whole.map(joined);
+    const torch::Tensor map = torch::tensor(values).view({joined.height, joined.width});
     Json result = {{"image", path.string()},
-                   {"score", output.score[0].item<float>()},
-                   {"max", map.max().item<float>()},
-                   {"descriptions", interpretation(output.prompts[0])}};
-    if (options.out)
-      result.update(write_outputs(*options.out / names[i], path, map, model_settings.image_size, options.grey16));
+                   {"score", whole.score()},
+                   {"max", *std::ranges::max_element(values)},
+                   {"descriptions", whole.interpretation()}};
+    if (options.out) result.update(write_outputs(*options.out / names[i], path, to_rgb(image), map));
     results.push_back(result);
   }
   return results;

@@ -74,6 +74,12 @@ std::map<std::string, std::vector<Box>> read_boxes_of(const Stage& stage, const 
   return boxes;
 }
 
+// None where the training takes no mosaics.
+std::vector<std::string> mosaic_inputs(const Stage& stage) {
+  const Json inputs = stage.spec().value(spec_member::inputs, Json::object());
+  return inputs.contains(spec_input::mosaics) ? stage.all_inputs(spec_input::mosaics) : std::vector<std::string>();
+}
+
 }  // namespace
 
 void expect_planned(const std::string& where, const std::string& what, const std::string& found,
@@ -106,20 +112,21 @@ std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& m
     throw UsageError("worker: " + stage.spec_file().string() + ": inputs.boxes",
                      wanted ? "missing; expected the key of a boxes stage, because model.boxes.source names one"
                             : "found a boxes stage, but these settings do not use boxes");
-  const std::size_t folders = stage.all_inputs(spec_input::features).size();
-  if (!wanted) return std::vector<ImageBoxes>(folders);
+  const std::size_t folders = stage.all_inputs(spec_input::features).size(), mosaics = mosaic_inputs(stage).size();
+  if (!wanted) return std::vector<ImageBoxes>(folders + mosaics);
   std::vector<ImageBoxes> boxes;
   for (const std::string& key : stage.all_inputs(spec_input::boxes)) boxes.push_back(read_boxes_of(stage, key));
   if (boxes.size() != folders)
     throw UsageError("worker: " + stage.spec_file().string() + ": inputs",
                      "found " + std::to_string(boxes.size()) + " boxes stages, expected one for each of " +
                          std::to_string(folders) + " features stages");
+  for (std::size_t i = 0; i < mosaics; ++i) boxes.push_back(boxes.at(i));  // of the same data set
   return boxes;
 }
 
 FeatureFolders::FeatureFolders(Stage& stage) {
-  for (const std::string& key : stage.all_inputs(spec_input::features))
-    paths_.push_back(stage.workspace().features_folder(key));
+  for (const auto& keys : {stage.all_inputs(spec_input::features), mosaic_inputs(stage)})
+    for (const std::string& key : keys) paths_.push_back(stage.workspace().features_folder(key));
   const std::filesystem::path disk = with_variable(stage.arguments().local_copy);
   if (disk.empty()) return;
   if (is_first_of_host(stage.communicator()))
@@ -143,6 +150,7 @@ PrefetchOptions prefetch_options(const Stage& stage) {
 Json features_key(const FeaturesSpec& spec) {
   Json key = {{"clip", spec.clip.digest}, {"dataset", spec.dataset.digest}};
   key.update(model_of_features(spec.model));
+  if (spec.mosaics > 0) key[spec_member::mosaics] = spec.mosaics;
   return key;
 }
 

@@ -37,11 +37,12 @@ std::shared_ptr<const ClipModel> load_clip_of(const Stage& stage, const ClipRefe
 // Boxes by image; an image that is not named has none. Unset: the model goes without boxes altogether.
 using ImageBoxes = std::optional<std::map<std::string, std::vector<Box>>>;
 
-// What the boxes stages among the inputs found, one for each features stage. Throws UsageError when `model` names a
-// source of boxes and the spec no such stage, or the other way round.
+// What the boxes stages among the inputs found, one for each cache of FeatureFolders. Throws UsageError when `model`
+// names a source of boxes and the spec no such stage, or the other way round.
 std::vector<ImageBoxes> load_boxes_of(const Stage& stage, const ModelSettings& model);
 
-// The feature caches that the stage reads, in the order of its inputs: where they lie, or their copies on this
+// The feature caches that the stage reads, those of its images and then those of mosaics, in the order of its inputs:
+// where they lie, or their copies on this
 // machine's disk (StageArguments::local_copy), which are in use while this lives. Collective.
 class FeatureFolders {
  public:

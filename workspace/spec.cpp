@@ -23,6 +23,12 @@ class SpecReader {
     if (!value.is_string()) refuse(key, "found " + value.dump() + ", expected a string");
     return value;
   }
+  int count(const char* key) const {  // 0 where there is none
+    const Json value = spec_.value(key, Json(0));
+    if (!value.is_number_integer() || value < 0)
+      refuse(key, "found " + value.dump() + ", expected a number of samples");
+    return value;
+  }
   DatasetReference dataset(const Json& json) const { return {text(json, "name"), text(json, "digest")}; }
   std::vector<DatasetReference> datasets(const char* name) const {
     const std::string several = std::string(name) + "s";
@@ -50,15 +56,16 @@ class SpecReader {
 };
 
 constexpr const char* boxes_source = "file";
-constexpr const char* of_features[] = {"profile",         "image_size",   "layers",   "vv_from",
-                                       "clip_activation", "feature_type", "precision"};
+constexpr const char* of_features[] = {"profile",         "image_size",   "layers",    "vv_from",
+                                       "clip_activation", "feature_type", "precision", "tiling"};
 
-// The weights' own activation is left out, the usual type of features, and float32.
+// The weights' own activation is left out, the usual type of features, float32, and what cuts no image.
 Json model_json(const ModelSettings& model) {
   Json json = to_json(model);
   if (model.clip_activation == ClipActivation::weights) json.erase("clip_activation");
   if (model.feature_type == FeatureType::f16) json.erase("feature_type");
   if (model.precision == Precision::fp32) json.erase("precision");
+  if (model.tiling.size == 0) json.erase("tiling");
   return json;
 }
 
@@ -85,7 +92,8 @@ FeaturesSpec features_spec_from_json(const Json& spec, const fs::path& where) {
     if (required.contains(key) || spec.contains(key)) model[key] = reader.at(key);
   return {.dataset = reader.dataset(reader.at(spec_member::dataset)),
           .clip = reader.clip(),
-          .model = model_settings_from_json(model, where.string())};
+          .model = model_settings_from_json(model, where.string()),
+          .mosaics = reader.count(spec_member::mosaics)};
 }
 
 BoxesSpec boxes_spec_from_json(const Json& spec, const fs::path& where) {

@@ -3,17 +3,20 @@
 // renamed or written differently has everybody's finished stages run again.
 //
 //   all       kind, format (1), inputs {NAME: key of the stage that is needed}
-//   features  dataset, clip, profile, image_size, layers, vv_from, clip_activation, feature_type, precision
+//   features  dataset, clip, profile, image_size, layers, vv_from, clip_activation, feature_type, precision, tiling,
+//             mosaics: how many of each class, in place of the data set's images
 //   boxes     dataset, boxes {source: "file", path, digest}
-//   train     dataset or datasets, clip, model, train, descriptions    inputs: features, boxes; of the second data set
-//                                                                      features.2, boxes.2, and so on
+//   train     dataset or datasets, clip, model, train, descriptions    inputs: features, boxes, mosaics (their
+//                                                                      features); of the second data set features.2,
+//                                                                      boxes.2, mosaics.2, and so on
 //             of a checkpoint that is there: clip, model, checkpoint {path, digest}
 //   evaluate  dataset, train_dataset or train_datasets, clip, model, evaluate, descriptions, seed
 //                                                                      inputs: features, train, boxes
 //   export    clip, formats ["bundle"]                                 inputs: train
 //
 // clip_activation, here and in model, is left out where it is the weights' own, feature_type where it is f16, precision
-// where it is fp32: stages of versions that did not know them keep their keys.
+// where it is fp32, tiling where it has size 0, mosaics where there are none: stages of versions that did not know them
+// keep their keys.
 #pragma once
 
 #include <cstdint>
@@ -47,12 +50,14 @@ inline constexpr const char* evaluate = "evaluate";
 inline constexpr const char* descriptions = "descriptions";
 inline constexpr const char* seed = "seed";
 inline constexpr const char* formats = "formats";
+inline constexpr const char* mosaics = "mosaics";
 }  // namespace spec_member
 
 // Names of inputs.
 namespace spec_input {
 inline constexpr const char* features = "features";
 inline constexpr const char* boxes = "boxes";
+inline constexpr const char* mosaics = "mosaics";
 inline constexpr const char* train = "train";
 }  // namespace spec_input
 
@@ -83,6 +88,7 @@ struct FeaturesSpec {
   DatasetReference dataset;
   ClipReference clip;
   ModelSettings model;  // what model_of_features() has; the rest is as it is by default
+  int mosaics = 0;      // 0: of the data set's images; else of so many mosaics of each class
 };
 struct BoxesSpec {
   DatasetReference dataset;

@@ -125,10 +125,13 @@ std::string joined(const std::vector<std::string>& names) {
 void print_line(const Cache& cache) {
   std::printf("%s  %-16s %10s  ", cache.key.c_str(), cache.dataset.empty() ? "-" : cache.dataset.c_str(),
               size_text(cache.bytes).c_str());
-  if (cache.manifest)
-    std::printf("%zu images in %zu shards", cache.manifest->samples, cache.manifest->shards);
-  else
+  if (cache.manifest) {
+    const Json& key = cache.manifest->key;
+    const char* unit = key.contains("mosaics") ? "mosaics" : key.contains("tiling") ? "tiles" : "images";
+    std::printf("%zu %s in %zu shards", cache.manifest->samples, unit, cache.manifest->shards);
+  } else {
     std::printf("%s", cache.state.c_str());
+  }
   if (!cache.set_aside.empty()) std::printf(", %zu set aside", cache.set_aside.size());
   std::printf("  (%s)\n", joined(cache.experiments).c_str());
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -109,6 +110,19 @@ std::vector<std::int32_t> read_integers(hid_t file, const char* name, hsize_t ro
   return values;
 }
 
+std::vector<std::vector<ImagePart>> read_parts(hid_t file, hsize_t rows, std::uint64_t file_bytes,
+                                               const std::string& where) {
+  std::vector<std::vector<ImagePart>> parts(rows);
+  if (hdf5::check(H5Lexists(file, "parts", H5P_DEFAULT), where + ": parts", "H5Lexists") == 0) return parts;
+  const auto texts = hdf5::read_strings(file, "parts", rows, file_bytes, where);
+  try {
+    for (std::size_t row = 0; row < rows; ++row) parts[row] = parts_from_json(Json::parse(texts[row]), where);
+  } catch (const Json::exception& error) {
+    throw Error(where, "parts: " + told(error));
+  }
+  return parts;
+}
+
 std::vector<SampleInfo> read_samples(hid_t file, int format, hsize_t rows, std::uint64_t file_bytes,
                                      const std::string& where) {
   const auto images = hdf5::read_strings(file, "images", rows, file_bytes, where);
@@ -116,6 +130,7 @@ std::vector<SampleInfo> read_samples(hid_t file, int format, hsize_t rows, std::
   const auto splits = hdf5::read_strings(file, "split", rows, file_bytes, where);
   const auto defects = hdf5::read_strings(file, "defect", rows, file_bytes, where);
   const auto boxes = hdf5::read_strings(file, "boxes", rows, file_bytes, where);
+  const auto parts = read_parts(file, rows, file_bytes, where);
   const auto labels = read_integers(file, "label", rows, where);
   const auto masked = format == 1 ? std::vector<std::int32_t>(rows, 1) : read_integers(file, "masked", rows, where);
   std::vector<SampleInfo> samples(rows);
@@ -126,7 +141,8 @@ std::vector<SampleInfo> read_samples(hid_t file, int format, hsize_t rows, std::
                     .split = splits[row],
                     .defect = defects[row],
                     .masked = masked[row] != 0,
-                    .boxes = boxes[row].empty() ? std::nullopt : std::optional(boxes[row])};
+                    .boxes = boxes[row].empty() ? std::nullopt : std::optional(boxes[row]),
+                    .parts = parts[row]};
   return samples;
 }
 
@@ -302,7 +318,33 @@ Json to_json(const SampleInfo& sample) {
                {"defect", sample.defect}};
   if (!sample.masked) json["masked"] = false;
   if (sample.boxes) json["boxes"] = *sample.boxes;
+  if (!sample.parts.empty()) json["parts"] = to_json(sample.parts);
   return json;
+}
+
+Json to_json(const std::vector<ImagePart>& parts) {
+  Json json = Json::array();
+  for (const auto& [image, width, height, tile] : parts)
+    json.push_back({{"image", image}, {"size", {width, height}}, {"tile", {tile.x, tile.y, tile.width, tile.height}}});
+  return json;
+}
+
+std::vector<ImagePart> parts_from_json(const Json& json, const std::string& where) {
+  std::vector<ImagePart> parts;
+  for (const Json& part : json) {
+    const auto size = part.at("size").get<std::array<int, 2>>();
+    const auto tile = part.at("tile").get<std::array<int, 4>>();
+    parts.push_back({.image = part.at("image"),
+                     .image_width = size[0],
+                     .image_height = size[1],
+                     .tile = {tile[0], tile[1], tile[2], tile[3]}});
+    const auto inside = [](int begin, int length, int all) {
+      return begin >= 0 && length >= 1 && begin <= all - length;
+    };
+    if (!inside(tile[0], tile[2], size[0]) || !inside(tile[1], tile[3], size[1]))
+      throw Error(where, "parts: found " + part.dump() + ", expected a tile inside of the image");
+  }
+  return parts;
 }
 
 std::string table_digest(const std::vector<SampleInfo>& samples,

@@ -55,6 +55,9 @@ struct ShardContent {
 };
 
 Json to_json(const SampleInfo& sample);
+Json to_json(const std::vector<ImagePart>& parts);
+// Throws Error naming `where` where a tile does not lie in its image, Json::exception.
+std::vector<ImagePart> parts_from_json(const Json& json, const std::string& where);
 
 // SHA-256 over what a shard says about its samples (the attribute `digest`).
 std::string table_digest(const std::vector<SampleInfo>& samples,

@@ -11,15 +11,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-SampleInfo sample_from_json(const Json& json) {
+SampleInfo sample_from_json(const Json& json, const std::string& where) {
   SampleInfo sample{.image = json.at("image"),
                     .class_name = json.at("class"),
                     .label = json.at("label"),
                     .split = json.at("split"),
                     .defect = json.at("defect"),
                     .masked = json.value("masked", true),
-                    .boxes = std::nullopt};
+                    .boxes = std::nullopt,
+                    .parts = {}};
   if (json.contains("boxes")) sample.boxes = json.at("boxes").get<std::string>();
+  if (json.contains("parts")) sample.parts = parts_from_json(json.at("parts"), where);
   return sample;
 }
 
@@ -71,7 +73,7 @@ Manifest parse_manifest(const Json& json, const fs::path& folder, const std::str
                                .bytes = shard.at("bytes"),
                                .sha256 = first_format ? "" : shard.at("sha256")});
   for (const Json& sample : json.at("samples")) {
-    manifest.samples.push_back(sample_from_json(sample));
+    manifest.samples.push_back(sample_from_json(sample, where));
     Manifest::Place place{
         .shard = sample.at("shard"), .row = sample.at("row"), .checksums = sample.at("crc32"), .offsets = {}};
     if (!first_format) place.offsets = sample.at("offsets").get<std::vector<std::uint64_t>>();

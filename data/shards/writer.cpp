@@ -169,6 +169,8 @@ struct ShardWriter::Open {
     hdf5::write_strings(id, "split", column([](const SampleInfo& s) { return s.split; }), where);
     hdf5::write_strings(id, "defect", column([](const SampleInfo& s) { return s.defect; }), where);
     hdf5::write_strings(id, "boxes", column([](const SampleInfo& s) { return s.boxes.value_or(""); }), where);
+    if (std::ranges::any_of(samples, [](const SampleInfo& s) { return !s.parts.empty(); }))
+      hdf5::write_strings(id, "parts", column([](const SampleInfo& s) { return to_json(s.parts).dump(); }), where);
     std::vector<std::int32_t> labels, masked;
     for (const SampleInfo& sample : samples) {
       labels.push_back(sample.label);

@@ -119,7 +119,8 @@ DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
   if (!digest.is_string() || digest.get<std::string>().size() < 16)
     refuse("digest: found " + digest.dump() + ", expected text");
   if (!classes.is_object() || classes.empty()) refuse("classes: found none, expected at least one class");
-  DatasetInfo info{.name = name, .digest = digest, .classes = {}, .images = {}, .test_images = 0, .paths = {}};
+  DatasetInfo info{
+      .name = name, .digest = digest, .classes = {}, .images = {}, .test_images = 0, .test_sizes = {}, .paths = {}};
   for (const auto& [class_name, counts] : classes.items()) {
     info.classes.push_back(class_name);
     info.images[class_name] = image_counts(counts);
@@ -133,6 +134,9 @@ DatasetInfo dataset_info(const Workspace& workspace, const std::string& name) {
     if (!sha256.is_string() || !image_path.is_string())
       refuse("images: found " + printable(image.dump().substr(0, 80)) + ", expected an image's path and sha256");
     info.paths.emplace(sha256, image_path);
+    const Json width = image.value("width", Json()), height = image.value("height", Json());
+    if (text_of(image, "split") == "test" && width.is_number_integer() && height.is_number_integer())
+      ++info.test_sizes[{width, height}];
     if (const std::string pixels = text_of(image, "pixels_sha256"); !pixels.empty())
       info.paths.emplace(pixels, image_path);
   }

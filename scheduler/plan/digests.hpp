@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "settings/model.hpp"
@@ -27,6 +28,7 @@ struct DatasetInfo {
   std::vector<std::string> classes;
   std::map<std::string, ImageCounts> images;  // by class
   int test_images = 0;
+  std::map<std::pair<int, int>, int> test_sizes;  // the same by width and height in pixels
   // Of the images, below the data set's root, by the SHA-256 of each one's file and by that of its pixels.
   std::unordered_map<std::string, std::string> paths;
 };

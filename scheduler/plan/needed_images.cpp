@@ -1,5 +1,7 @@
 #include "scheduler/plan/needed_images.hpp"
 
+#include <algorithm>
+
 #include "base/error.hpp"
 
 namespace filo {
@@ -41,6 +43,13 @@ void expect_testable(const DatasetInfo& dataset, const Experiment& experiment) {
     throw UsageError(experiment.place("folds"),
                      "found no anomalous test images in data set " + dataset.name +
                          ", expected some: a fold cannot test on it, since no metric is defined without");
+}
+
+void expect_mosaics(const DatasetInfo& dataset, const Experiment& experiment) {
+  if (std::ranges::none_of(dataset.images, [](const auto& of_class) { return of_class.second.test >= 4; }))
+    throw UsageError(
+        experiment.place("train.augment.mosaic.rate"),
+        "found mosaics, but no class of data set " + dataset.name + " has four test images to make one of, expected 0");
 }
 
 void expect_shots(const DatasetInfo& dataset, int shots, const Experiment& experiment) {

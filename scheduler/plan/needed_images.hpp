@@ -13,6 +13,9 @@ void expect_trainable(const DatasetInfo& dataset, const Experiment& experiment);
 // Test images of each class, and anomalous ones among all: else no metric is defined.
 void expect_testable(const DatasetInfo& dataset, const Experiment& experiment);
 
+// Four test images of a class, for a mosaic of it.
+void expect_mosaics(const DatasetInfo& dataset, const Experiment& experiment);
+
 // `shots` images of each class in the train split.
 void expect_shots(const DatasetInfo& dataset, int shots, const Experiment& experiment);
 

@@ -114,6 +114,9 @@ class Planner {
       for (std::size_t i = 0; i < fold.train.size(); ++i) {
         inputs[input_name(spec_input::features, i)] = add_features(fold.train[i], variant, model);
         if (model.train_boxes) inputs[input_name(spec_input::boxes, i)] = add_boxes(fold.train[i], variant);
+        if (variant.settings.train.mosaic.rate > 0)
+          inputs[input_name(spec_input::mosaics, i)] =
+              add_features(fold.train[i], variant, model, variant.settings.train.mosaic.variants);
       }
       return std::vector<SpecPart>{model.train_model,
                                    train,
@@ -156,14 +159,20 @@ class Planner {
         one_process(variant.settings.resources));
   }
 
-  std::string add_features(const std::string& dataset, const Variant& variant, const ModelParts& model) {
-    std::string made_of = "features " + dataset + " " + identity(model.clip);
+  // `mosaics`: of so many mosaics of each class; 0: of the images.
+  std::string add_features(const std::string& dataset, const Variant& variant, const ModelParts& model,
+                           int mosaics = 0) {
+    if (mosaics > 0) expect_mosaics(parts_.dataset(dataset), *experiment_);
+    const std::string label =
+        (mosaics > 0 ? "features of " + std::to_string(mosaics) + " mosaics " : "features ") + dataset;
+    std::string made_of = label + " " + identity(model.clip);
     for (const auto& one : model.features) made_of += identity(one);
-    return known_or(made_of, StageKind::features, "features " + dataset, variant.settings.resources, [&] {
+    return known_or(made_of, StageKind::features, label, variant.settings.resources, [&] {
       std::vector<SpecPart> parts = model.features;
       parts.push_back(model.clip);
       parts.push_back(parts_.datasets(spec_member::dataset, {dataset}));
       parts.push_back(parts_.any(spec_member::inputs, Json::object()));
+      if (mosaics > 0) parts.push_back(parts_.any(spec_member::mosaics, mosaics));
       return parts;
     });
   }

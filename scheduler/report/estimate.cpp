@@ -169,14 +169,28 @@ std::vector<std::string> dataset_names(const Json& spec) {
 
 StageCost StageCosts::of(StageKind kind, const Json& spec) {
   double images = 0;
-  for (const auto& name : dataset_names(spec)) images += images_of(name);
+  const Json* const model = spec.contains(spec_member::model) ? &spec.at(spec_member::model) : &spec;
+  TilingSettings tiling;
+  if (model->contains("tiling"))
+    tiling = {.size = model->at("tiling").at("size"), .overlap = model->at("tiling").at("overlap")};
+  const int mosaics = spec.value(spec_member::mosaics, 0);
+  for (const auto& name : dataset_names(spec))
+    images += mosaics > 0 ? static_cast<double>(dataset(name).classes.size()) * mosaics : images_of(name, tiling);
   return stage_cost(kind, spec, sizes(text_of(spec.value(spec_member::clip, Json()), "path")), images);
 }
 
-double StageCosts::images_of(const std::string& name) {
-  const auto [found, is_new] = images_.try_emplace(name);
-  if (is_new) found->second = dataset_info(workspace_, name).test_images;
-  return found->second;
+double StageCosts::images_of(const std::string& name, const TilingSettings& tiling) {
+  if (tiling.size == 0) return dataset(name).test_images;
+  double tiles = 0;
+  for (const auto& [size, images] : dataset(name).test_sizes)
+    tiles += static_cast<double>(images) * tiles_along(tiling, size.first) * tiles_along(tiling, size.second);
+  return tiles;
+}
+
+const DatasetInfo& StageCosts::dataset(const std::string& name) {
+  const auto found = datasets_.find(name);
+  return found != datasets_.end() ? found->second
+                                  : datasets_.emplace(name, dataset_info(workspace_, name)).first->second;
 }
 
 const ClipSizes& StageCosts::sizes(const std::string& folder) {

@@ -16,7 +16,7 @@ struct StageCost {
   double bytes = 0;  // that stay on disk: features; snapshots and checkpoint; heat maps. Logs are left out
 };
 
-// Of a stage with such a spec.json. `images`: those of its data sets together.
+// Of a stage with such a spec.json. `images`: those of its data sets together; of large images that are cut the tiles.
 StageCost stage_cost(StageKind kind, const Json& spec, const ClipSizes& clip, double images);
 
 // The same with the images of the spec's data sets and the sizes of its weights, which are looked at once each.
@@ -26,11 +26,12 @@ class StageCosts {
   StageCost of(StageKind kind, const Json& spec);  // throws Error where a data set or the weights are gone
 
  private:
-  double images_of(const std::string& dataset);
+  double images_of(const std::string& dataset, const TilingSettings& tiling);
+  const DatasetInfo& dataset(const std::string& name);
   const ClipSizes& sizes(const std::string& folder);
 
   const Workspace& workspace_;
-  std::map<std::string, double> images_;
+  std::map<std::string, DatasetInfo> datasets_;
   std::map<std::string, ClipSizes> sizes_;
 };
 

@@ -12,9 +12,10 @@ import sys
 import h5py
 import numpy as np
 import yaml
+from safetensors.numpy import load_file
 
 import stages
-from demo import EXPERIMENT, FILO, SOURCE, check, new_home, outcome
+from demo import EXPERIMENT, FILO, SOURCE, WORKER, check, new_home, outcome
 from stages import UNDISTURBED, Lab
 
 SMALL = ("--shard-size", "400K")  # some samples of the demo each
@@ -30,7 +31,7 @@ def content(folder):
     for sample in manifest["samples"]:
         with h5py.File(folder / manifest["shards"][sample["shard"]]["file"]) as shard:
             found[sample["image"]] = {name: shard[name][sample["row"]] for name in manifest["tensors"]}
-            found[sample["image"]]["says"] = {key: sample.get(key) for key in ("class", "label", "split", "defect", "masked")}
+            found[sample["image"]]["says"] = {key: sample.get(key) for key in ("class", "label", "split", "defect", "masked", "parts")}
     return found
 
 
@@ -308,6 +309,76 @@ def labels_without_masks_come_to_a_report():
     told = filo(home, "report", "tested")
     check(f"pixel metrics leave out {len(masks[::2])} anomalous images that have no mask" in told, told)
 
+
+def large_images_and_mosaics_come_to_a_report():
+    """Guards tiling and mosaics as a user sets them: tiles and mosaics in caches of their own that h5py reads, maps of whole images in
+    metrics, heat maps and predict, and the same numbers on any number of ranks."""
+    caches, metrics = [], []
+    for ranks in 1, 2:
+        home = new_home(f"tiled-home-{ranks}")
+        for name, size in ("parts", "112"), ("boards", "224"):
+            here = [FILO, "dataset", "generate", "--family", name, "--seed", "7", "--size", size, "--train", "2", "--good", "3", "--defective", "2"]
+            subprocess.run([*here, "--out", name], cwd=home, check=True, stdout=subprocess.DEVNULL)
+            filo(home, "dataset", "add", name, "--name", f"{name}-{size}")
+        experiment = yaml.safe_load((SOURCE / EXPERIMENT).read_text())
+        experiment.update(name="tiled", data={"parts": "parts-112", "boards": "boards-224"})
+        experiment["model"]["tiling"] = {"size": 112, "overlap": 0.25}
+        experiment["train"]["augment"] = {"mosaic": {"rate": 0.5, "variants": 3}}
+        experiment["evaluate"] = {"heat_maps": 1, "shots": 1}
+        experiment["resources"]["ranks"] = ranks
+        experiment["folds"] = experiment["folds"][:ranks]  # the other one once
+        (home / "tiled.yaml").write_text(yaml.safe_dump(experiment))
+        told = filo(home, "plan", "tiled.yaml")
+        check(f"{5 if ranks == 1 else 8} distinct stages" in told, told)
+        filo(home, "run", "tiled.yaml")
+        workspace = home / "demo/workspace"
+        caches.append({folder.name: content(folder) for folder in (workspace / "features").iterdir()})
+        metrics.append({key: value for key, value in outcome(workspace).items() if isinstance(value, dict)})
+    for key in caches[0]:
+        check_same_content(workspace / "features" / key, caches[0][key])
+    for key, value in metrics[0].items():
+        for name in "image_auroc", "pixel_auroc", "aupro":
+            check(abs(value[name] - metrics[1][key][name]) < 1e-3, f"{name} is {value[name]} on one rank, {metrics[1][key][name]} on two")
+    check_tiles_and_mosaics(home, workspace)
+
+
+def check_tiles_and_mosaics(home, workspace):
+    """What the caches hold, what evaluations tell of tiles, and predict on an image that is cut."""
+    of_kind = lambda kind: [(key, spec) for key, (spec, _) in stages.stages(workspace).items() if spec["kind"] == kind]
+    features = {(spec["dataset"]["name"], spec.get("mosaics", 0)): manifest_of(workspace / "features" / key) for key, spec in of_kind("features")}
+    counts = {name: len(manifest["samples"]) for name, manifest in features.items()}
+    whole, classes = sum(1 for _ in (home / "parts").glob("*/test/*/*")), 4
+    boards = len({part["image"] for sample in features["boards-224", 0]["samples"] for part in sample["parts"]})
+    expected = {("parts-112", 0): whole, ("boards-224", 0): 9 * boards, ("parts-112", 3): 3 * classes, ("boards-224", 3): 3 * classes}
+    check(counts == expected, f"samples: {counts}, expected {expected}")
+    tiles = [sample for sample in features["boards-224", 0]["samples"] if sample["defect"] != "good"]
+    by_image = {}
+    for sample in features["boards-224", 0]["samples"]:
+        by_image.setdefault(sample["parts"][0]["image"], []).append(sample["label"])
+    check(all(any(labels) != all(labels) or not any(labels) for labels in by_image.values()), "every tile of an anomalous image is anomalous")
+    check(tiles and all(sample["image"] == f"{sample['parts'][0]['image']}#xywh=" + ",".join(map(str, sample["parts"][0]["tile"])) for sample in tiles), "names")
+    check(all(len(sample["parts"]) == 4 for sample in features["boards-224", 3]["samples"]), "a mosaic is of four")
+    key = next(key for key, spec in of_kind("features") if spec["dataset"]["name"] == "boards-224" and "mosaics" not in spec)
+    with h5py.File(workspace / "features" / key / features["boards-224", 0]["shards"][0]["file"]) as shard:
+        check(json.loads(shard["parts"][0])[0]["size"] == [224, 224], "parts in the shard")
+
+    for key, spec in of_kind("evaluate"):
+        told = json.loads((workspace / "stages" / key / "result.json").read_text())["artifacts"]
+        said = json.loads((workspace / "stages" / key / told["interpretations"]).read_text())
+        cut = spec["dataset"]["name"] == "boards-224"
+        entries = [entry for images in said.values() for entries in images.values() for entry in entries]
+        check(entries and all(("tile" in entry) == cut for entry in entries), f"interpretations of {spec['dataset']['name']}")
+    trained = next(key for key, spec in of_kind("train") if spec["dataset"]["name"] == "parts-112")
+    image = home / "boards" / features["boards-224", 0]["samples"][0]["parts"][0]["image"]
+    command = [WORKER, "predict", "--checkpoint", workspace / "stages" / trained / "checkpoint", "--class", features["boards-224", 0]["samples"][0]["class"]]
+    command += ["--descriptions", SOURCE / "configs/descriptions/generated.yaml", "--out", "out", "--json", "--image", image]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True)
+    check(done.returncode == 0, done.stderr)
+    result = json.loads(done.stdout)
+    result = result[0] if isinstance(result, list) else result
+    check("tile" in result["descriptions"][0], f"predict: {result}")
+    map_size = load_file(home / result["map"])["map"].shape
+    check(map_size == (224, 224), f"the map of an image of 224 x 224 in tiles of 112 is {map_size}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(os.environ.get("FILO_SOURCE_DIR") or pathlib.Path(__file__).
 # itself is the outer room.
 SCHEDULER = {"base", "settings", "settings/experiment", "workspace"}
 DATA = {"base", "settings", "settings/experiment", "workspace", "data"}
-DATA_ROOMS = DATA | {"data/images", "data/datasets", "data/generate", "data/shards"}
+DATA_ROOMS = DATA | {"data/images", "data/datasets", "data/generate", "data/samples", "data/shards"}
 MODEL = DATA_ROOMS | {"checkpoint", "model", "model/kernels"}
 SYSTEMS = MODEL | {"model/clip", "model/text", "model/layers"}
 BELOW = {
@@ -30,6 +30,7 @@ BELOW = {
     "data/images": DATA,
     "data/datasets": DATA | {"data/images"},
     "data/generate": DATA | {"data/images"},
+    "data/samples": DATA | {"data/images", "data/datasets", "data/shards"},
     "data/shards": DATA,
     "model": DATA_ROOMS | {"checkpoint"},
     "model/kernels": {"base"},

@@ -109,7 +109,36 @@ TEST(EpochSampler, BatchesAreOfOneGroup) {
   }
 }
 
+// Guards mosaics: so many places as asked for have one of the sample's own substitutes, other ones in every epoch, and
+// the order of the rest is what it is without them.
+TEST(EpochSampler, SubstitutesStandInForSamples) {
+  Samples samples{.count = 400};
+  for (std::size_t i = 0; i < 400; ++i) {
+    const std::size_t kind = i % 4;
+    samples.substitutes.push_back(kind == 3 ? std::vector<std::size_t>()
+                                            : std::vector<std::size_t>{400 + 2 * kind, 401 + 2 * kind});
+  }
+  samples.substitution = 0.2;
+  const EpochSampler sampler(samples, 8, 0, 1, 7), plain({.count = 400}, 8, 0, 1, 7);
+  std::set<std::size_t> seen;
+  for (std::int64_t epoch = 0; epoch < 2; ++epoch) {
+    const auto order = order_of(sampler, epoch), without = order_of(plain, epoch);
+    std::size_t substituted = 0;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      if (order[i] == without[i]) continue;
+      ++substituted;
+      seen.insert(order[i]);
+      EXPECT_EQ((order[i] - 400) / 2, without[i] % 4) << "of another kind";
+    }
+    EXPECT_NEAR(static_cast<double>(substituted), 60, 20);
+  }
+  EXPECT_EQ(seen.size(), 6u);
+  EXPECT_NE(order_of(sampler, 0), order_of(sampler, 1));
+  EXPECT_EQ(order_of(EpochSampler(samples, 8, 0, 1, 7), 1), order_of(sampler, 1));
+}
+
 TEST(EpochSampler, WrongArgumentsAreErrors) {
+  EXPECT_THROW(EpochSampler({.count = 2, .substitutes = {{2}}}, 1, 0, 1, 0), Error);
   EXPECT_THROW(EpochSampler({.count = 0}, 1, 0, 1, 0), Error);
   EXPECT_THROW(EpochSampler({.count = 1}, 0, 0, 1, 0), Error);
   EXPECT_THROW(EpochSampler({.count = 2, .kinds = {0}}, 1, 0, 1, 0), Error);

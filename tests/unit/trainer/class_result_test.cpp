@@ -17,7 +17,7 @@ namespace {
 // Two 2 x 2 images; the defect of the second has the highest scores.
 ImageResults separable_images() {
   ImageResults result;
-  result.size = 2;
+  result.size = {2, 2};
   result.images = {"good/0.png", "bad/0.png"};
   result.scores = {0.1f, 0.9f};
   result.labels = {0, 1};
@@ -186,24 +186,25 @@ TEST(ClassResult, TheMeanWeighsClassesTheSameAndLeavesOutThoseWithoutAValue) {
 TEST(ClassResult, ItsNeedIsKnownBeforeTheWork) {
   // Guards the bound: a class of any size takes no more memory than the limit and what intervals need, but a file.
   const MapsStorage storage{.memory_bytes = 512 << 20, .folder = std::filesystem::temp_directory_path()};
-  const MetricsNeed usual = need_of_largest({20, 200, 100}, 518, storage, 2);
+  const ImageSize side = {518, 518};
+  const MetricsNeed usual = need_of_largest({{20, side}, {200, side}, {100, side}}, storage, 2);
   EXPECT_EQ(usual.images, 200u);
   EXPECT_EQ(usual.disk_bytes, 0u);
   EXPECT_LT(usual.memory_bytes, 1e9);
-  const MetricsNeed large = need_of_largest({2000}, 518, storage, 2);
+  const MetricsNeed large = need_of_largest({{2000, side}}, storage, 2);
   EXPECT_EQ(large.disk_bytes, 2000u * 518 * 518 * 5);
   EXPECT_LT(large.memory_bytes, 1e9);
-  EXPECT_THROW(need_of_largest({1'000'000'000}, 50'000, storage, 2), Error);
+  EXPECT_THROW(need_of_largest({{1'000'000'000, {50'000, 50'000}}}, storage, 2), Error);
 }
 
 // Guards what ranks send each other: the class put together from parts is the class.
 TEST(ClassResult, PartsPutTogetherAreTheWhole) {
   ImageResults expected = separable_images();
   expected.interpretations = {{"good/0.png", "none"}, {"bad/0.png", {{"description", "a \xc3\xa4 scratch"}}}};
-  ClassResult whole = empty_class("cup", 2, 2, {});
+  ClassResult whole = empty_class("cup", 2, {2, 2}, {});
   for (const std::size_t at : {1u, 0u}) {
     ClassPart part{.places = {at}, .result = {}};
-    part.result.size = 2;
+    part.result.size = {2, 2};
     part.result.images = {expected.images[at]};
     part.result.scores = {expected.scores[at]};
     part.result.labels = {expected.labels[at]};

@@ -115,7 +115,6 @@ TEST(FeatureBatch, WithoutASourceOfBoxesThereAreNoLists) {
   // Guards the difference between "no box was found" and "nobody looked", which suppression acts on.
   EXPECT_TRUE(
       make_batch(block_of({{sample_of("nut/1.png", 1, half_one)}}), layout, {std::nullopt}).images.boxes.empty());
-  EXPECT_TRUE(boxes_of_image(std::nullopt, "nut/1.png").empty());
 }
 
 }  // namespace
