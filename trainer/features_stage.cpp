@@ -1,3 +1,4 @@
+#include <c10/util/ParallelGuard.h>
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -176,6 +177,7 @@ class BackgroundWriter {
     wait();
     writing_ = std::async(std::launch::async, [this, &group, batch = std::move(batch), features = std::move(features)] {
       const torch::NoGradGuard no_grad;
+      const c10::ParallelGuard alone(true);  // threads of its own would wait for work on the tower's cores
       for (std::size_t i = 0; i < batch.size(); ++i)
         if (group.missing[i]) writer_.append(sample_of(batch[i], features, static_cast<std::int64_t>(i), type_));
     });

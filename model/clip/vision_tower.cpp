@@ -204,6 +204,26 @@ void keep_aliases(VisionFeatures& features, const torch::Tensor& vv_state, const
   }
 }
 
+// Tokens x width of an image from which a CPU encodes images one by one: what a layer makes of one fills the
+// processor's caches, and a batch's falls out of them between two layers.
+constexpr std::int64_t one_at_a_time_from = std::int64_t{1} << 19;
+
+// The features of one batch after another, as those of one.
+VisionFeatures joined(const std::vector<VisionFeatures>& parts) {
+  const auto all = [&](auto&& of) {
+    std::vector<torch::Tensor> tensors;
+    for (const VisionFeatures& part : parts) tensors.push_back(of(part));
+    return torch::cat(tensors);
+  };
+  VisionFeatures features;
+  features.global = all([](const VisionFeatures& part) { return part.global; });
+  for (const auto& [layer, map] : parts.front().qkv)
+    features.qkv[layer] = all([number = layer](const VisionFeatures& part) { return part.qkv.at(number); });
+  for (const auto& [layer, map] : parts.front().vv)
+    features.vv[layer] = all([number = layer](const VisionFeatures& part) { return part.vv.at(number); });
+  return features;
+}
+
 }  // namespace
 
 VisionFeatures ClipModel::encode_images(const torch::Tensor& pixels, const VisionOptions& options) const {
@@ -213,6 +233,12 @@ VisionFeatures ClipModel::encode_images(const torch::Tensor& pixels, const Visio
   const TowerConfig& tower = vision_.config;
   check_options(options, tower.layers);
   check_pixels(pixels, config_.patch);
+  const std::int64_t side = pixels.size(2) / config_.patch;
+  if (device_.is_cpu() && pixels.size(0) > 1 && (side * side + 1) * tower.width >= one_at_a_time_from) {
+    std::vector<VisionFeatures> parts;
+    for (std::int64_t i = 0; i < pixels.size(0); ++i) parts.push_back(encode_images(pixels.narrow(0, i, 1), options));
+    return joined(parts);
+  }
   const int vv_until = last_vv_layer(options, tower.layers);
 
   VisionFeatures features;
