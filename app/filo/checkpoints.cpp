@@ -157,13 +157,6 @@ int tag(const Options& options, const Workspace& workspace) {
   return 0;
 }
 
-std::uintmax_t bytes_of(const fs::path& folder) {
-  std::uintmax_t bytes = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file()) bytes += entry.file_size();
-  return bytes;
-}
-
 // What neither a tag nor an experiment names.
 std::vector<std::string> unnamed(const Workspace& workspace) {
   const auto named = checkpoints_of_experiments(workspace);
@@ -178,7 +171,7 @@ std::vector<std::string> unnamed(const Workspace& workspace) {
 int gc(const Options& options, const Workspace& workspace) {
   const auto shown = unnamed(workspace);
   std::uintmax_t bytes = 0;
-  for (const std::string& digest : shown) bytes += bytes_of(workspace.artifact_folder(digest));
+  for (const std::string& digest : shown) bytes += bytes_below(workspace.artifact_folder(digest));
   Json json = {{"checkpoints", shown}, {"bytes", bytes}, {"removed", Json::array()}};
   if (!options.json) {
     auto rows = checkpoint_rows(workspace);

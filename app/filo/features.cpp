@@ -39,14 +39,6 @@ struct Cache {
   std::vector<fs::path> set_aside{};
 };
 
-std::uintmax_t bytes_of(const fs::path& folder) {
-  std::uintmax_t bytes = 0;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error))
-    if (const auto size = entry.file_size(error); !error) bytes += size;
-  return bytes;
-}
-
 // {features stage: experiments whose plans name it}. Throws as load_plan(): what an experiment needs is not guessed.
 std::map<std::string, std::vector<std::string>> experiments_by_cache(const Workspace& workspace) {
   std::map<std::string, std::vector<std::string>> named;
@@ -67,7 +59,7 @@ Cache cache_of(const Workspace& workspace, const std::string& key, std::vector<s
               .dataset = dataset_of(workspace, key),
               .experiments = std::move(experiments),
               .state = "finished",
-              .bytes = bytes_of(folder),
+              .bytes = bytes_below(folder),
               .set_aside = set_aside_files(folder)};
   try {
     if (fs::exists(features_manifest(folder)))

@@ -5,8 +5,10 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <string>
+#include <system_error>
 
 #include "base/error.hpp"
 
@@ -20,6 +22,18 @@ inline std::string size_text(std::uintmax_t bytes) {
   else
     std::snprintf(text, sizeof text, "%.1f GB", static_cast<double>(bytes) / 1e9);
   return text;
+}
+
+// Of all files below the folder, as far as they are still there.
+inline std::uintmax_t bytes_below(const std::filesystem::path& folder) {
+  std::uintmax_t bytes = 0;
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator entry(folder, error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    std::error_code gone;
+    if (const auto size = entry->is_regular_file(gone) ? entry->file_size(gone) : 0; !gone) bytes += size;
+  }
+  return bytes;
 }
 
 // Asks at the terminal. Throws UsageError with the component where there is none.
