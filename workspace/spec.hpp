@@ -2,7 +2,8 @@
 // are here and nowhere else. Its key is a digest over it (workspace/stage_key.hpp), so that a member that is added,
 // renamed or written differently has everybody's finished stages run again.
 //
-//   all       kind, format (1), inputs {NAME: key of the stage that is needed}
+//   all       kind, format (1: raised too where what a stage computes changes by more than rounding, as the encoder
+//             of features might), inputs {NAME: key of the stage that is needed}
 //   features  dataset, clip, profile, image_size, layers, vv_from, clip_activation, feature_type, precision, tiling,
 //             mosaics: how many of each class, in place of the data set's images
 //   boxes     dataset, boxes {source: "file", path, digest}

@@ -139,8 +139,9 @@ std::vector<Box> boxes_of_sample(const std::map<std::string, std::vector<Box>>& 
       inside.push_back(
           moved(box, part.tile.x / width, part.tile.y / height, width / part.tile.width, height / part.tile.height));
     const bool is_mosaic = sample.parts.size() > 1;
+    const std::size_t column = i % 2, row = i / 2;
     for (const Box& box : cut_to_image(inside))
-      all.push_back(is_mosaic ? moved(box, -static_cast<double>(i % 2), -static_cast<double>(i / 2), 0.5, 0.5) : box);
+      all.push_back(is_mosaic ? moved(box, -static_cast<double>(column), -static_cast<double>(row), 0.5, 0.5) : box);
   }
   return all;
 }

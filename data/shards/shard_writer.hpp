@@ -29,7 +29,7 @@ inline constexpr std::uint64_t default_shard_bytes = std::uint64_t{1} << 30;
 // leaves no shard that is not whole. Not thread-safe.
 class ShardWriter {
  public:
-  // `key`: what made the features (weights digest, profile, image size, encoder revision), kept in every shard.
+  // `key`: what made the features (digests of weights and data set, settings), kept in every shard.
   // `name`: of temporary files: no other writer of the folder has it (letters, digits, '-' and '.'). Creates `folder`.
   ShardWriter(std::filesystem::path folder, const FeatureLayout& layout, Json key, std::string name,
               std::uint64_t shard_bytes = default_shard_bytes);

@@ -149,7 +149,7 @@ VisionOptions wanted_features(const ModelSettings& settings);
 
 // A defect by name, and how near its nearest prompt is to the image (which anomaly it is).
 struct RankedDescription {
-  std::string description;  // "cracked rim", or a generic state: "damaged {}"
+  std::string description;  // "cracked rim", or a generic state: "damaged bottle"
   std::string position;     // of the nearest prompt; "" when prompts carry none
   double similarity = 0;
 };

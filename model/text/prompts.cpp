@@ -15,7 +15,7 @@ struct Vocabulary {
   std::vector<std::string> normal;
   struct Abnormal {
     std::string text;         // "abnormal bottle with cracked rim", "damaged bottle"
-    std::string description;  // "cracked rim", "damaged {}"
+    std::string description;  // "cracked rim", "damaged bottle"
   };
   std::vector<Abnormal> abnormal;
 };
@@ -48,7 +48,8 @@ Vocabulary vocabulary_of(const PromptSettings& settings, const Descriptions& des
     }
   }
   if (vocabulary.abnormal.empty() && abnormal_states.empty()) abnormal_states = {"anomalous {}"};
-  for (const auto& state : abnormal_states) vocabulary.abnormal.push_back({filled(state, vocabulary.name), state});
+  for (const auto& state : abnormal_states)
+    vocabulary.abnormal.push_back({filled(state, vocabulary.name), filled(state, name)});
   return vocabulary;
 }
 

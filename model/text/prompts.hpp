@@ -20,8 +20,9 @@ struct Prompt {
   PromptFamily family = PromptFamily::fixed;
   bool abnormal = false;
   std::string text;  // as it reads: "A industrial photo of flawless bottle.", "[W1]…[W12] damaged bottle at top left."
-  std::string description;  // of abnormal prompts: the fine-grained description, or the generic state ("damaged {}")
-  int position = -1;        // 0..8 as position_name(); -1: none in the text
+  std::string
+      description;    // of abnormal prompts: the fine-grained description, or the generic state ("damaged bottle")
+  int position = -1;  // 0..8 as position_name(); -1: none in the text
   std::vector<int> tokens;  // without start, end and learnable vectors
 };
 

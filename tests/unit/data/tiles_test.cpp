@@ -66,7 +66,9 @@ TEST(Tiles, MapsOfTilesAreOneMap) {
   for (int y = 0; y < joined.height; ++y)
     for (int x = 0; x < joined.width; ++x) {
       const float expected = picture((x + 0.5) * 2, (y + 0.5) * 2);
-      worst = std::max(worst, std::abs(found[static_cast<std::size_t>(y * joined.width + x)] - expected));
+      worst = std::max(worst, std::abs(found[static_cast<std::size_t>(y) * static_cast<std::size_t>(joined.width) +
+                                             static_cast<std::size_t>(x)] -
+                                       expected));
     }
   EXPECT_LT(worst, 0.02f);
 

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "base/error.hpp"
 #include "tiny_clip.hpp"
 
@@ -98,6 +100,17 @@ TEST_F(Prompts, WithoutClassNamesNameNoClass) {
   settings.prompts.class_names = false;
   for (const auto& prompt : build().prompts)
     EXPECT_THAT(prompt.text, AllOf(Not(HasSubstr("metal")), HasSubstr("object")));
+}
+
+TEST_F(Prompts, SayWhatIsWrongInWords) {
+  // Guards what people are told of an image: the class by its name, also where prompts do not name it.
+  for (const bool named : {true, false}) {
+    settings.prompts.class_names = named;
+    std::set<std::string> found;
+    for (const auto& prompt : build().prompts)
+      if (prompt.abnormal) found.insert(prompt.description);
+    EXPECT_THAT(found, ElementsAre("bent edge", "damaged metal nut", "scratched face"));
+  }
 }
 
 TEST_F(Prompts, TooLongIsAnErrorThatNamesThePrompt) {
