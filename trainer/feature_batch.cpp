@@ -1,5 +1,6 @@
 #include "trainer/feature_batch.hpp"
 
+#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
 #include <map>
@@ -30,15 +31,30 @@ torch::Tensor view_of(const FeatureBlock& block, const void* data, at::IntArrayR
       const_cast<void*>(data), sizes, [memory = block.memory()](void*) {}, type);
 }
 
+// Integers [B, P, C_v] times one scale for each patch, in one pass over memory.
+torch::Tensor expanded(const torch::Tensor& integers, const torch::Tensor& scales) {
+  if (!compute_device().is_cpu()) return integers.to(compute_device()) * scales.to(compute_device());
+  const torch::Tensor values = torch::empty(integers.sizes(), torch::kFloat);
+  const std::int64_t width = integers.size(-1);
+  at::parallel_for(0, scales.numel(), 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t patch = begin; patch < end; ++patch) {
+      const std::int8_t* const from = integers.const_data_ptr<std::int8_t>() + patch * width;
+      float* const to = values.data_ptr<float>() + patch * width;
+      const float scale = scales.const_data_ptr<float>()[patch];
+      for (std::int64_t i = 0; i < width; ++i) to[i] = scale * static_cast<float>(from[i]);
+    }
+  });
+  return values;
+}
+
 // [B, P, C_v] float32 of one layer.
 torch::Tensor layer_of(const FeatureBlock& block, bool vv, int layer, const FeatureLayout& layout) {
   const auto count = static_cast<std::int64_t>(block.size());
   const torch::Tensor stored =
       view_of(block, block.map(vv, layer), {count, layout.patches, layout.width}, scalar_type(layout.type));
-  const torch::Tensor values = stored.to(compute_device(), /*non_blocking=*/false).to(torch::kFloat);
-  if (layout.type != FeatureType::int8) return values;
-  const torch::Tensor scales = view_of(block, block.scales(vv, layer), {count, layout.patches, 1}, torch::kFloat);
-  return values.mul_(scales.to(compute_device()));
+  if (layout.type == FeatureType::int8)
+    return expanded(stored, view_of(block, block.scales(vv, layer), {count, layout.patches, 1}, torch::kFloat));
+  return stored.to(compute_device(), /*non_blocking=*/false).to(torch::kFloat);
 }
 
 }  // namespace
