@@ -22,7 +22,7 @@ struct Depth16 {
         return static_cast<std::uint8_t>((sample >> 8) | (sample & 255));
       case Rule::scaled: {
         const std::int64_t span = range.high - range.low, above = std::clamp(sample, range.low, range.high) - range.low;
-        return static_cast<std::uint8_t>((std::int64_t{2 * 255} * above + span) / (2 * span));
+        return static_cast<std::uint8_t>((510 * above + span) / (2 * span));
       }
       default:
         return static_cast<std::uint8_t>(sample >> 8);
