@@ -129,9 +129,9 @@ class Evaluation {
         clip_(
             load_clip_of(stage, spec.clip, spec.model, spec.evaluate.shots > 0 ? ClipTowers::both : ClipTowers::text)),
         system_(make_system(spec.model, spec.descriptions, clip_, spec.seed)),
-        classes_(images_by_class(reader_)),
-        passes_(spec.evaluate.compare_untrained ? 2 : 1) {
-    for (const auto& [name, images] : classes_) total_ += passes_ * images.size();
+        classes_(images_by_class(reader_)) {
+    const std::size_t passes = spec.evaluate.compare_untrained ? 2 : 1;
+    for (const auto& [name, images] : classes_) total_ += passes * images.size();
     for (const DatasetImage& entry : dataset_.images) entries_.emplace(entry.path, &entry);
   }
 
@@ -349,9 +349,8 @@ class Evaluation {
   std::unique_ptr<System> system_;
   ImagesByClass classes_;
   std::map<std::string, const DatasetImage*> entries_;
-  std::size_t passes_ = 1;  // over the images
-  std::size_t total_ = 0;   // images to evaluate
-  std::size_t done_ = 0;    // of them
+  std::size_t total_ = 0;  // images to evaluate
+  std::size_t done_ = 0;   // of them
   std::deque<Pending> pending_;
 };
 

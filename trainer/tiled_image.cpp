@@ -21,8 +21,9 @@ void TiledImage::add(std::span<const float> map, float score, Json interpretatio
 float TiledImage::score() const { return *std::ranges::max_element(scores_); }
 
 std::vector<std::uint8_t> TiledImage::mask(ImageSize size) const {
-  std::vector<std::uint8_t> mask;
-  for (const float share : join_maps(image_, tiles_, masks_, side_, size)) mask.push_back(share > 0.5f ? 1 : 0);
+  const std::vector<float> shares = join_maps(image_, tiles_, masks_, side_, size);
+  std::vector<std::uint8_t> mask(shares.size());
+  std::ranges::transform(shares, mask.begin(), [](float share) { return share > 0.5f ? 1 : 0; });
   return mask;
 }
 

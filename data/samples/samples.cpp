@@ -1,7 +1,6 @@
 #include "data/samples/samples.hpp"
 
 #include <algorithm>
-#include <set>
 
 #include "base/error.hpp"
 #include "base/random.hpp"

@@ -188,9 +188,10 @@ double StageCosts::images_of(const std::string& name, const TilingSettings& tili
 }
 
 const DatasetInfo& StageCosts::dataset(const std::string& name) {
-  const auto found = datasets_.find(name);
-  return found != datasets_.end() ? found->second
-                                  : datasets_.emplace(name, dataset_info(workspace_, name)).first->second;
+  if (const auto found = datasets_.find(name); found != datasets_.end()) return found->second;
+  DatasetInfo info = dataset_info(workspace_, name);
+  info.paths.clear();  // of each image, for comparing data sets: not for counting
+  return datasets_.emplace(name, std::move(info)).first->second;
 }
 
 const ClipSizes& StageCosts::sizes(const std::string& folder) {
