@@ -269,7 +269,6 @@ void run_features(Stage& stage) {
   const Json key = features_key(spec);
   const Samples wanted =
       spec.mosaics > 0 ? mosaics_of(dataset, spec.model.tiling, spec.mosaics) : samples_of(dataset, spec.model.tiling);
-  const char* unit = spec.mosaics > 0 ? "mosaics" : spec.model.tiling.size > 0 ? "tiles" : "images";
 
   const std::filesystem::path folder = stage.workspace().features_folder(stage.key());
   std::filesystem::create_directories(folder);
@@ -289,7 +288,7 @@ void run_features(Stage& stage) {
                      .clip = *clip,
                      .vision = wanted_features(spec.model),
                      .image_size = spec.model.image_size,
-                     .unit = unit,
+                     .unit = unit_of_samples(key),
                      .total = wanted.size(),
                      .finished = finished.size(),
                      .groups = groups.size()};

@@ -118,9 +118,8 @@ void print_line(const Cache& cache) {
   std::printf("%s  %-16s %10s  ", cache.key.c_str(), cache.dataset.empty() ? "-" : cache.dataset.c_str(),
               size_text(cache.bytes).c_str());
   if (cache.manifest) {
-    const Json& key = cache.manifest->key;
-    const char* unit = key.contains("mosaics") ? "mosaics" : key.contains("tiling") ? "tiles" : "images";
-    std::printf("%zu %s in %zu shards", cache.manifest->samples, unit, cache.manifest->shards);
+    std::printf("%zu %s in %zu shards", cache.manifest->samples, unit_of_samples(cache.manifest->key),
+                cache.manifest->shards);
   } else {
     std::printf("%s", cache.state.c_str());
   }

@@ -36,6 +36,10 @@ std::optional<std::string> fault_of(const Manifest::Shard& shard, const Manifest
 
 }  // namespace
 
+const char* unit_of_samples(const Json& key) {
+  return key.contains("mosaics") ? "mosaics" : key.contains("tiling") ? "tiles" : "images";
+}
+
 FeatureCache read_feature_cache(const fs::path& folder) {
   const Manifest manifest = read_manifest(folder);
   FeatureCache cache{.layout = manifest.layout,

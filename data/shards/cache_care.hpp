@@ -21,6 +21,8 @@ struct FeatureCache {
   std::size_t shards = 0;
   std::uint64_t bytes = 0;
 };
+// What the samples of a cache of this key are: "images", "tiles" or "mosaics".
+const char* unit_of_samples(const Json& key);
 // Throws Error naming the manifest when it is not there or not sound.
 FeatureCache read_feature_cache(const std::filesystem::path& folder);
 
